@@ -23,8 +23,6 @@ MAX_OBJECT_NAME = 8192
 
 _BUCKET = re.compile(r"[A-Za-z0-9._-]+")
 _NICE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]*[A-Za-z0-9])?")
-# Refused names, and those that need cleaning. One search decides for nearly all names.
-_SUSPECT = re.compile(r"/[/.]|[/\0]\Z|\A(?:\.|~/|/|\Z)|[\0\ud800-\udfff]")
 _DOTS = re.compile(r"(?:\A|/)\.{1,2}(?:/|\Z)")
 _SLASHES = re.compile(r"//+")
 
@@ -129,7 +127,16 @@ def check_object_name(name: str, directory: bool = False) -> str:
     A leading slash and doubled slashes vanish, as they do where objects are files. `directory` allows a trailing
     slash (HEAD). Control character NUL and segments over 1 KiB are refused too.
     """
-    if len(name) <= MAX_SEGMENT // 4 and not _SUSPECT.search(name):
+    if (  # nearly all names; substring tests cost a fraction of one regular expression
+        name
+        and len(name) <= MAX_SEGMENT
+        and name.isascii()
+        and "//" not in name
+        and "/." not in name
+        and "\0" not in name
+        and name[0] not in "./~"
+        and name[-1] != "/"
+    ):
         return name
     if (
         not name
