@@ -1,0 +1,173 @@
+"""What a server's handlers see of a request and hand back as a reply; no I/O."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from http import HTTPStatus
+from typing import Final, Union
+from urllib.parse import unquote_to_bytes
+
+from aistore.http1.head import BadHead, RequestHead
+
+__all__ = ["BytesLike", "FilePart", "Params", "Reply", "encode_reply_head", "parse_params", "split_target"]
+
+BytesLike = Union[bytes, bytearray, memoryview]
+
+_STATUS_LINES: Final = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n" for s in HTTPStatus}
+_HEX: Final = frozenset("0123456789abcdefABCDEF")
+_PARAMS_MAX = 1024
+_PARAMS_LONGEST = 256
+
+
+class FilePart:
+    """A part of an open file as body; sent with `sendfile`.
+
+    Whoever sends it closes it, whatever happens: the descriptor is released and `released` is called once.
+    """
+
+    __slots__ = ("_released", "fd", "length", "offset")
+
+    def __init__(self, fd: int, offset: int, length: int, released: Callable[[], None] | None = None) -> None:
+        self.fd = fd
+        self.offset = offset
+        self.length = length
+        self._released = released
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+            if self._released is not None:
+                self._released()
+
+
+class Reply:
+    """Status, header fields and body of an answer.
+
+    `body` is bytes, a `FilePart`, or an async iterator of bytes-like pieces (sent chunked). `Content-Length` is added where the
+    length is known and not given. `close` ends the connection after the reply.
+    """
+
+    __slots__ = ("body", "close", "headers", "status")
+
+    def __init__(
+        self,
+        status: int = 200,
+        headers: Sequence[tuple[str, str]] = (),
+        body: bytes | FilePart | AsyncIterator[BytesLike] = b"",
+        *,
+        close: bool = False,
+    ) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+        self.close = close
+
+
+def encode_reply_head(reply: Reply, head: RequestHead | None, *, chunked: bool) -> bytes:
+    """The reply's head, with framing and connection fields as the request asks for."""
+    out = [_STATUS_LINES.get(reply.status) or f"HTTP/1.1 {reply.status} \r\n"]
+    has_length = False
+    for name, value in reply.headers:
+        if name == "Content-Length":
+            has_length = True
+        out.append(f"{name}: {value}\r\n")
+    if chunked:
+        out.append("Transfer-Encoding: chunked\r\n")
+    elif not has_length and reply.status >= 200 and reply.status not in (204, 304):
+        body = reply.body
+        length = body.length if isinstance(body, FilePart) else len(body) if isinstance(body, bytes) else 0
+        out.append(f"Content-Length: {length}\r\n")
+    if reply.close or head is None or not head.keep_alive:
+        out.append("Connection: close\r\n")
+    elif head.headers.connection == "keep-alive":
+        out.append("Connection: keep-alive\r\n")
+    out.append("\r\n")
+    text = "".join(out)
+    try:
+        return text.encode("ascii")
+    except UnicodeEncodeError:
+        # Custom metadata and error texts may hold any character; header fields carry its UTF-8 bytes, as the reference's do.
+        return text.encode("utf-8", "surrogateescape")
+
+
+class Params(dict[str, str]):
+    """Query parameters, percent-decoded; of repeated ones the first counts. `flag` reads a boolean as the protocol does."""
+
+    __slots__ = ("bad", "count", "raw")
+
+    def __init__(self, raw: dict[str, str], bad: str | None, count: int) -> None:
+        super().__init__()
+        self.raw = raw
+        """Values as they were sent."""
+        self.bad = bad
+        """The first `name=value` with a bad escape, or None."""
+        self.count = count
+        """Number of parameters sent."""
+
+    def flag(self, name: str) -> bool:
+        """True for `true y yes on 1 t T TRUE True` (protocol/00 4.3); anything else is false."""
+        return self.get(name) in _TRUE
+
+
+_TRUE = frozenset(("true", "y", "yes", "on", "1", "t", "T", "TRUE", "True"))
+_params: dict[str, Params] = {}
+
+
+def parse_params(query: str) -> Params:
+    """Parse a raw query string; equal ones are parsed once, so the result must not be changed."""
+    params = _params.get(query)
+    if params is None:
+        params = _parse_params(query)
+        if len(query) <= _PARAMS_LONGEST:
+            if len(_params) >= _PARAMS_MAX:
+                _params.clear()
+            _params[query] = params
+    return params
+
+
+def _parse_params(query: str) -> Params:
+    items = [item for item in query.split("&") if item]
+    raw: dict[str, str] = {}
+    params = Params(raw, None, len(items))
+    for item in items:
+        name, _, value = item.partition("=")
+        raw.setdefault(name, value)
+        if "%" in item or "+" in item:
+            if params.bad is None and not _escapes_are_good(item):
+                params.bad = item
+            name, value = _decode(name), _decode(value)
+        params.setdefault(name, value)
+    return params
+
+
+def _decode(text: str) -> str:
+    return unquote_to_bytes(text.replace("+", " ")).decode("utf-8", "surrogateescape")
+
+
+def _escapes_are_good(text: str) -> bool:
+    return all(len(e) >= 2 and e[0] in _HEX and e[1] in _HEX for e in text.split("%")[1:])
+
+
+def split_target(target: bytes) -> tuple[str, str, str]:
+    """Split a request target into decoded path, raw path and raw query; an absolute URI loses scheme and authority (RFC 9112 3.2.2).
+
+    Raises `BadHead` (400) for a bad percent escape in the path or a path that is not UTF-8.
+    """
+    text = target.decode("latin-1")
+    raw, _, query = text.partition("?")
+    if not raw.startswith("/") and raw != "*":
+        scheme, sep, rest = raw.partition("://")
+        if not sep or not scheme.isalnum():
+            raise BadHead(400, "malformed request target")
+        raw = "/" + rest.partition("/")[2]
+    path = raw
+    if "%" in raw or not raw.isascii():
+        if not _escapes_are_good(raw):
+            raise BadHead(400, "bad percent escape in path")
+        try:
+            path = unquote_to_bytes(raw.encode("latin-1")).decode("utf-8")
+        except UnicodeDecodeError:
+            raise BadHead(400, "path is not UTF-8") from None
+    return path, raw, query

@@ -1,0 +1,297 @@
+"""The catalog: one writer with group commit, and readers.
+
+Changes are functions that get a `Transaction`. Those that arrive while a commit is under way share the next one, so that the price of
+making a commit durable is paid once for all of them. A change may refuse (raise a `StoreError`) as long as it has not written
+anything; any other exception undoes its whole batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final, TypeVar, cast
+
+from aistore.server.store.errors import StoreError, StoreFull
+from aistore.server.store.schema import Durability, connect
+
+__all__ = ["Catalog", "Transaction"]
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_CHECKPOINT_BYTES: Final = 16 << 20  # log size at which a checkpoint starts
+_CHECKPOINT_EVERY: Final = 256  # commits between two looks at it
+
+
+class Transaction:
+    """What a change sees: the writer's connection, and what has to follow the commit."""
+
+    __slots__ = ("_after", "_usage", "execute")
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self.execute = db.execute
+        self._after: list[Callable[[], None]] = []
+        self._usage: dict[int, list[int]] = {}
+
+    def after(self, action: Callable[[], None]) -> None:
+        """Call `action` (on the loop) once the batch is committed, before anybody learns of it."""
+        self._after.append(action)
+
+    def count(self, bucket: int, objects: int, size: int) -> None:
+        """Change a bucket's totals; one row is written for all changes of a batch."""
+        totals = self._usage.get(bucket)
+        if totals is None:
+            self._usage[bucket] = [objects, size]
+        else:
+            totals[0] += objects
+            totals[1] += size
+
+    def drop_file(self, content: int) -> None:
+        """One reference to a content file less; the last one makes it garbage, which is unlinked after the commit."""
+        self.execute("UPDATE file SET refs = refs - 1 WHERE id = ?", (content,))
+        if self.execute("DELETE FROM file WHERE id = ? AND refs <= 0", (content,)).rowcount:
+            self.execute("INSERT INTO garbage VALUES (?)", (content,))
+
+    def drop_small(self, content: int) -> None:
+        """One reference to content in the catalog less; the last one removes it."""
+        if not self.execute("DELETE FROM small WHERE id = ? AND refs <= 1", (content,)).rowcount:
+            self.execute("UPDATE small SET refs = refs - 1 WHERE id = ?", (content,))
+
+    def write_usage(self) -> None:
+        """Write the totals that `count` collected (called once, at the end of a batch)."""
+        for bucket, (objects, size) in self._usage.items():
+            self.execute(
+                "INSERT INTO usage VALUES (?1, ?2, ?3) ON CONFLICT (bucket) DO UPDATE SET objects = objects + ?2, bytes = bytes + ?3",
+                (bucket, objects, size),
+            )
+
+    @property
+    def totals(self) -> tuple[int, int]:
+        """Objects and bytes that the batch adds over all buckets."""
+        return sum(t[0] for t in self._usage.values()), sum(t[1] for t in self._usage.values())
+
+
+class Catalog:
+    """The SQLite database of a data folder.
+
+    `shared` says that other processes write to it as well: then a batch runs in the writer's thread, since it may have to wait for
+    their lock. Otherwise changes run on the loop, and only a durable commit leaves it.
+    """
+
+    def __init__(self, path: Path, durability: Durability, *, shared: bool = False) -> None:
+        self.path = path
+        self.durability: Durability = durability
+        self._shared = shared
+        self._writer = connect(path, durability)
+        self._reader = connect(path, durability, readonly=True)
+        self._readers = threading.local()
+        self._reader_list: list[sqlite3.Connection] = []
+        self._thread = ThreadPoolExecutor(1, "catalog-writer")
+        self._queue: list[tuple[Callable[[Transaction], Any], asyncio.Future[Any]]] = []
+        self._scheduled = False
+        self._commits = 0
+        self._checkpointing = False
+        self._checkpoint_thread = ThreadPoolExecutor(1, "catalog-checkpoint")
+        self._on_commit: Callable[[int, int], None] | None = None
+        self._idle: asyncio.Future[None] | None = None
+
+    def on_commit(self, action: Callable[[int, int], None]) -> None:
+        """Call `action(objects, bytes)` with what each committed batch added."""
+        self._on_commit = action
+
+    # -- reading -----------------------------------------------------------------------------------------------
+
+    def read(self, sql: str, parameters: tuple[object, ...] = ()) -> sqlite3.Cursor:
+        """Run a short query on the loop's own connection; it sees all that is committed."""
+        return self._reader.execute(sql, parameters)
+
+    def data_version(self) -> int:
+        """A number that changes when another connection has changed the catalog."""
+        return cast(int, self._reader.execute("PRAGMA data_version").fetchone()[0])
+
+    def thread_reader(self) -> sqlite3.Connection:
+        """A read-only connection of the calling thread, for scans that must not hold up the loop."""
+        db: sqlite3.Connection | None = getattr(self._readers, "db", None)
+        if db is None:
+            db = connect(self.path, self.durability, readonly=True)
+            self._readers.db = db
+            self._reader_list.append(db)
+        return db
+
+    # -- writing -----------------------------------------------------------------------------------------------
+
+    def submit(self, change: Callable[[Transaction], T]) -> asyncio.Future[T]:
+        """Queue a change; the future is done when it is committed, or has its exception."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        self._queue.append((change, future))
+        if not self._scheduled:
+            self._scheduled = True
+            loop.call_soon(self._flush)
+        return future
+
+    def _flush(self) -> None:
+        queue, self._queue = self._queue, []
+        if self._shared:
+            work = self._thread.submit(self._run_and_commit, queue)
+        else:
+            batch = self._run(queue)
+            if self.durability == "relaxed":
+                self._committed(batch, self._commit())
+                return
+            work = self._thread.submit(lambda: (batch, self._commit()))
+        loop = asyncio.get_running_loop()
+
+        def done(work: Any) -> None:
+            loop.call_soon_threadsafe(lambda: self._committed(*work.result()))
+
+        work.add_done_callback(done)
+
+    def _run_and_commit(self, queue: list[tuple[Callable[[Transaction], Any], asyncio.Future[Any]]]) -> tuple[_Batch, BaseException | None]:
+        batch = self._run(queue)
+        return batch, self._commit()
+
+    def _run(self, queue: list[tuple[Callable[[Transaction], Any], asyncio.Future[Any]]]) -> _Batch:
+        """Begin a transaction and run the changes in it."""
+        batch = _Batch(queue, Transaction(self._writer))
+        try:
+            self._writer.execute("BEGIN IMMEDIATE")
+            for change, future in queue:
+                try:
+                    batch.results.append((future, change(batch.transaction), None))
+                except StoreError as error:
+                    batch.results.append((future, None, error))
+            batch.transaction.write_usage()
+        except BaseException as error:
+            batch.failure = error
+        return batch
+
+    def _commit(self) -> BaseException | None:
+        try:
+            if self._writer.in_transaction:
+                self._writer.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._rollback()
+            return error
+        return None
+
+    def _rollback(self) -> None:
+        try:
+            if self._writer.in_transaction:
+                self._writer.execute("ROLLBACK")
+        except sqlite3.Error:
+            logger.exception("cannot undo a failed change")
+
+    def _committed(self, batch: _Batch, commit_error: BaseException | None) -> None:
+        """Tell everybody, then go on with what has queued up."""
+        failure = batch.failure or commit_error
+        if failure is not None:
+            self._rollback()
+            error = _translate(failure)
+            for _, future in batch.queue:
+                if not future.done():
+                    future.set_exception(error)
+        else:
+            for action in batch.transaction._after:
+                action()
+            if self._on_commit is not None:
+                self._on_commit(*batch.transaction.totals)
+            for future, result, refusal in batch.results:
+                if future.done():  # whoever waited was cancelled; the change is made all the same
+                    continue
+                if refusal is not None:
+                    future.set_exception(refusal)
+                else:
+                    future.set_result(result)
+        self._commits += 1
+        if self._commits % _CHECKPOINT_EVERY == 0:
+            self._checkpoint_if_large()
+        if self._queue:
+            asyncio.get_running_loop().call_soon(self._flush)
+        else:
+            self._scheduled = False
+            if self._idle is not None and not self._idle.done():
+                self._idle.set_result(None)
+
+    # -- upkeep ------------------------------------------------------------------------------------------------
+
+    def _checkpoint_if_large(self) -> None:
+        wal = self.path.with_name(self.path.name + "-wal")
+        try:
+            if self._checkpointing or wal.stat().st_size < _CHECKPOINT_BYTES:
+                return
+        except OSError:
+            return
+        self._checkpointing = True
+        self._checkpoint_thread.submit(self._checkpoint)
+
+    def _checkpoint(self) -> None:
+        try:
+            db = connect(self.path, self.durability)
+            try:
+                db.execute("PRAGMA busy_timeout=0")
+                db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            finally:
+                db.close()
+        except sqlite3.Error as error:
+            logger.warning("checkpoint of the catalog failed, will be tried again: %s", error)
+        finally:
+            self._checkpointing = False
+
+    def back_up(self, target: Path) -> None:
+        """Copy the catalog aside (in the calling thread), in steps that let the writer through."""
+        part = target.with_name(target.name + ".part")
+        part.unlink(missing_ok=True)
+        source = connect(self.path, self.durability, readonly=True)
+        try:
+            copy = sqlite3.connect(part)
+            try:
+                source.backup(copy, pages=2048, sleep=0.005)
+            finally:
+                copy.close()
+        finally:
+            source.close()
+        part.replace(target)
+
+    async def close(self) -> None:
+        """Finish what is queued, fold the log into the database, close all connections."""
+        while self._scheduled:
+            self._idle = asyncio.get_running_loop().create_future()
+            await self._idle
+        self._thread.shutdown(wait=True)
+        self._checkpoint_thread.shutdown(wait=True)
+        for db in self._reader_list:
+            db.close()
+        self._reader.close()
+        try:
+            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error as error:
+            logger.warning("last checkpoint of the catalog failed; the next start makes up for it: %s", error)
+        self._writer.close()
+
+
+class _Batch:
+    """Changes that share a commit, and what came of them."""
+
+    __slots__ = ("failure", "queue", "results", "transaction")
+
+    def __init__(self, queue: list[tuple[Callable[[Transaction], Any], asyncio.Future[Any]]], transaction: Transaction) -> None:
+        self.queue = queue
+        self.transaction = transaction
+        self.results: list[tuple[asyncio.Future[Any], Any, StoreError | None]] = []
+        self.failure: BaseException | None = None
+
+
+def _translate(error: BaseException) -> BaseException:
+    # sqlite_errorname exists from Python 3.11 on; the message is the same in all.
+    if isinstance(error, sqlite3.OperationalError) and ("disk is full" in str(error) or "disk I/O error" in str(error)):
+        full = StoreFull("the disk with the data folder is full")
+        full.__cause__ = error
+        return full
+    return error

@@ -1,0 +1,29 @@
+"""What can go wrong in the store; the API turns these into the protocol's errors."""
+
+from __future__ import annotations
+
+__all__ = ["BucketExists", "BucketGone", "ObjectMissing", "StoreCorrupt", "StoreError", "StoreFull"]
+
+
+class StoreError(Exception):
+    """Base of the store's errors."""
+
+
+class BucketGone(StoreError):
+    """The bucket does not exist (any more)."""
+
+
+class BucketExists(StoreError):
+    """A bucket of this identity exists."""
+
+
+class ObjectMissing(StoreError):
+    """The object does not exist (any more)."""
+
+
+class StoreFull(StoreError):
+    """No room for more content: the disk or the configured capacity is used up. Nothing was stored; reads and deletes go on."""
+
+
+class StoreCorrupt(StoreError):
+    """The data folder cannot be used as it is; the message says why and what to do."""

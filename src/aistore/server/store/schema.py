@@ -1,0 +1,106 @@
+"""The catalog's tables, and how a data folder is created, recognised and opened."""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+import time
+from pathlib import Path
+from typing import Final, Literal
+
+from aistore.server.store.errors import StoreCorrupt
+
+__all__ = ["FORMAT", "INLINE_MAX", "LAYOUT_FILE", "LAYOUT_INLINE", "Durability", "connect", "create_or_check"]
+
+Durability = Literal["strict", "relaxed"]
+
+FORMAT: Final = 1
+"""Version of the data folder's format. A folder of a newer one is refused, an older one migrated."""
+
+INLINE_MAX: Final = 8 * 1024
+"""Content of up to this many bytes lives in the catalog (table `small`), larger content in a file."""
+
+LAYOUT_INLINE: Final = 0
+LAYOUT_FILE: Final = 1
+
+# Object rows hold no content: a listing is a scan of this table, and content in its rows would cut its rate to a third.
+# Rows are keyed by bucket *id*, so that renaming a bucket is one row and dropping one is immediate (its rows are purged later).
+_TABLES: Final = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE bucket (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    provider TEXT NOT NULL, uuid TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL,
+    props BLOB NOT NULL,
+    UNIQUE (provider, uuid, namespace, name)
+);
+CREATE TABLE usage (bucket INTEGER PRIMARY KEY, objects INTEGER NOT NULL, bytes INTEGER NOT NULL);
+CREATE TABLE object (
+    bucket INTEGER NOT NULL, name TEXT NOT NULL,
+    size INTEGER NOT NULL, layout INTEGER NOT NULL, content INTEGER NOT NULL,
+    checksum_type TEXT NOT NULL, checksum TEXT NOT NULL,
+    version TEXT NOT NULL, atime INTEGER NOT NULL, mtime INTEGER NOT NULL, custom TEXT,
+    PRIMARY KEY (bucket, name)
+) WITHOUT ROWID;
+CREATE TABLE small (id INTEGER PRIMARY KEY, refs INTEGER NOT NULL DEFAULT 1, data BLOB NOT NULL);
+CREATE TABLE file (id INTEGER PRIMARY KEY, refs INTEGER NOT NULL DEFAULT 1, size INTEGER NOT NULL);
+CREATE TABLE block (id INTEGER PRIMARY KEY, open INTEGER NOT NULL DEFAULT 1);
+CREATE INDEX open_block ON block (id) WHERE open = 1;
+CREATE TABLE garbage (id INTEGER PRIMARY KEY);
+CREATE TABLE dropped (bucket INTEGER PRIMARY KEY);
+CREATE TABLE job (id TEXT PRIMARY KEY, finished INTEGER NOT NULL, record BLOB NOT NULL) WITHOUT ROWID;
+CREATE INDEX job_finished ON job (finished);
+"""
+
+
+def connect(path: Path, durability: Durability, *, readonly: bool = False) -> sqlite3.Connection:
+    """Open a connection to the catalog.
+
+    `strict` makes every commit durable against power loss (WAL with `synchronous=FULL`; on macOS with a full flush of the drive);
+    `relaxed` writes the log without flushing it, which survives the death of the process but not of the machine.
+    """
+    db = sqlite3.connect(path, timeout=30.0, isolation_level=None, check_same_thread=False, cached_statements=256)
+    db.execute("PRAGMA journal_mode=WAL")
+    db.execute(f"PRAGMA synchronous={'FULL' if durability == 'strict' else 'OFF'}")
+    if sys.platform == "darwin" and durability == "strict":
+        db.execute("PRAGMA fullfsync=1")
+    # Checkpoints run on a connection of their own: one in the middle of a commit would add its time to that commit.
+    db.execute("PRAGMA wal_autocheckpoint=0")
+    db.execute("PRAGMA cache_size=-8192")
+    db.execute("PRAGMA temp_store=MEMORY")
+    if readonly:
+        db.execute("PRAGMA query_only=1")
+    return db
+
+
+def create_or_check(path: Path, durability: Durability) -> None:
+    """Create the catalog if there is none; refuse one that this version cannot use."""
+    try:
+        db = connect(path, durability)
+    except sqlite3.DatabaseError as error:
+        raise _corrupt(path, error) from error
+    try:
+        db.execute("BEGIN IMMEDIATE")
+        found = db.execute("PRAGMA user_version").fetchone()[0]
+        if found > FORMAT:
+            raise StoreCorrupt(
+                f"{path.parent} was written by a newer version (format {found}, this one knows {FORMAT}): upgrade aistore-py"
+            )
+        if found == 0:
+            if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                raise StoreCorrupt(f"{path} is not a catalog of aistore-py: choose another data folder")
+            for statement in _TABLES.split(";"):
+                if statement.strip():
+                    db.execute(statement)
+            db.execute("INSERT INTO meta VALUES ('created', ?)", (str(time.time_ns()),))
+            db.execute(f"PRAGMA user_version={FORMAT}")
+        db.execute("COMMIT")
+    except sqlite3.DatabaseError as error:
+        raise _corrupt(path, error) from error
+    finally:
+        db.close()
+
+
+def _corrupt(path: Path, error: sqlite3.DatabaseError) -> StoreCorrupt:
+    backup = path.with_name("catalog.backup.db")
+    hint = f"; a copy made earlier is {backup}: put it in its place to go back to that time" if backup.exists() else ""
+    return StoreCorrupt(f"cannot open the catalog {path}: {error}{hint}")
