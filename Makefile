@@ -1,0 +1,53 @@
+# One command each; what they need, they set up in .venv (and .envs) inside this folder. Only relative paths, so that
+# the folder's name may hold blanks. `make help` lists the commands.
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-long test-torch lint bench docs clean
+
+PY := .venv/bin/python
+
+help:
+	@echo "make demo [DATA=DIR] [KEEP=1]  start a cluster, store a data set, read it back, train on it"
+	@echo "make test                      everything a change has to pass (format, lint, types, tests)"
+	@echo "make test-long                 kill loops, soaks and fuzzing besides"
+	@echo "make test-torch                the tests that need PyTorch"
+	@echo "make lint                      format, lint and types only"
+	@echo "make bench                     ours and the official SDK side by side"
+	@echo "make docs                      the documentation as a site, in site/"
+	@echo "make clean                     remove what these commands made"
+
+# DATA reaches the recipe through the environment: a folder's name may hold anything.
+demo: export DATA := $(value DATA)
+demo:
+	@tools/setup demo
+	@$(PY) examples/demo.py $(if $(DATA),--data "$$DATA") $(if $(KEEP),--keep)
+
+test: lint
+	@$(PY) tests/environments.py
+	$(PY) -m pytest -n auto -m "not long" $(ARGS)
+
+test-long:
+	@tools/setup demo dev
+	@$(PY) tests/environments.py
+	$(PY) -m pytest -n auto -m long $(ARGS)
+
+test-torch:
+	@echo "There is nothing that needs PyTorch yet."
+
+lint:
+	@tools/setup demo dev
+	@$(PY) -m ruff format --check --quiet . || { echo "run: .venv/bin/ruff format ." >&2; exit 1; }
+	@$(PY) -m ruff check --quiet .
+	@$(PY) -m mypy --no-error-summary
+
+bench:
+	@tools/setup demo dev
+	@$(PY) tests/environments.py 2.0.0
+	@$(PY) -m bench $(ARGS)
+
+docs:
+	@tools/setup docs
+	@$(PY) -m mkdocs build --strict --quiet
+	@echo "site/index.html"
+
+clean:
+	rm -rf .venv .envs site dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
