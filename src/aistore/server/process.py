@@ -1,0 +1,203 @@
+"""The life of a server process around its node: the data folder's lock, the log, and what makes it stop.
+
+A process stops on SIGTERM (also SIGINT and SIGHUP), when its starter is gone (`parent`), or when nobody has used it for
+a while (`settings.idle_exit`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import logging.handlers
+import os
+import shutil
+import signal
+import threading
+import time
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from aistore.server.folder import CLIENTS_LOCK, LOG, ServedFolder, lock_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from typing import Protocol
+
+    from aistore.server.settings import ServerSettings
+
+    class Serving(Protocol):
+        """What a process runs: `server.node.Node`."""
+
+        url: str
+
+        async def start(self) -> None:
+            """Open the store and serve; `url` is set afterwards."""
+
+        async def stop(self) -> None:
+            """Finish what is under way and close everything."""
+
+
+log = logging.getLogger("aistore.server")
+
+_LOG_BYTES = 4 << 20
+_LOGS_KEPT = 3
+
+# How long a stop may take before the process ends regardless: what was acknowledged is safe in either mode.
+_STOP_SECONDS = 20.0
+
+
+class Stop(Enum):
+    """Why a server process ends."""
+
+    SIGNAL = "told to stop"
+    ORPHAN = "its starter is gone"
+    IDLE = "nobody used it any more"
+
+
+class PortError(Exception):
+    """The port to serve on cannot be had."""
+
+
+def run(
+    settings: ServerSettings,
+    announce: Callable[[str], None],
+    *,
+    parent: int | None = None,
+    stderr_to_log: bool = False,
+) -> None:
+    """Serve until something says stop. `announce` is called with the URL once the server answers.
+
+    `parent` is a descriptor whose end of file means that the starter is gone. With `stderr_to_log`, standard error
+    follows the log as it rotates. Raises `FolderError`, `FolderInUseError` and `PortError` before it served.
+    """
+    from aistore.server.node import Node
+
+    folder = ServedFolder(settings.data_dir) if settings.role == "node" else None
+    _open_log(settings, stderr_to_log)
+    orphaned = False
+    try:
+        reason = asyncio.run(_serve(Node(settings), settings, folder, announce, parent))
+        orphaned = reason is Stop.ORPHAN
+    finally:
+        if orphaned and settings.temporary:
+            shutil.rmtree(settings.data_dir, ignore_errors=True)
+        if folder:
+            folder.close()
+
+
+async def _serve(
+    node: Serving,
+    settings: ServerSettings,
+    folder: ServedFolder | None,
+    announce: Callable[[str], None],
+    parent: int | None,
+) -> Stop:
+    loop = asyncio.get_running_loop()
+    stopped: asyncio.Future[Stop] = loop.create_future()
+
+    def stop(reason: Stop) -> None:
+        if not stopped.done():
+            stopped.set_result(reason)
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            loop.add_signal_handler(number, stop, Stop.SIGNAL)
+    if parent is not None:
+        threading.Thread(target=_watch_parent, args=(parent, loop, stop), daemon=True, name="parent").start()
+
+    try:
+        await node.start()
+    except OSError as error:
+        if error.errno not in (errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL):
+            raise
+        why = os.strerror(error.errno).lower()
+        raise PortError(f"cannot serve on {settings.host}:{settings.port}: {why} (port 0 takes a free one)") from error
+    idle: asyncio.Task[None] | None = None
+    try:
+        if folder:
+            folder.serving(node.url)
+        log.info("serving %s at %s (%s, process %d)", settings.data_dir, node.url, settings.durability, os.getpid())
+        announce(node.url)
+        if settings.idle_exit is not None:
+            idle = asyncio.create_task(_watch_clients(settings, stop))
+        reason = await stopped
+        log.info("stopping: %s", reason.value)
+    finally:
+        if idle:
+            idle.cancel()
+        if folder:
+            folder.leaving()
+        await _within(_STOP_SECONDS, node.stop())
+    return reason
+
+
+async def _within(seconds: float, stopping: Coroutine[object, object, None]) -> None:
+    try:
+        await asyncio.wait_for(stopping, seconds)
+    except asyncio.TimeoutError:
+        log.warning("did not stop within %g s; ending anyway", seconds)
+
+
+def _watch_parent(fd: int, loop: asyncio.AbstractEventLoop, stop: Callable[[Stop], None]) -> None:
+    """Wait for the end of the starter's pipe. A thread, so that a loop which hangs does not keep an orphan alive."""
+    while os.read(fd, 4096):
+        pass
+    with contextlib.suppress(RuntimeError):  # the loop is closed: the process is ending already
+        loop.call_soon_threadsafe(stop, Stop.ORPHAN)
+    time.sleep(2 * _STOP_SECONDS)
+    os._exit(1)
+
+
+async def _watch_clients(settings: ServerSettings, stop: Callable[[Stop], None]) -> None:
+    """Stop once no client has held the folder for `idle_exit` seconds.
+
+    The lock that proves it is kept, so that a client that comes now waits until this process is gone.
+    """
+    assert settings.idle_exit is not None
+    every = min(1.0, max(0.02, settings.idle_exit / 4))
+    alone_since: float | None = None
+    loop = asyncio.get_running_loop()
+    while True:
+        fd = lock_file(settings.data_dir / CLIENTS_LOCK)
+        if fd is None:
+            alone_since = None
+        elif alone_since is None or loop.time() - alone_since < settings.idle_exit:
+            alone_since = loop.time() if alone_since is None else alone_since
+            os.close(fd)
+        else:
+            stop(Stop.IDLE)
+            return
+        await asyncio.sleep(every)
+
+
+class _LogFile(logging.handlers.RotatingFileHandler):
+    """The rotated log of the data folder; standard error can follow it (tracebacks of a dying interpreter)."""
+
+    def __init__(self, settings: ServerSettings, stderr_follows: bool) -> None:
+        name = LOG if settings.role == "node" else f"{settings.node_id}.log"
+        super().__init__(settings.data_dir / name, maxBytes=_LOG_BYTES, backupCount=_LOGS_KEPT, encoding="utf-8")
+        self._stderr_follows = stderr_follows
+        self._redirect()
+
+    def doRollover(self) -> None:
+        super().doRollover()
+        self._redirect()
+
+    def _redirect(self) -> None:
+        if self._stderr_follows and self.stream:
+            os.dup2(self.stream.fileno(), 2)
+
+
+def _open_log(settings: ServerSettings, stderr_to_log: bool) -> None:
+    handlers: list[logging.Handler] = [_LogFile(settings, stderr_to_log)]
+    if not stderr_to_log:
+        terminal = logging.StreamHandler()
+        terminal.setLevel(logging.WARNING)
+        handlers.append(terminal)
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        log.addHandler(handler)
+    log.setLevel(settings.log_level.upper())
+    log.propagate = False

@@ -1,0 +1,185 @@
+"""How a server process is told what to be: options of a start, from a TOML file and the command line.
+
+These are the settings of the process (folder, port, durability). What the cluster's own configuration document
+holds (`what=cluster_config`, `set-config`) is `server/config.py`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import json
+import os
+import re
+import sys
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Durability = Literal["strict", "relaxed"]
+Role = Literal["node", "target"]
+
+DURABILITIES: tuple[Durability, ...] = ("strict", "relaxed")
+LOG_LEVELS = ("debug", "info", "warning", "error")
+MAX_TARGETS = 64
+# Below this a catalog with its log does not fit.
+MIN_CAPACITY = 1 << 20
+
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGTP]?)(i?)B?", re.IGNORECASE)
+_STEPS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
+
+
+class SettingsError(ValueError):
+    """A setting that cannot be used; the message says which and what would do."""
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """Everything a server process is started with. Checked on construction.
+
+    `port` 0 takes a free one. `targets` 1 is one process that is gateway and target at once; N > 1 are N target
+    processes behind one gateway. `capacity` is in bytes, `None` for the whole disk. `idle_exit` is how many seconds a
+    server that belongs to nobody stays after its last client. `temporary` lets an orphaned server remove its folder.
+    `role`, `node_id` and `gateway_url` belong to target processes.
+    """
+
+    data_dir: Path
+    host: str = "127.0.0.1"
+    port: int = 0
+    targets: int = 1
+    durability: Durability = "strict"
+    capacity: int | None = None
+    backends: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    allow_remote: bool = False
+    idle_exit: float | None = None
+    log_level: str = "info"
+    temporary: bool = False
+    role: Role = "node"
+    node_id: str = ""
+    gateway_url: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise SettingsError(f"port {self.port} is not between 0 (any free port) and 65535")
+        if not 1 <= self.targets <= MAX_TARGETS:
+            raise SettingsError(f"targets {self.targets} is not between 1 and {MAX_TARGETS}")
+        if self.durability not in DURABILITIES:
+            raise SettingsError(f"durability {self.durability!r} is neither 'strict' nor 'relaxed'")
+        if self.capacity is not None and self.capacity < MIN_CAPACITY:
+            raise SettingsError(f"capacity {self.capacity} bytes is too small: at least {MIN_CAPACITY} (1MiB)")
+        if self.idle_exit is not None and self.idle_exit < 0:
+            raise SettingsError(f"idle_exit {self.idle_exit} is negative")
+        if self.log_level not in LOG_LEVELS:
+            raise SettingsError(f"log_level {self.log_level!r} is none of {', '.join(LOG_LEVELS)}")
+        if not self.allow_remote and not is_loopback(self.host):
+            raise SettingsError(
+                f"host {self.host!r} can be reached from other machines, and this server asks nobody for a password; "
+                "use 127.0.0.1, or --allow-remote where everyone on that network may read and delete"
+            )
+
+    def encode(self) -> bytes:
+        """One line of JSON, for the standard input of a server process."""
+        return json.dumps({**asdict(self), "data_dir": str(self.data_dir)}).encode() + b"\n"
+
+    @classmethod
+    def decode(cls, line: bytes) -> ServerSettings:
+        """The inverse of `encode`."""
+        values = json.loads(line)
+        return cls(**{**values, "data_dir": Path(values["data_dir"])})
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a server that binds `host`."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def parse_size(text: str | int) -> int:
+    """Bytes of `10GiB`, `1.5T`, `500 MB` or `4096`: with `i` in steps of 1024, without of 1000."""
+    if isinstance(text, int) and not isinstance(text, bool):
+        return text
+    found = _SIZE.fullmatch(str(text).strip())
+    if not found:
+        raise SettingsError(f"{text!r} is not a size; write for example 10GiB, 500MB or a number of bytes")
+    number, step, binary = found.groups()
+    if binary and not step:
+        raise SettingsError(f"{text!r} is not a size; write for example 10GiB, 500MB or a number of bytes")
+    return int(float(number) * (1024 if binary else 1000) ** _STEPS[step.upper()])
+
+
+def user_data_dir() -> Path:
+    """The folder of `local:` and of a plain `ais serve`: `$AIS_LOCAL_DIR`, else where the system keeps a user's data."""
+    if named := os.environ.get("AIS_LOCAL_DIR"):
+        return Path(named).expanduser().absolute()
+    if sys.platform == "darwin":
+        return Path("~/Library/Application Support/aistore").expanduser()
+    base = os.environ.get("XDG_DATA_HOME", "")
+    # The XDG specification: a relative path there is invalid and to be ignored.
+    return (Path(base) if Path(base).is_absolute() else Path("~/.local/share").expanduser()) / "aistore"
+
+
+# What a configuration file may say; the rest of ServerSettings belongs to the process that starts the server.
+_FILE_TYPES: dict[str, tuple[type, ...]] = {
+    "data_dir": (str,),
+    "host": (str,),
+    "port": (int,),
+    "targets": (int,),
+    "durability": (str,),
+    "capacity": (int, str),
+    "backends": (dict,),
+    "allow_remote": (bool,),
+    "log_level": (str,),
+}
+
+
+def read_settings_file(path: Path) -> dict[str, object]:
+    """The settings in a TOML file, checked for names and types. A relative `data_dir` starts at the file's folder."""
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        values: dict[str, object] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"cannot read {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not TOML: {error}") from error
+    for name, value in values.items():
+        if name not in _FILE_TYPES:
+            near = difflib.get_close_matches(name, _FILE_TYPES, 1)
+            raise SettingsError(
+                f"{path}: there is no setting {name!r}"
+                + (f"; did you mean {near[0]!r}?" if near else f" (there are {', '.join(_FILE_TYPES)})")
+            )
+        wanted = _FILE_TYPES[name]
+        if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
+            raise SettingsError(f"{path}: {name} = {value!r} is not {' or '.join(t.__name__ for t in wanted)}")
+    if "backends" in values:
+        _check_backends(path, cast("dict[str, object]", values["backends"]))
+    if "capacity" in values:
+        values["capacity"] = parse_size(cast("str | int", values["capacity"]))
+    if "data_dir" in values:
+        values["data_dir"] = path.parent.absolute() / Path(str(values["data_dir"])).expanduser()
+    return values
+
+
+def _check_backends(path: Path, backends: dict[str, object]) -> None:
+    for name, options in backends.items():
+        if not isinstance(options, dict) or not all(isinstance(v, str) for v in options.values()):
+            raise SettingsError(f"{path}: backends.{name} has to be a table of strings")
+
+
+def make_settings(file: Path | None, options: Mapping[str, object]) -> ServerSettings:
+    """Settings from a file, with `options` over it (those that are `None` were not given), with defaults below."""
+    values = read_settings_file(file) if file else {}
+    values.update({name: value for name, value in options.items() if value is not None})
+    data_dir = Path(str(values.pop("data_dir", None) or user_data_dir())).expanduser().absolute()
+    known = {one.name for one in fields(ServerSettings)}
+    if unknown := values.keys() - known:
+        raise SettingsError(f"there is no setting {', '.join(sorted(unknown))}")
+    return ServerSettings(data_dir, **values)  # type: ignore[arg-type]  # names and types were checked above

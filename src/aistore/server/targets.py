@@ -1,0 +1,146 @@
+"""The target processes of a gateway: started with it, ended with it, and started again when they die."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from aistore.server.spawn import START_SECONDS, Ready, ServerStartError, command, open_log, read_answer
+
+if TYPE_CHECKING:
+    from asyncio.subprocess import Process
+    from collections.abc import Callable, Sequence
+
+    from aistore.server.settings import ServerSettings
+
+log = logging.getLogger("aistore.server.targets")
+
+# A target that dies this often without having served for `_STEADY_SECONDS` is left alone.
+_ATTEMPTS = 5
+_STEADY_SECONDS = 30.0
+_FIRST_PAUSE = 0.1
+_STOP_SECONDS = 10.0
+
+
+@dataclass
+class TargetProcess:
+    """One target: its node id, its process, and where it answers."""
+
+    id: str
+    process: Process
+    ready: Ready
+
+
+class TargetProcesses:
+    """N target processes, kept alive.
+
+    `on_change` is called, on the loop, with `{id: url}` of those that serve, each time that one is gone or is back.
+    """
+
+    def __init__(
+        self,
+        settings: ServerSettings,
+        ids: Sequence[str],
+        gateway_url: str,
+        on_change: Callable[[dict[str, str]], None],
+    ) -> None:
+        self._settings = replace(settings, role="target", targets=1, port=0, idle_exit=None, gateway_url=gateway_url)
+        self._ids = ids
+        self._on_change = on_change
+        self._serving: dict[str, TargetProcess] = {}
+        self._keepers: list[asyncio.Task[None]] = []
+
+    @property
+    def urls(self) -> dict[str, str]:
+        """Where each target answers, by id; those that serve now."""
+        return {one.id: one.ready.url for one in self._serving.values()}
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """The process of each target that serves now, by id."""
+        return {one.id: one.ready.pid for one in self._serving.values()}
+
+    async def start(self) -> dict[str, str]:
+        """Start all of them at once; their URLs. Where one does not start, none is left: `ServerStartError`."""
+        results = await asyncio.gather(*(self._spawn(one, port=0) for one in self._ids), return_exceptions=True)
+        failures = [result for result in results if isinstance(result, BaseException)]
+        for result in results:
+            if isinstance(result, TargetProcess):
+                self._serving[result.id] = result
+        if failures:
+            await self.stop()
+            raise failures[0]
+        self._keepers = [asyncio.create_task(self._keep(one)) for one in self._serving.values()]
+        return self.urls
+
+    async def stop(self) -> None:
+        """End all of them: the end of their standard input tells them to finish."""
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+        await asyncio.gather(*(_end(one.process) for one in self._serving.values()))
+        self._serving.clear()
+
+    async def _spawn(self, node_id: str, port: int) -> TargetProcess:
+        settings = replace(self._settings, node_id=node_id, port=port)
+        with open_log(settings) as stderr:
+            process = await asyncio.create_subprocess_exec(
+                *command(settings),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=stderr,
+                cwd="/",
+            )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(settings.encode())
+            line = await asyncio.wait_for(process.stdout.readline(), START_SECONDS)
+            ready = read_answer(settings, line, None if line else await process.wait())
+        except BaseException as error:
+            await _end(process)
+            if isinstance(error, asyncio.TimeoutError):
+                raise ServerStartError(settings.data_dir, f"target {node_id} did not answer") from error
+            raise
+        log.info("target %s serves at %s (process %d)", node_id, ready.url, ready.pid)
+        return TargetProcess(node_id, process, ready)
+
+    async def _keep(self, target: TargetProcess) -> None:
+        """Start this target again whenever it ends."""
+        loop = asyncio.get_running_loop()
+        failed = 0
+        while failed < _ATTEMPTS:
+            since = loop.time()
+            status = await target.process.wait()
+            del self._serving[target.id]
+            log.warning("target %s (process %d) ended with status %d", target.id, target.ready.pid, status)
+            self._on_change(self.urls)
+            failed = 0 if loop.time() - since > _STEADY_SECONDS else failed + 1
+            while failed < _ATTEMPTS:
+                try:
+                    # The same port: what clients remember of the cluster map stays true.
+                    target = await self._spawn(target.id, port=urlsplit(target.ready.url).port or 0)
+                    break
+                except (ServerStartError, OSError) as error:
+                    failed += 1
+                    log.warning("target %s does not start: %s", target.id, error)
+                    await asyncio.sleep(_FIRST_PAUSE * 2**failed)
+            else:
+                break
+            self._serving[target.id] = target
+            self._on_change(self.urls)
+        log.error("target %s keeps failing and is left out of the cluster map", target.id)
+
+
+async def _end(process: Process) -> None:
+    """Let a process finish, and kill it if it does not."""
+    if process.stdin:
+        process.stdin.close()
+    try:
+        await asyncio.wait_for(process.wait(), _STOP_SECONDS)
+    except asyncio.TimeoutError:
+        process.kill()
+        await process.wait()
