@@ -10,10 +10,12 @@ from urllib.parse import unquote
 from aistore.server.folder import (
     CLIENTS_LOCK,
     START_LOCK,
+    FolderError,
     FolderInUseError,
     find_server,
     lock_file,
     log_tail,
+    make_folder,
 )
 from aistore.server.settings import ServerSettings, user_data_dir
 from aistore.server.spawn import START_SECONDS, ServerStartError, start
@@ -64,9 +66,9 @@ def resolve(endpoint: str, *, idle_exit: float = IDLE_EXIT_SECONDS) -> str:
     """
     data_dir = data_dir_of(endpoint)
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ServerStartError(data_dir, f"cannot make that folder: {error.strerror}") from error
+        make_folder(data_dir)
+    except (OSError, FolderError) as error:
+        raise ServerStartError(data_dir, str(error)) from error
     settings = ServerSettings(data_dir, idle_exit=idle_exit)
     deadline = time.monotonic() + START_SECONDS
     pause = 0.002

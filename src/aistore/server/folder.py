@@ -70,6 +70,18 @@ class RunningServer:
     url: str
 
 
+def make_folder(data_dir: Path) -> None:
+    """Make the folder where it is missing; refuse one that holds somebody's files, before anything is written there."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    if (data_dir / FORMAT_FILE).exists():
+        return
+    if strange := sorted({entry.name for entry in data_dir.iterdir()} - _TRACES):
+        raise FolderError(
+            f"{data_dir} is not an AIStore data folder and not empty (it holds {', '.join(strange[:3])}"
+            f"{', ...' if len(strange) > 3 else ''}); name an empty or a new folder"
+        )
+
+
 def lock_file(path: Path, *, shared: bool = False) -> int | None:
     """An open descriptor that holds the lock of `path`, or `None` where somebody else does. Does not wait."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -118,7 +130,7 @@ class ServedFolder:
 
     def __init__(self, data_dir: Path) -> None:
         self.data_dir = data_dir
-        data_dir.mkdir(parents=True, exist_ok=True)
+        make_folder(data_dir)
         self._fd = self._claim()
         try:
             self._check_format()
@@ -143,11 +155,6 @@ class ServedFolder:
         try:
             found = int(json.loads(path.read_bytes())["format"])
         except FileNotFoundError:
-            if strange := sorted({entry.name for entry in self.data_dir.iterdir()} - _TRACES):
-                raise FolderError(
-                    f"{self.data_dir} is not an AIStore data folder and not empty (it holds {', '.join(strange[:3])}"
-                    f"{', ...' if len(strange) > 3 else ''}); name an empty or a new folder"
-                ) from None
             _write_whole(path, json.dumps({"format": FORMAT}).encode() + b"\n")
             return
         except (ValueError, KeyError, TypeError) as error:

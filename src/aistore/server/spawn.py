@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from aistore.server.folder import LOG, FolderInUseError, log_tail
+from aistore.server.folder import LOG, FolderError, FolderInUseError, log_tail, make_folder
 
 if TYPE_CHECKING:
     from aistore.server.settings import ServerSettings
@@ -91,8 +91,10 @@ def read_answer(settings: ServerSettings, line: bytes, status: int | None) -> Re
 def open_log(settings: ServerSettings) -> IO[bytes]:
     """The log of the data folder, for the standard error of a new process (tracebacks of a start that fails)."""
     try:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        make_folder(settings.data_dir)
         return (settings.data_dir / LOG).open("ab")
+    except FolderError as error:
+        raise ServerStartError(settings.data_dir, str(error)) from error
     except OSError as error:
         raise ServerStartError(settings.data_dir, f"cannot write there: {error}") from error
 
