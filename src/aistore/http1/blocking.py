@@ -1,0 +1,381 @@
+"""One HTTP/1.1 client connection on a blocking socket.
+
+Timeouts are the kernel's (`SO_RCVTIMEO`, `SO_SNDTIMEO`): a socket with a Python timeout polls before every call, which costs a second
+system call each. Bodies go from the socket straight into the memory that the caller gets.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from contextlib import suppress
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+from aistore.http1.body import ChunkedBody, ClosingBody, SizedBody
+from aistore.http1.failures import BodySourceChanged, ConnectTimedOut, HeadCut, NoAnswer, ReadTimedOut, WriteTimedOut
+from aistore.http1.head import (
+    CHUNKED,
+    NO_LENGTH,
+    BadHead,
+    ResponseHead,
+    find_head_end,
+    parse_response,
+    response_framing,
+)
+from aistore.http1.payload import BytesPayload, FilePayload, Payload
+
+if TYPE_CHECKING:
+    import ssl
+
+    from aistore.http1.body import BlockingBody
+
+__all__ = ["EXPECT_FROM", "BlockingConnection", "TlsConnection"]
+
+FIRST_READ: Final = 64 * 1024
+"""Bytes asked for with the head: most small objects come whole with it."""
+
+EXPECT_FROM: Final = 1024 * 1024
+"""Bodies longer than this, or of unknown length, wait for the server's `100 Continue`."""
+
+EXPECT_WAIT: Final = 1.0
+"""Seconds to wait for `100 Continue` before the body is sent anyway (RFC 9110 10.1.1 wants the wait bounded)."""
+
+MAX_INTERIM: Final = 32
+"""1xx answers that are skipped before the final one."""
+
+SENDFILE_PIECE: Final = 64 * 1024 * 1024
+_MORE: Final[int] = getattr(socket, "MSG_MORE", 0)
+
+
+class BlockingConnection:
+    """A plain TCP connection: `send` a request, `receive` its answer, one after the other.
+
+    Whoever uses it closes it after any exception: nothing is known then about what is on the wire.
+    """
+
+    __slots__ = ("_last", "_recv", "_sock", "_timeout", "pid", "reusable")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._recv = sock.recv
+        self._timeout: float | None = None
+        self._last = False
+        self.pid = os.getpid()
+        """The process that opened it: after a fork, parent and child must not both use it."""
+        self.reusable = True
+        """True when the last answer was read to its end and the server keeps the connection."""
+
+    @classmethod
+    def connect(cls, host: str, port: int, timeout: float | None) -> BlockingConnection:
+        """Connect within `timeout` seconds for each address of `host`; `ConnectTimedOut` or the system's `OSError`."""
+        sock = _open(host, port, timeout)
+        sock.settimeout(None)
+        return cls(sock)
+
+    def fileno(self) -> int:
+        """The socket's descriptor, -1 when closed."""
+        return self._sock.fileno()
+
+    def set_timeout(self, seconds: float | None) -> None:
+        """Seconds without progress, receiving or sending, after which a call gives up; None waits for ever."""
+        if seconds == self._timeout:
+            return
+        value = _timeval(seconds)
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, value)
+        self._timeout = seconds
+
+    def ended(self, keep_alive: bool) -> None:
+        """The answer was read to its end."""
+        self.reusable = keep_alive and not self._last
+
+    def close(self) -> None:
+        """Close the socket; harmless when closed."""
+        self.reusable = False
+        self._sock.close()
+
+    def is_alive(self) -> bool:
+        """False when the peer closed this idle connection or sent something nobody asked for."""
+        try:
+            socket.socket.recv(self._sock, 1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    # -- sending ------------------------------------------------------------------------------------------------------------------
+
+    def send_head(self, head: bytes) -> None:
+        """Send a request without a body. `NoAnswer` when the peer is gone, `WriteTimedOut`."""
+        self.reusable = False
+        try:
+            self._sock.sendall(head)
+        except ConnectionError as e:
+            raise NoAnswer("the server closed the connection") from e
+        except (BlockingIOError, TimeoutError) as e:
+            raise WriteTimedOut("the server takes no data") from e
+
+    def send(
+        self, method: str, head: bytes, payload: Payload, *, expect: bool
+    ) -> tuple[ResponseHead, bytes | BlockingBody] | None:
+        """Send a request with its body; the answer if it came before the body was sent (this connection then ends with it), else None.
+
+        With `expect` the head announces `Expect: 100-continue`, and the body waits a second at most for the server's word. Raises as
+        `send_head`, and what reading the body's source raises.
+        """
+        self.reusable = False
+        if expect:
+            self.send_head(head)
+            early = self._await_continue(method)
+            if early is not None:
+                return early
+            head = b""
+        try:
+            self._send_payload(head, payload)
+        except (NoAnswer, WriteTimedOut):
+            # A server that refuses a body answers and closes: its answer tells more than the broken pipe.
+            early = self._answer_of_refusal(method)
+            if early is None:
+                raise
+            return early
+        return None
+
+    def _send_payload(self, head: bytes, payload: Payload) -> None:
+        try:
+            if isinstance(payload, BytesPayload):
+                self._send_buffers(head, payload.view)
+            elif isinstance(payload, FilePayload) and payload.descriptor >= 0 and self._can_sendfile:
+                self._send_file(head, payload)
+            else:
+                self._send_pieces(head, payload)
+        except ConnectionError as e:
+            raise NoAnswer("the server closed the connection while the body was sent") from e
+        except (BlockingIOError, TimeoutError) as e:
+            raise WriteTimedOut("the server takes no data") from e
+
+    def _send_buffers(self, head: bytes, body: memoryview) -> None:
+        sent = self._sock.sendmsg((head, body)) if head else self._sock.send(body)
+        total = len(head) + len(body)
+        if sent < total:
+            if sent < len(head):
+                self._sock.sendall(head[sent:])
+                sent = len(head)
+            self._sock.sendall(body[sent - len(head) :])
+
+    @property
+    def _can_sendfile(self) -> bool:
+        return hasattr(os, "sendfile")
+
+    def _send_file(self, head: bytes, payload: FilePayload) -> None:
+        """Send head and file; the file's pages never enter this process."""
+        assert payload.length is not None  # a descriptor implies a length
+        if head:
+            self._sock.sendall(head, _MORE if payload.length else 0)
+        payload.started = True
+        out, offset, end = self._sock.fileno(), payload.offset, payload.offset + payload.length
+        while offset < end:
+            sent = os.sendfile(out, payload.descriptor, offset, min(SENDFILE_PIECE, end - offset))
+            if sent == 0:
+                raise BodySourceChanged(
+                    f"the file to send ended {end - offset} bytes early: it was {payload.length} bytes long when the request started"
+                )
+            offset += sent
+        payload.sent_by_descriptor(payload.length)
+
+    def _send_pieces(self, head: bytes, payload: Payload) -> None:
+        if payload.length is not None:
+            for piece in payload.pieces():
+                self._send_buffers(head, memoryview(piece).cast("B"))
+                head = b""
+            if head:
+                self._sock.sendall(head)
+            return
+        for piece in payload.pieces():
+            view = memoryview(piece).cast("B")
+            self._send_buffers(head + b"%x\r\n" % len(view), view)
+            head = b"\r\n"
+        self._sock.sendall(head + b"0\r\n\r\n")
+
+    def _await_continue(self, method: str) -> tuple[ResponseHead, bytes | BlockingBody] | None:
+        """The final answer that came instead of `100 Continue`; None when the body is to be sent."""
+        timeout = self._timeout
+        self.set_timeout(EXPECT_WAIT if timeout is None else min(EXPECT_WAIT, timeout))
+        try:
+            data = self._receive()
+        except ReadTimedOut:
+            return None
+        finally:
+            self.set_timeout(timeout)
+        if not data:
+            raise NoAnswer("the server closed the connection instead of asking for the body")
+        self._last = True
+        answer = self._answer(method, data, stop_at_continue=True)
+        self._last = answer is not None
+        return answer
+
+    def _answer_of_refusal(self, method: str) -> tuple[ResponseHead, bytes | BlockingBody] | None:
+        self._last = True
+        with suppress(OSError, BadHead):
+            if socket.socket.recv(self._sock, 1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
+                return self.receive(method)
+        return None
+
+    # -- receiving ----------------------------------------------------------------------------------------------------------------
+
+    def receive(self, method: str) -> tuple[ResponseHead, bytes | BlockingBody]:
+        """The answer to the request sent: its head, and its body as bytes when it came whole with the head, else to be read.
+
+        Raises `NoAnswer` when the connection ended before the first byte, `ReadTimedOut`, `BadHead`, or the system's `OSError`.
+        """
+        try:
+            data = self._recv(FIRST_READ)
+        except (BlockingIOError, TimeoutError) as e:
+            raise ReadTimedOut("no answer") from e
+        except ConnectionError as e:
+            raise NoAnswer("the server reset the connection instead of answering") from e
+        if not data:
+            raise NoAnswer("the server closed the connection without an answer")
+        answer = self._answer(method, data)
+        assert answer is not None  # None only for stop_at_continue
+        return answer
+
+    def _answer(
+        self, method: str, data: bytes, *, stop_at_continue: bool = False
+    ) -> tuple[ResponseHead, bytes | BlockingBody] | None:
+        for _ in range(MAX_INTERIM):
+            end = find_head_end(data)
+            while end < 0:
+                more = self._receive()
+                if not more:
+                    raise HeadCut(f"closed after {len(data)} bytes of the head")
+                start = len(data)
+                data += more
+                end = find_head_end(data, start)
+            head = parse_response(data[:end])
+            status = head.status
+            if status >= 200:
+                return head, self._body_of(method, head, data[end:])
+            if status == 101:
+                raise BadHead(502, "101 Switching Protocols, which nobody asked for")
+            data = data[end:]
+            if status == 100 and stop_at_continue:
+                if data:
+                    raise BadHead(502, "more than 100 Continue before the body was sent")
+                return None
+            data = data or self._receive()
+            if not data:
+                raise HeadCut(f"closed after the interim answer {status}")
+        raise BadHead(502, f"more than {MAX_INTERIM} interim answers")
+
+    def _body_of(self, method: str, head: ResponseHead, surplus: bytes) -> bytes | BlockingBody:
+        length = response_framing(head, method)
+        if length == len(surplus):
+            self.ended(head.keep_alive)
+            return surplus
+        if length >= 0:
+            if len(surplus) > length:
+                return surplus[:length]
+            return SizedBody(self, length, surplus, head.keep_alive)
+        if length == CHUNKED:
+            return ChunkedBody(self, surplus, head.keep_alive)
+        assert length == NO_LENGTH
+        return ClosingBody(self, surplus)
+
+    def _receive(self) -> bytes:
+        try:
+            return self._recv(FIRST_READ)
+        except ConnectionError as e:
+            raise HeadCut("reset within the head") from e
+        except (BlockingIOError, TimeoutError) as e:
+            raise ReadTimedOut("the answer stalled") from e
+
+    def receive_some(self, size: int) -> bytes:
+        """At most `size` bytes of a body as soon as there are any; empty at the end. `ReadTimedOut` or `OSError`."""
+        try:
+            return self._recv(size)
+        except (BlockingIOError, TimeoutError) as e:
+            raise ReadTimedOut("the body stalled") from e
+
+    def receive_exactly(self, size: int) -> bytes:
+        """`size` bytes of a body in one object; fewer after a signal, a timeout or the end, none at the end."""
+        try:
+            return self._recv(size, socket.MSG_WAITALL)
+        except (BlockingIOError, TimeoutError) as e:
+            raise ReadTimedOut("the body stalled") from e
+
+    def receive_into(self, view: memoryview) -> int:
+        """Fill `view`; fewer bytes after a signal, a timeout or the end, 0 at the end."""
+        try:
+            return self._sock.recv_into(view, 0, socket.MSG_WAITALL)
+        except (BlockingIOError, TimeoutError) as e:
+            raise ReadTimedOut("the body stalled") from e
+
+
+class TlsConnection(BlockingConnection):
+    """The same over TLS: OpenSSL knows neither scattered sends nor `MSG_WAITALL`, and the timeout has to be Python's."""
+
+    __slots__ = ()
+
+    @classmethod
+    def handshake(cls, host: str, port: int, timeout: float | None, context: ssl.SSLContext) -> TlsConnection:
+        """Connect and shake hands within `timeout` seconds each; `ssl.SSLError` when the peer is not who it should be."""
+        sock = _open(host, port, timeout)
+        try:
+            wrapped = context.wrap_socket(sock, server_hostname=host)
+        except TimeoutError as e:
+            sock.close()
+            raise ConnectTimedOut("TLS handshake") from e
+        except BaseException:
+            sock.close()
+            raise
+        connection = cls(wrapped)
+        connection._timeout = timeout
+        return connection
+
+    def set_timeout(self, seconds: float | None) -> None:
+        if seconds != self._timeout:
+            self._sock.settimeout(seconds)
+            self._timeout = seconds
+
+    @property
+    def _can_sendfile(self) -> bool:
+        return False
+
+    def _send_buffers(self, head: bytes, body: memoryview) -> None:
+        if len(body) <= FIRST_READ:
+            self._sock.sendall(head + bytes(body))
+            return
+        if head:
+            self._sock.sendall(head)
+        self._sock.sendall(body)
+
+    def receive_exactly(self, size: int) -> bytes:
+        return self.receive_some(size)
+
+    def receive_into(self, view: memoryview) -> int:
+        try:
+            return self._sock.recv_into(view)
+        except TimeoutError as e:
+            raise ReadTimedOut("the body stalled") from e
+
+
+def _open(host: str, port: int, timeout: float | None) -> socket.socket:
+    try:
+        sock = socket.create_connection((host, port), timeout)
+    except TimeoutError as e:
+        raise ConnectTimedOut(f"no connection to {host}:{port} within {timeout:g} s" if timeout else str(e)) from e
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
+
+
+@lru_cache(maxsize=64)
+def _timeval(seconds: float | None) -> bytes:
+    if seconds is None:
+        return struct.pack("@ll", 0, 0)
+    whole = int(seconds)
+    micros = int((seconds - whole) * 1e6)
+    # Zero means "no timeout" to the kernel.
+    return struct.pack("@ll", whole, micros if whole or micros else 1)

@@ -1,0 +1,207 @@
+"""What can go wrong between a call and its answer; each class is also the `requests` class that the API document promises.
+
+    TransportError                    requests.RequestException
+    ├── ConnectionFailed              requests.ConnectionError
+    │   ├── NameNotResolved           no such host
+    │   ├── ConnectionRefused         nobody listens there
+    │   ├── ConnectTimeout            requests.ConnectTimeout
+    │   ├── ConnectionLost            reset or closed before the answer
+    │   ├── ReadTimeout               requests.ReadTimeout: no answer, or a body that stalled
+    │   ├── TlsError                  requests.exceptions.SSLError
+    │   └── MalformedAnswer           what came back is not HTTP
+    ├── IncompleteBody                requests.exceptions.ChunkedEncodingError: the body was cut
+    ├── RetriesExhausted              requests.exceptions.RetryError: the last answer was still an error
+    ├── TooManyRedirects              requests.TooManyRedirects
+    └── BodyNotReplayable             requests.exceptions.UnrewindableBodyError
+
+Every error tells method, URL and number of attempts, and pickles. Importing this module imports `requests`, so it is imported only
+when something fails.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+import requests
+
+from aistore.http1.failures import BadBody, ConnectTimedOut, NoAnswer, ReadTimedOut, ShortBody, WriteTimedOut
+from aistore.http1.head import BadHead
+from aistore.transport.url import Origin, split_url
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = [
+    "BodyNotReplayable",
+    "ConnectTimeout",
+    "ConnectionFailed",
+    "ConnectionLost",
+    "ConnectionRefused",
+    "IncompleteBody",
+    "MalformedAnswer",
+    "NameNotResolved",
+    "ReadTimeout",
+    "RetriesExhausted",
+    "TlsError",
+    "TooManyRedirects",
+    "TransportError",
+    "from_failure",
+]
+
+
+class TransportError(requests.RequestException):
+    """A request that got no usable answer.
+
+    `reason` says what happened and what to do, without method and URL; `attempts` counts how often the request was sent.
+    """
+
+    def __init__(self, reason: str, method: str, url: str, attempts: int = 1) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.method = method
+        self.url = url
+        self.attempts = attempts
+
+    def __str__(self) -> str:
+        tried = f", {self.attempts} attempts" if self.attempts > 1 else ""
+        return f"{self.reason} [{self.method} {self.url}{tried}]"
+
+    def __reduce__(self) -> tuple[type[TransportError], tuple[str, str, str, int]]:
+        return type(self), (self.reason, self.method, self.url, self.attempts)
+
+
+class ConnectionFailed(TransportError, requests.ConnectionError):
+    """No connection, or one that broke before the answer."""
+
+
+class NameNotResolved(ConnectionFailed):
+    """The host's name has no address."""
+
+
+class ConnectionRefused(ConnectionFailed):
+    """The host is there, but nobody listens on the port."""
+
+
+class ConnectTimeout(ConnectionFailed, requests.ConnectTimeout):
+    """No connection within the connect timeout."""
+
+
+class ConnectionLost(ConnectionFailed):
+    """The connection ended between the request and the end of the answer's head."""
+
+
+class ReadTimeout(ConnectionFailed, requests.ReadTimeout):
+    """Nothing came from the server, or nothing was taken by it, for as long as the read timeout."""
+
+
+class TlsError(ConnectionFailed, requests.exceptions.SSLError):
+    """The TLS handshake or a TLS record failed."""
+
+
+class MalformedAnswer(ConnectionFailed):
+    """The answer breaks the rules of HTTP/1.1."""
+
+
+class IncompleteBody(TransportError, requests.exceptions.ChunkedEncodingError):
+    """The body was cut short, or its chunks are malformed."""
+
+
+class RetriesExhausted(TransportError, requests.exceptions.RetryError):
+    """The server still answered with an error status after the last retry."""
+
+
+class TooManyRedirects(TransportError, requests.TooManyRedirects):
+    """The servers redirected to each other without end."""
+
+
+class BodyNotReplayable(TransportError, requests.exceptions.UnrewindableBodyError):
+    """The body would have to be sent again, but it can be read only once."""
+
+
+def from_failure(failure: BaseException, method: str, url: str) -> TransportError | None:
+    """The error of this module that `failure` of a connection means; None if it is no failure of the network."""
+    for kinds, translate in _TRANSLATIONS:
+        if isinstance(failure, kinds):
+            return translate(failure, method, url)
+    if type(failure).__module__ == "ssl":
+        return _tls(failure, method, url)
+    if isinstance(failure, OSError):
+        return ConnectionFailed(f"the connection to {_origin(url)} failed: {failure}", method, url)
+    return None
+
+
+def _origin(url: str) -> Origin:
+    return split_url(url)[0]
+
+
+def _refused(_: BaseException, method: str, url: str) -> TransportError:
+    origin = _origin(url)
+    advice = (
+        "is the server running? Start one with `ais serve`"
+        if origin.is_loopback
+        else "is the endpoint right, and the server running?"
+    )
+    return ConnectionRefused(f"no AIStore answers at {origin} (connection refused): {advice}", method, url)
+
+
+def _unresolved(failure: BaseException, method: str, url: str) -> TransportError:
+    reason = failure.args[-1] if failure.args else failure
+    return NameNotResolved(
+        f"host {_origin(url).host!r} has no address ({reason}): check the endpoint and the network", method, url
+    )
+
+
+def _connect_timeout(_: BaseException, method: str, url: str) -> TransportError:
+    return ConnectTimeout(
+        f"no connection to {_origin(url)} within the connect timeout: check the endpoint, or raise `timeout`",
+        method,
+        url,
+    )
+
+
+def _read_timeout(failure: BaseException, method: str, url: str) -> TransportError:
+    return ReadTimeout(
+        f"{_origin(url)} did not answer within the read timeout ({failure}): raise `timeout` if the call may take longer",
+        method,
+        url,
+    )
+
+
+def _lost(failure: BaseException, method: str, url: str) -> TransportError:
+    return ConnectionLost(f"the connection to {_origin(url)} was lost before the answer ({failure})", method, url)
+
+
+def _short(failure: BaseException, method: str, url: str) -> TransportError:
+    return IncompleteBody(f"the answer of {_origin(url)} is incomplete: {failure}", method, url)
+
+
+def _malformed(failure: BaseException, method: str, url: str) -> TransportError:
+    return MalformedAnswer(
+        f"what answers at {_origin(url)} does not speak HTTP as AIStore does ({failure}): check scheme and port",
+        method,
+        url,
+    )
+
+
+def _tls(failure: BaseException, method: str, url: str) -> TransportError:
+    text = getattr(failure, "verify_message", None) or getattr(failure, "reason", None) or str(failure)
+    return TlsError(
+        f"no trusted TLS connection to {_origin(url)} ({text}): check `ca_cert`, `client_cert` and the host name",
+        method,
+        url,
+    )
+
+
+_TRANSLATIONS: tuple[
+    tuple[type[BaseException] | tuple[type[BaseException], ...], Callable[[BaseException, str, str], TransportError]],
+    ...,
+] = (
+    (ConnectTimedOut, _connect_timeout),
+    ((ReadTimedOut, WriteTimedOut), _read_timeout),
+    (socket.gaierror, _unresolved),
+    (ConnectionRefusedError, _refused),
+    ((ShortBody, BadBody), _short),
+    (BadHead, _malformed),
+    ((NoAnswer, ConnectionError), _lost),
+)

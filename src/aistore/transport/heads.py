@@ -1,0 +1,69 @@
+"""The header lines of requests: those that every request to an origin repeats are encoded once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aistore.http1.encode import encode_headers
+from aistore.version import __version__
+
+if TYPE_CHECKING:
+    from aistore.http1.payload import Payload
+    from aistore.transport.request import Request
+    from aistore.transport.url import Origin
+
+__all__ = ["HeadBlocks"]
+
+# Lines that decide where a message ends, or belong to the connection: only the transport knows them.
+_FRAMING = frozenset(
+    ("host", "content-length", "transfer-encoding", "connection", "expect", "upgrade", "te", "trailer")
+)
+_WITH_BODY = frozenset(("PUT", "POST", "PATCH"))
+
+
+class HeadBlocks:
+    """Everything of a request head behind its first line."""
+
+    def __init__(self, token: str | None) -> None:
+        self.token = token
+        self._blocks: dict[tuple[Origin, bool], bytes] = {}
+
+    def get(
+        self, origin: Origin, request: Request, payload: Payload | None, expect: bool, authorized: bool = True
+    ) -> bytes:
+        """Header lines of `request` to `origin`, blank line included; `authorized` says whether the token may be shown there."""
+        block = self._blocks.get((origin, authorized))
+        if block is None:
+            block = self._blocks[origin, authorized] = encode_headers(self._constant(origin, authorized))
+        if request.headers:
+            block = self._with(request.headers, origin, authorized, block)
+        if payload is None:
+            return block + (b"Content-Length: 0\r\n\r\n" if request.method in _WITH_BODY else b"\r\n")
+        if payload.length is None:
+            return block + b"Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n"
+        return block + b"Content-Length: %d\r\n%s\r\n" % (
+            payload.length,
+            b"Expect: 100-continue\r\n" if expect else b"",
+        )
+
+    def _constant(self, origin: Origin, authorized: bool) -> list[tuple[str, str]]:
+        lines = [
+            ("Host", origin.authority),
+            ("User-Agent", f"ais/python/{__version__}"),
+            ("Accept", "*/*"),
+            ("Content-Type", "application/json"),
+        ]
+        if self.token and authorized:
+            lines.append(("Authorization", f"Bearer {self.token}"))
+        return lines
+
+    def _with(self, headers: tuple[tuple[str, str], ...], origin: Origin, authorized: bool, block: bytes) -> bytes:
+        names = {name.lower() for name, _ in headers}
+        if refused := names & _FRAMING:
+            raise ValueError(f"header {', '.join(sorted(refused))} is the transport's own")
+        if not authorized and "authorization" in names:
+            headers = tuple(line for line in headers if line[0].lower() != "authorization")
+        constant = self._constant(origin, authorized)
+        if any(name.lower() in names for name, _ in constant):
+            block = encode_headers([line for line in constant if line[0].lower() not in names])
+        return block + encode_headers(headers)

@@ -1,0 +1,52 @@
+"""What a call sends."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from aistore.http1.payload import Body
+
+__all__ = ["Request", "Timeout"]
+
+
+class Timeout(NamedTuple):
+    """Seconds to wait for a connection, and for each gap in the answer; None waits for ever."""
+
+    connect: float | None = 3.0
+    read: float | None = 20.0
+
+
+class Request:
+    """One call: immutable by convention, so that it can be sent again.
+
+    `path` is below the base URL and percent-encoded, `query` form-encoded; `headers` come on top of those that every request of the
+    client carries. With `stream` the caller reads the body of the answer, otherwise it is read before the response is returned.
+    `base` is another base URL (ending in `/v1`) than the client's, for direct access to a target.
+    """
+
+    __slots__ = ("base", "body", "headers", "method", "path", "query", "stream", "timeout")
+
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        query: str = "",
+        headers: tuple[tuple[str, str], ...] = (),
+        body: Body = None,
+        stream: bool = False,
+        timeout: Timeout | None = None,
+        base: str | None = None,
+    ) -> None:
+        self.method = method
+        self.path = path
+        self.query = query
+        self.headers = headers
+        self.body = body
+        self.stream = stream
+        self.timeout = timeout
+        self.base = base
+
+    def __repr__(self) -> str:
+        query = f"?{self.query}" if self.query else ""
+        return f"<Request {self.method} {self.base or ''}/{self.path.lstrip('/')}{query}>"
