@@ -12,7 +12,7 @@ import json
 import os
 import re
 import sys
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -174,12 +174,9 @@ def _check_backends(path: Path, backends: dict[str, object]) -> None:
             raise SettingsError(f"{path}: backends.{name} has to be a table of strings")
 
 
-def make_settings(file: Path | None, options: Mapping[str, object]) -> ServerSettings:
+def make_settings(file: Path | None, options: Mapping[str, object], default_port: int) -> ServerSettings:
     """Settings from a file, with `options` over it (those that are `None` were not given), with defaults below."""
-    values = read_settings_file(file) if file else {}
+    values: dict[str, object] = {"port": default_port, **(read_settings_file(file) if file else {})}
     values.update({name: value for name, value in options.items() if value is not None})
     data_dir = Path(str(values.pop("data_dir", None) or user_data_dir())).expanduser().absolute()
-    known = {one.name for one in fields(ServerSettings)}
-    if unknown := values.keys() - known:
-        raise SettingsError(f"there is no setting {', '.join(sorted(unknown))}")
     return ServerSettings(data_dir, **values)  # type: ignore[arg-type]  # names and types were checked above

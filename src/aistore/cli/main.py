@@ -1,0 +1,99 @@
+"""The `ais` command: serve a data folder, and look at, read and write objects from a shell."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from aistore.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_EPILOG = """\
+ls, get and put talk to --endpoint, else to $AIS_ENDPOINT, else to the server of your data folder (local:), which
+they start if it does not run. Objects are written as BUCKET/NAME or ais://BUCKET/NAME.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; its exit status. 0 done, 1 failed (the reason on standard error), 2 wrong usage, 130 Ctrl-C."""
+    parser = make_parser()
+    asked = parser.parse_args(arguments)
+    try:
+        return _dispatch(asked)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our output (head, less) has seen enough; what the interpreter flushes at exit goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if not _is_expected(error):
+            raise
+        print(f"ais: {error}", file=sys.stderr)
+        return 1
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="ais", description=__doc__, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--version", action="version", version=f"aistore-py {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    serve = commands.add_parser("serve", help="serve a data folder until Ctrl-C")
+    serve.add_argument("data_dir", nargs="?", metavar="DATA_DIR", help="default: $AIS_LOCAL_DIR or your data folder")
+    serve.add_argument("--host", help="address to bind (default 127.0.0.1)")
+    serve.add_argument("--port", type=int, help="default 8080; 0 takes a free one")
+    serve.add_argument("--targets", type=int, metavar="N", help="target processes (default 1: one process does all)")
+    serve.add_argument("--durability", choices=("strict", "relaxed"), help="what a write survives (default strict)")
+    serve.add_argument("--capacity", metavar="SIZE", help="accept this much content, for example 100GiB")
+    serve.add_argument("--config", metavar="FILE.toml", help="the same settings from a file; options win over it")
+    serve.add_argument("--allow-remote", action="store_true", default=None, help="bind other than loopback addresses")
+    serve.add_argument("--log-level", choices=("debug", "info", "warning", "error"), help="default info")
+
+    for name, text in (("stop", "stop the server of a data folder"), ("status", "what serves a data folder")):
+        command = commands.add_parser(name, help=text)
+        command.add_argument(
+            "data_dir", nargs="?", metavar="DATA_DIR", help="default: $AIS_LOCAL_DIR or your data folder"
+        )
+
+    ls = commands.add_parser("ls", help="list buckets, or the objects of one")
+    ls.add_argument("place", nargs="?", metavar="BUCKET[/PREFIX]")
+    ls.add_argument("-l", "--long", action="store_true", help="sizes too")
+    get = commands.add_parser("get", help="read an object into a file, or to standard output")
+    get.add_argument("object", metavar="BUCKET/NAME")
+    get.add_argument("file", nargs="?", default="", metavar="FILE", help="default: the last part of NAME; - is stdout")
+    put = commands.add_parser("put", help="store a file, or standard input, as an object")
+    put.add_argument("file", metavar="FILE", help="- is standard input")
+    put.add_argument("object", metavar="BUCKET/[NAME]", help="default NAME: the file's")
+    for command in (ls, get, put):
+        command.add_argument("--endpoint", help="URL of a cluster, or local:[///PATH]")
+    return parser
+
+
+def _dispatch(asked: argparse.Namespace) -> int:
+    if asked.command in ("serve", "stop", "status"):
+        from aistore.cli import serve
+
+        return int(getattr(serve, asked.command)(asked))
+    from aistore.cli import objects
+
+    return int(getattr(objects, asked.command)(asked))
+
+
+def _is_expected(error: Exception) -> bool:
+    """Whether an error tells a user what went wrong; others are defects and keep their traceback."""
+    if isinstance(error, (OSError, ValueError)):
+        return True
+    if error.__class__.__module__.startswith("aistore."):
+        return True
+    return error.__class__.__module__.startswith("requests.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

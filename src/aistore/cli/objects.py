@@ -1,0 +1,86 @@
+"""`ais ls`, `ais get` and `ais put`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    import argparse
+
+    from aistore.sdk import Bucket, Client
+
+_PIECE = 1 << 20
+
+
+def connect(asked: argparse.Namespace) -> Client:
+    """The client that a command talks through."""
+    from aistore.sdk import Client
+
+    return Client(asked.endpoint or os.environ.get("AIS_ENDPOINT") or "local:")
+
+
+def split_place(client: Client, place: str) -> tuple[Bucket, str]:
+    """The bucket, and the name or prefix in it, of `[PROVIDER://]BUCKET[/NAME]`."""
+    provider, found, rest = place.rpartition("://")
+    bucket, _, name = rest.partition("/")
+    if not bucket or (found and not provider):
+        raise ValueError(f"{place!r} names no bucket; write BUCKET/NAME or ais://BUCKET/NAME")
+    return client.bucket(bucket, provider=provider or "ais"), name
+
+
+def ls(asked: argparse.Namespace) -> int:
+    """List buckets, or the objects of one, page by page."""
+    client = connect(asked)
+    if not asked.place:
+        for found in client.cluster().list_buckets():
+            print(f"{found.provider}://{found.name}")
+        return 0
+    bucket, prefix = split_place(client, asked.place)
+    for entry in bucket.list_objects_iter(prefix=prefix, props="name,size" if asked.long else "name"):
+        print(f"{entry.size:>14,}  {entry.name}" if asked.long else entry.name)
+    return 0
+
+
+def get(asked: argparse.Namespace) -> int:
+    """Read an object. A file appears whole or not at all."""
+    bucket, name = split_place(connect(asked), asked.object)
+    if not name:
+        raise ValueError(f"{asked.object!r} names a bucket, not an object")
+    reader = bucket.object(name).get_reader()
+    if asked.file == "-":
+        for piece in reader:
+            sys.stdout.buffer.write(piece)
+        sys.stdout.buffer.flush()
+        return 0
+    path = Path(asked.file or name.rsplit("/", 1)[-1])
+    if path.is_dir():
+        path /= name.rsplit("/", 1)[-1]
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with partial.open("wb") as file:
+            for piece in reader:
+                file.write(piece)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return 0
+
+
+def put(asked: argparse.Namespace) -> int:
+    """Store a file, or standard input, as an object."""
+    bucket, name = split_place(connect(asked), asked.object)
+    if asked.file == "-":
+        if not name:
+            raise ValueError(f"{asked.object!r} does not say under which name to store standard input")
+        with bucket.object(name).get_writer().as_file() as writer:
+            shutil.copyfileobj(sys.stdin.buffer, cast("IO[bytes]", writer), _PIECE)
+        return 0
+    path = Path(asked.file)
+    if not name or name.endswith("/"):
+        name += path.name
+    bucket.object(name).get_writer().put_file(path)
+    return 0

@@ -1,0 +1,110 @@
+"""`ais serve`, `ais stop` and `ais status`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aistore.server.folder import LOG, RunningServer, find_server
+from aistore.server.settings import ServerSettings, make_settings, parse_size, user_data_dir
+from aistore.version import __version__
+
+if TYPE_CHECKING:
+    import argparse
+
+# What clients of the reference use when nothing is said.
+DEFAULT_PORT = 8080
+
+_STOP_SECONDS = 30.0
+
+_SURVIVES = {
+    "strict": "what was acknowledged survives power loss",
+    "relaxed": "what was acknowledged survives kill -9, not power loss",
+}
+
+
+def serve(asked: argparse.Namespace) -> int:
+    """Serve a data folder in the foreground."""
+    from aistore.server.process import run
+
+    options: dict[str, object] = {
+        "data_dir": asked.data_dir,
+        "host": asked.host,
+        "port": asked.port,
+        "targets": asked.targets,
+        "durability": asked.durability,
+        "capacity": None if asked.capacity is None else parse_size(asked.capacity),
+        "allow_remote": asked.allow_remote,
+        "log_level": asked.log_level,
+    }
+    settings = make_settings(Path(asked.config) if asked.config else None, options, default_port=DEFAULT_PORT)
+    run(settings, lambda url: _banner(settings, url))
+    print("stopped")
+    return 0
+
+
+def _banner(settings: ServerSettings, url: str) -> None:
+    targets = f"{settings.targets} target processes behind one gateway" if settings.targets > 1 else "one process"
+    capacity = f"{settings.capacity:,} bytes" if settings.capacity else "what the disk holds"
+    print(
+        f"AIStore {__version__} serves {settings.data_dir}\n"
+        f"  url         {url}\n"
+        f"  processes   {targets}\n"
+        f"  durability  {settings.durability}: {_SURVIVES[settings.durability]}\n"
+        f"  capacity    {capacity}\n"
+        f"  log         {settings.data_dir / LOG}\n"
+        f"Use it:   export AIS_ENDPOINT={url}\n"
+        f"Stop it:  Ctrl-C, or ais stop {settings.data_dir}",
+        flush=True,
+    )
+
+
+def stop(asked: argparse.Namespace) -> int:
+    """Stop the server of a data folder and wait until it is gone."""
+    data_dir = _data_dir(asked)
+    deadline = time.monotonic() + _STOP_SECONDS
+    told = 0
+    while (running := find_server(data_dir)) is not None:
+        if running.pid and running.pid != told:
+            os.kill(running.pid, signal.SIGTERM)
+            told = running.pid
+        if time.monotonic() > deadline:
+            who = f"process {told}" if told else "the process that holds it"
+            print(
+                f"ais: {who} still serves {data_dir} after {_STOP_SECONDS:g} s (see {data_dir / LOG})", file=sys.stderr
+            )
+            return 1
+        time.sleep(0.02)
+    print(f"stopped process {told}" if told else f"nothing serves {data_dir}")
+    return 0
+
+
+def status(asked: argparse.Namespace) -> int:
+    """What serves a data folder. Exit status 1 where nothing does."""
+    data_dir = _data_dir(asked)
+    running = find_server(data_dir)
+    if running is None:
+        print(f"{data_dir}\n  not served")
+        return 1
+    print(f"{data_dir}\n  process     {running.pid or '?'}\n  url         {running.url or 'starting or stopping'}")
+    if running.url:
+        _print_contents(running)
+    return 0
+
+
+def _print_contents(running: RunningServer) -> None:
+    from aistore.sdk import Client
+
+    client = Client(running.url)
+    smap = client.cluster().get_info()
+    print(f"  targets     {len(smap.tmap)}\n  cluster     {smap.uuid}, map version {smap.version}")
+    for bucket in client.cluster().list_buckets():
+        print(f"  bucket      {bucket.provider}://{bucket.name}")
+
+
+def _data_dir(asked: argparse.Namespace) -> Path:
+    return Path(asked.data_dir).expanduser().absolute() if asked.data_dir else user_data_dir()

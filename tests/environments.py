@@ -1,0 +1,60 @@
+"""Virtual environments with the official SDKs, for the tests and benchmarks that compare with them: in `.envs/`, made once.
+
+    python tests/environments.py [VERSION...]
+
+Never fails: what cannot be installed leaves its reason in a file, and the tests that need it skip and say it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import venv
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1] / ".envs"
+VERSIONS = ("2.0.0", "1.17.0")
+
+
+def official_python(version: str) -> Path:
+    """The interpreter whose `aistore` is the official SDK of this version."""
+    return ROOT / f"official-{version}" / "bin" / "python"
+
+
+def why_missing(version: str) -> str | None:
+    """`None` where the environment is ready, else why it is not."""
+    if not _stamp(version).exists():
+        reason = ROOT / f"official-{version}.failed"
+        return reason.read_text() if reason.exists() else f"the official SDK {version} is not installed: run make test"
+    return None
+
+
+def _stamp(version: str) -> Path:
+    return ROOT / f"official-{version}" / "complete"
+
+
+def make(version: str) -> None:
+    """Make the environment unless it is there."""
+    if why_missing(version) is None:
+        return
+    print(f"Installing the official SDK {version} into {ROOT.name}/ (once)", flush=True)
+    folder = _stamp(version).parent
+    failed = ROOT / f"official-{version}.failed"
+    ROOT.mkdir(exist_ok=True)
+    try:
+        venv.create(folder, with_pip=True, clear=True)
+        pip = [str(official_python(version)), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
+        subprocess.run([*pip, f"aistore=={version}"], check=True, capture_output=True, text=True, timeout=600)
+    except (subprocess.SubprocessError, OSError) as error:
+        detail = getattr(error, "stderr", None) or str(error)
+        failed.write_text(f"the official SDK {version} could not be installed: {detail.strip()[-500:]}")
+        print(failed.read_text(), file=sys.stderr)
+        return
+    failed.unlink(missing_ok=True)
+    _stamp(version).touch()
+
+
+if __name__ == "__main__":
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(make, sys.argv[1:] or VERSIONS))
