@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from http import HTTPStatus
-from typing import Final, Union
+from typing import Any, Final, TypeVar, Union
 from urllib.parse import unquote_to_bytes
 
 from aistore.http1.head import BadHead, RequestHead
 
-__all__ = ["BytesLike", "FilePart", "Params", "Reply", "encode_reply_head", "parse_params", "split_target"]
+__all__ = ["BytesLike", "FilePart", "Params", "Pending", "Reply", "encode_reply_head", "parse_params", "split_target"]
+
+T = TypeVar("T")
 
 BytesLike = Union[bytes, bytearray, memoryview]
 
 _STATUS_LINES: Final = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n" for s in HTTPStatus}
+_CONTROLS: Final = dict.fromkeys([*range(32), 127], " ")
 _HEX: Final = frozenset("0123456789abcdefABCDEF")
 _PARAMS_MAX = 1024
 _PARAMS_LONGEST = 256
@@ -65,6 +69,16 @@ class Reply:
         self.close = close
 
 
+class Pending:
+    """An answer that is ready when a future is: `render` makes it from the future's result. Cheaper than a task."""
+
+    __slots__ = ("future", "render")
+
+    def __init__(self, future: asyncio.Future[T], render: Callable[[T], bytes | Reply]) -> None:
+        self.future: asyncio.Future[Any] = future
+        self.render: Callable[[Any], bytes | Reply] = render
+
+
 def encode_reply_head(reply: Reply, head: RequestHead | None, *, chunked: bool) -> bytes:
     """The reply's head, with framing and connection fields as the request asks for."""
     out = [_STATUS_LINES.get(reply.status) or f"HTTP/1.1 {reply.status} \r\n"]
@@ -72,7 +86,8 @@ def encode_reply_head(reply: Reply, head: RequestHead | None, *, chunked: bool) 
     for name, value in reply.headers:
         if name == "Content-Length":
             has_length = True
-        out.append(f"{name}: {value}\r\n")
+        # Custom metadata may hold line breaks; in a head they would start another header.
+        out.append(f"{name}: {value if value.isprintable() else value.translate(_CONTROLS)}\r\n")
     if chunked:
         out.append("Transfer-Encoding: chunked\r\n")
     elif not has_length and reply.status >= 200 and reply.status not in (204, 304):

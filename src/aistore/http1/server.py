@@ -1,7 +1,7 @@
 """The asyncio driver of an HTTP/1.1 server: connections, request bodies, replies, time limits.
 
 A `Service` gets each request once its head (and, if small, its body) is there. It returns the encoded answer as bytes, a `Reply`, a
-future of one, or a coroutine; only the last costs a task. Requests of one connection are answered in order.
+`Pending` one, or a coroutine; only the last costs a task. Requests of one connection are answered in order.
 
 Bytes are received into one buffer shared by all connections, because each is consumed before the loop goes on; a handler that reads a
 large body has it received straight into its own buffer.
@@ -17,11 +17,21 @@ from collections.abc import AsyncIterator, Awaitable, Coroutine
 from dataclasses import dataclass
 from typing import Final, Protocol, Union, cast
 
-from aistore.http1.chunked import BadChunk, ChunkedDecoder
+from aistore.http1.chunked import ChunkedDecoder
+from aistore.http1.failures import BadBody
 from aistore.http1.head import CHUNKED, BadHead, RequestHead, find_head_end, parse_request
-from aistore.http1.message import BytesLike, FilePart, Params, Reply, encode_reply_head, parse_params, split_target
+from aistore.http1.message import (
+    BytesLike,
+    FilePart,
+    Params,
+    Pending,
+    Reply,
+    encode_reply_head,
+    parse_params,
+    split_target,
+)
 
-__all__ = ["Answer", "Body", "HttpServer", "IncompleteBody", "Limits", "Request", "Service"]
+__all__ = ["Answer", "Body", "HttpServer", "IncompleteBody", "Limits", "Request", "Result", "Service"]
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +44,7 @@ _PIPELINED_MAX: Final = 256 * 1024  # bytes of further requests kept while one i
 _WINDOW: Final = 2 * 1024 * 1024  # bytes of a file sent between two looks at whether it is in memory
 
 Answer = Union[bytes, Reply]
+Result = Union[bytes, Reply, Pending, Awaitable[Answer]]
 
 
 @dataclass
@@ -57,7 +68,7 @@ class IncompleteBody(ConnectionError):
 class Service(Protocol):
     """What a server does with requests."""
 
-    def handle(self, request: Request) -> Answer | Awaitable[Answer]:
+    def handle(self, request: Request) -> Result:
         """Answer one request."""
 
     def refuse(self, request: Request, error: BaseException) -> Reply:
@@ -112,7 +123,17 @@ class Request:
 class Body:
     """A request body that is still arriving."""
 
-    __slots__ = ("_buffered", "_connection", "_decoder", "_error", "_left", "_sink", "_sink_filled", "_waiter", "length")
+    __slots__ = (
+        "_buffered",
+        "_connection",
+        "_decoder",
+        "_error",
+        "_left",
+        "_sink",
+        "_sink_filled",
+        "_waiter",
+        "length",
+    )
 
     def __init__(self, connection: _Connection, length: int) -> None:
         self._connection = connection
@@ -194,7 +215,7 @@ class Body:
         if self._decoder is not None:
             try:
                 pieces = self._decoder.feed(data)
-            except BadChunk as error:
+            except BadBody as error:
                 self.fail(IncompleteBody(f"malformed chunked body: {error}"))
                 raise
             self._buffered.extend(pieces)
@@ -403,7 +424,7 @@ class _Connection(asyncio.BufferedProtocol):
         if data:
             try:
                 self._pending = body.feed(data)
-            except BadChunk as error:
+            except BadBody as error:
                 self._body = None
                 self._refuse_and_close(400, f"malformed chunked body: {error}")
                 return
@@ -416,7 +437,7 @@ class _Connection(asyncio.BufferedProtocol):
         assert body is not None
         try:
             rest = body.feed(data)
-        except BadChunk as error:
+        except BadBody as error:
             if not self._busy:
                 self._refuse_and_close(400, f"malformed chunked body: {error}")
             else:
@@ -448,10 +469,10 @@ class _Connection(asyncio.BufferedProtocol):
             if type(answer) is bytes:
                 self._send_bytes(request.head, answer)
                 return not self._lost
-            if isinstance(answer, asyncio.Future):
+            if type(answer) is Pending:
                 self._busy = True
                 self.deadline = float("inf")
-                answer.add_done_callback(lambda done: self._finish(request, done))
+                answer.future.add_done_callback(lambda _: self._finish(request, answer))
                 return False
             if isinstance(answer, Reply):
                 if isinstance(answer.body, bytes):
@@ -470,16 +491,15 @@ class _Connection(asyncio.BufferedProtocol):
         self.deadline = float("inf")
         self._server.spawn(coroutine)
 
-    def _finish(self, request: Request, done: asyncio.Future[Answer]) -> None:
-        error = done.exception()
-        if error is not None:
-            self._send(request, self._service.refuse(request, error))
+    def _finish(self, request: Request, pending: Pending) -> None:
+        try:
+            answer = pending.render(pending.future.result())
+        except (Exception, asyncio.CancelledError) as error:
+            answer = self._service.refuse(request, error)
+        if isinstance(answer, bytes):
+            self._send_bytes(request.head, answer)
         else:
-            answer = done.result()
-            if isinstance(answer, bytes):
-                self._send_bytes(request.head, answer)
-            else:
-                self._send(request, answer)
+            self._send(request, answer)
         self._after_reply()
 
     async def _await(self, request: Request, coroutine: Coroutine[object, object, Answer]) -> None:

@@ -32,9 +32,10 @@ _CHECKPOINT_EVERY: Final = 256  # commits between two looks at it
 class Transaction:
     """What a change sees: the writer's connection, and what has to follow the commit."""
 
-    __slots__ = ("_after", "_usage", "execute")
+    __slots__ = ("_after", "_usage", "db", "execute")
 
     def __init__(self, db: sqlite3.Connection) -> None:
+        self.db = db
         self.execute = db.execute
         self._after: list[Callable[[], None]] = []
         self._usage: dict[int, list[int]] = {}
@@ -153,7 +154,9 @@ class Catalog:
 
         work.add_done_callback(done)
 
-    def _run_and_commit(self, queue: list[tuple[Callable[[Transaction], Any], asyncio.Future[Any]]]) -> tuple[_Batch, BaseException | None]:
+    def _run_and_commit(
+        self, queue: list[tuple[Callable[[Transaction], Any], asyncio.Future[Any]]]
+    ) -> tuple[_Batch, BaseException | None]:
         batch = self._run(queue)
         return batch, self._commit()
 
@@ -281,7 +284,9 @@ class _Batch:
 
     __slots__ = ("failure", "queue", "results", "transaction")
 
-    def __init__(self, queue: list[tuple[Callable[[Transaction], Any], asyncio.Future[Any]]], transaction: Transaction) -> None:
+    def __init__(
+        self, queue: list[tuple[Callable[[Transaction], Any], asyncio.Future[Any]]], transaction: Transaction
+    ) -> None:
         self.queue = queue
         self.transaction = transaction
         self.results: list[tuple[asyncio.Future[Any], Any, StoreError | None]] = []

@@ -1,0 +1,162 @@
+"""Calls on `/v1/objects/<bucket>/<object>` (protocol/20): which one it is, and the short ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aistore.http1.message import Pending, Reply
+from aistore.server.api.reading import get, head
+from aistore.server.api.writing import put
+from aistore.server.store.errors import ObjectMissing
+from aistore.wire import access
+from aistore.wire import custom as custom_metadata
+from aistore.wire.errors import (
+    ApiError,
+    not_implemented,
+    not_remote,
+    object_gone,
+    object_not_found,
+    unmarshal_failed,
+    url_too_short,
+)
+from aistore.wire.messages import parse_action, value_refused
+from aistore.wire.names import check_object_name
+
+if TYPE_CHECKING:
+    from aistore.http1.server import Request, Result
+    from aistore.server.node import Node
+    from aistore.server.store.rows import Bucket
+
+__all__ = ["ALLOW", "handle"]
+
+ALLOW = "DELETE, GET, HEAD, POST, PUT"
+_MESSAGE_MAX = 1 << 20
+_OK = Reply(200)
+
+
+def handle(node: Node, request: Request, bucket_name: str, object_name: str) -> Result:
+    """Answer a call on an object."""
+    method = request.method
+    if method == "POST":
+        return _post(node, request, bucket_name, object_name)
+    if not bucket_name or not object_name:
+        path = request.path.lstrip("/")
+        raise url_too_short(path, 4, 3 if bucket_name else 2)
+    params = request.params
+    if params.bad is not None and not params.bad.startswith("provider="):
+        escape = params.bad[params.bad.index("%") :][:3]
+        raise ApiError(400, f"dpq: '{params.bad}', err: invalid URL escape \"{escape}\"")
+    if params.count >= 100:
+        raise ApiError(400, "dpq: exceeded maximum number of iterations (100)")
+    bucket = node.bucket(bucket_name, request)
+    name = check_object_name(object_name, directory=method == "HEAD")
+    if node.redirects:
+        return node.redirect(request, bucket, name)
+    if method == "GET":
+        return get(node, request, bucket, name)
+    if method == "PUT":
+        return put(node, request, bucket, name)
+    if method == "HEAD":
+        return head(node, request, bucket, name)
+    if method == "DELETE":
+        return _delete(node, request, bucket, name)
+    return _patch(node, request, bucket, name)
+
+
+def _delete(node: Node, request: Request, bucket: Bucket, name: str) -> Result:
+    node.check_access(bucket, access.DELETE_OBJECT, "DELETE-OBJECT")
+    if request.content is None:
+        return _delete_with_message(node, request, bucket, name)
+    if request.content:
+        _check_delete_message(node, request, bucket)
+    return _delete_now(node, bucket, name)
+
+
+async def _delete_with_message(node: Node, request: Request, bucket: Bucket, name: str) -> Reply:
+    await request.read(_MESSAGE_MAX)
+    _check_delete_message(node, request, bucket)
+    pending = _delete_now(node, bucket, name)
+    answer = pending.render(await pending.future)
+    assert isinstance(answer, Reply)
+    return answer
+
+
+def _check_delete_message(node: Node, request: Request, bucket: Bucket) -> None:
+    try:
+        message = parse_action(request.content, "DELETE", node.name)
+    except ApiError as error:
+        raise unmarshal_failed(node.name, "[*ais.actMsgExt]", "DELETE", error.message.partition("err: ")[2]) from None
+    if message.action == "mpt-abort":
+        raise not_implemented("abort", "uploads of objects in parts")
+    if message.action == "evict-listrange" and not bucket.id.is_remote:
+        raise not_remote("evict-listrange", bucket.id.cname)
+
+
+def _delete_now(node: Node, bucket: Bucket, name: str) -> Pending:
+    def render(deleted: list[tuple[str, int]]) -> Reply:
+        if not deleted:
+            node.stats.missed("del")
+            raise object_gone(bucket.id.object_cname(name))
+        node.stats.deleted()
+        return _OK
+
+    return Pending(node.store.delete(bucket, [name]), render)
+
+
+async def _patch(node: Node, request: Request, bucket: Bucket, name: str) -> Reply:
+    """Set custom metadata (protocol/20 8)."""
+    node.check_access(bucket, access.UPDATE_OBJECT, "UPDATE-OBJECT")
+    message = parse_action(await request.read(_MESSAGE_MAX), "PATCH", node.name)
+    pairs = _custom_pairs(node, message.value)
+    custom_metadata.check(pairs, bucket.id.object_cname(name))
+    replace = request.params.flag("set-new-custom")
+    try:
+        if pairs or replace:
+            await node.store.set_custom(bucket, name, pairs, replace=replace)
+        elif node.store.lookup(bucket, name) is None:
+            raise ObjectMissing(name)
+    except ObjectMissing:
+        raise object_not_found(node.name, bucket.id.object_cname(name)) from None
+    return _OK
+
+
+def _custom_pairs(node: Node, value: object) -> dict[str, str]:
+    if value is None:
+        return {}
+    if isinstance(value, dict):
+        pairs = {str(key): "" if item is None else item for key, item in value.items()}
+        if all(isinstance(item, str) for item in pairs.values()):
+            return pairs
+    raise value_refused(value, "set-custom", node.name, "expect an object of strings")
+
+
+async def _post(node: Node, request: Request, bucket_name: str, object_name: str) -> Reply:
+    if not bucket_name:
+        raise url_too_short(request.path.lstrip("/"), 3, 2)
+    message = parse_action(await request.read(_MESSAGE_MAX), "POST", node.gateway_name)
+    action = message.action
+    if action in ("promote", "blob-download"):
+        if object_name:
+            raise ApiError(400, f'bucket name is invalid: "{bucket_name}/{object_name}"')
+        bucket = node.bucket(bucket_name, request)
+        if action == "blob-download":
+            raise not_remote(action, bucket.id.cname)
+        raise not_implemented(action, "files")
+    if action not in ("rename-obj", "check-lock", "mpt-upload", "mpt-complete", "mpt-abort"):
+        if object_name:
+            # The reference takes all that follows for the bucket's name (protocol/00 3).
+            raise ApiError(
+                400,
+                "bucket name is invalid: may only contain letters, numbers, dashes (-), underscores (_), and dots (.)",
+            )
+        node.bucket(bucket_name, request)
+        raise ApiError(400, f'invalid action "{action}"')
+    if not object_name:
+        raise url_too_short(request.path.lstrip("/"), 4, 3)
+    bucket = node.bucket(bucket_name, request)
+    name = check_object_name(object_name)
+    if node.redirects:
+        return node.redirect(request, bucket, name)
+    if action == "check-lock":
+        return Reply(202 if (bucket.bid, name) in node.reading else 200)
+    raise not_implemented(action, "objects")

@@ -1,0 +1,278 @@
+"""GET and HEAD of an object (protocol/20 4, 5)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from email.utils import formatdate
+from typing import TYPE_CHECKING, Final
+
+from aistore.http1.message import FilePart, Reply
+from aistore.server.store.content import hash_file
+from aistore.wire.checksum import digest
+from aistore.wire.errors import ApiError, bad_checksum, not_implemented, object_not_found, unsupported
+from aistore.wire.ranges import parse_range
+from aistore.wire.values import base36
+
+if TYPE_CHECKING:
+    from aistore.http1.message import Params
+    from aistore.http1.server import Request, Result
+    from aistore.server.node import Node
+    from aistore.server.store.rows import Bucket, ObjectRow
+
+__all__ = ["get", "head", "object_headers"]
+
+_READ_AT_ONCE: Final = 64 * 1024
+_HEAD_PROPS: Final = frozenset(
+    "name,size,version,checksum,atime,copies,ec,custom,location,chunked,last-modified,etag".split(",")
+)
+_CONTROLS: Final = dict.fromkeys([*range(32), 127], " ")
+
+
+def get(node: Node, request: Request, bucket: Bucket, name: str) -> Result:
+    """The object's content, or a range of it."""
+    headers = request.headers
+    if request.query not in ("", "provider=ais"):
+        _check_reading_options(request.params)
+    if "ais-blob-download" in headers and headers["ais-blob-download"] in ("true", "y", "yes", "on", "1"):
+        raise ApiError(400, f"blob-downloader is not supported for local buckets: {bucket.id.cname}")
+    store = node.store
+    row = store.lookup(bucket, name)
+    if row is None:
+        node.stats.missed("get")
+        raise object_not_found(node.name, bucket.id.object_cname(name))
+    props = node.props(bucket)
+    if "range" in headers:
+        return _get_range(node, request, bucket, row)
+    if props.checksum.validate_warm_get and row.checksum:
+        return _get_validated(node, bucket, row)
+    start = row.head
+    if start is None:
+        start = row.head = _encode_head(row)
+    now = time.time_ns()
+    answer = b"%s%d\r\n\r\n" % (start, store.atime(row))
+    store.touch(row, now)
+    node.stats.read(row.size)
+    if row.data is not None:
+        return answer + row.data
+    return _with_content(node, row, 0, row.size, answer)
+
+
+def _check_reading_options(params: Params) -> None:
+    if params.get("etl_name"):
+        raise unsupported("use", "ETL in a build without ETL support")
+    if params.get("archpath") or "archmode" in params:
+        raise not_implemented("read", "members of archives")
+
+
+def _encode_head(row: ObjectRow) -> bytes:
+    lines = ["HTTP/1.1 200 OK", "Content-Type: application/octet-stream", f"Content-Length: {row.size}"]
+    lines += [f"{key}: {value.translate(_CONTROLS)}" for key, value in object_headers(row)]
+    return ("\r\n".join(lines) + "\r\nAis-Atime: ").encode("utf-8", "surrogateescape")
+
+
+def object_headers(row: ObjectRow) -> list[tuple[str, str]]:
+    """Checksum, version and custom metadata of an object, as GET, PUT and HEAD v1 send them (protocol/20 3)."""
+    headers = []
+    if row.checksum:
+        headers += [("Ais-Checksum-Type", row.checksum_type), ("Ais-Checksum-Value", row.checksum)]
+    if row.version:
+        headers.append(("Ais-Version", row.version))
+    headers += [("Ais-Custom-Md", f"{key}={value}") for key, value in row.custom.items()]
+    if "ETag" in row.custom:
+        headers.append(("ETag", row.custom["ETag"]))
+    return headers
+
+
+def _with_content(node: Node, row: ObjectRow, offset: int, length: int, head: bytes | Reply) -> Result:
+    """Complete an answer with content from the object's file."""
+    fd = _open(node, row)
+    if length <= _READ_AT_ONCE:
+        data = _read_if_in_memory(fd, offset, length)
+        if data is not None:
+            os.close(fd)
+            if isinstance(head, bytes):
+                return head + data
+            head.body = data
+            return head
+    key = (row.bid, row.name)
+    node.reading[key] = node.reading.get(key, 0) + 1
+    part = FilePart(fd, offset, length, lambda: node.read_over(key))
+    if isinstance(head, bytes):
+        headers = [
+            ("Content-Type", "application/octet-stream"),
+            *object_headers(row),
+            ("Ais-Atime", str(node.store.atime(row))),
+        ]
+        return Reply(200, headers, part)
+    head.body = part
+    return head
+
+
+def _open(node: Node, row: ObjectRow) -> int:
+    try:
+        return node.store.open_content(row)
+    except FileNotFoundError as error:
+        raise ApiError(
+            500, f"{node.name}: content of object {row.name!r} is missing from the data folder: {error.filename}"
+        ) from error
+
+
+def _read_if_in_memory(fd: int, offset: int, length: int) -> bytes | None:
+    """Read without waiting for the disk, or None if that is not possible."""
+    flags = getattr(os, "RWF_NOWAIT", 0)
+    if not flags:
+        return os.pread(fd, length, offset)
+    buffer = bytearray(length)
+    try:
+        if length and os.preadv(fd, [buffer], offset, flags) != length:
+            return None
+    except OSError:
+        return None
+    return bytes(buffer)
+
+
+def _get_range(node: Node, request: Request, bucket: Bucket, row: ObjectRow) -> Result:
+    offset, length = parse_range(request.headers["range"], row.size, bucket.id.object_cname(row.name))
+    atime = node.store.atime(row)
+    headers = [
+        ("Content-Type", "application/octet-stream"),
+        ("Accept-Ranges", "bytes"),
+        ("Content-Range", f"bytes {offset}-{offset + length - 1}/{row.size}"),
+        *object_headers(row),
+        ("Ais-Atime", str(atime)),
+    ]
+    node.store.touch(row, time.time_ns())
+    node.stats.read(length)
+    if row.data is None:
+        if node.props(bucket).checksum.enable_read_range and length < row.size and row.checksum:
+            return _get_range_hashed(node, row, offset, length, headers)
+        return _with_content(node, row, offset, length, Reply(206, headers))
+    data = row.data[offset : offset + length]
+    if node.props(bucket).checksum.enable_read_range and length < row.size and row.checksum:
+        headers = _with_slice_checksum(headers, digest(row.checksum_type, data))
+    return Reply(206, headers, data)
+
+
+async def _get_range_hashed(
+    node: Node, row: ObjectRow, offset: int, length: int, headers: list[tuple[str, str]]
+) -> Reply:
+    fd = _open(node, row)
+    try:
+        value = await asyncio.get_running_loop().run_in_executor(None, hash_file, row.checksum_type, fd, offset, length)
+    except BaseException:
+        os.close(fd)
+        raise
+    return Reply(206, _with_slice_checksum(headers, value), FilePart(fd, offset, length))
+
+
+def _with_slice_checksum(headers: list[tuple[str, str]], value: str) -> list[tuple[str, str]]:
+    return [(key, value if key == "Ais-Checksum-Value" else old) for key, old in headers]
+
+
+async def _get_validated(node: Node, bucket: Bucket, row: ObjectRow) -> Reply:
+    """Check the content against its checksum before it is sent (bucket property `checksum.validate_warm_get`)."""
+    headers = [
+        ("Content-Type", "application/octet-stream"),
+        *object_headers(row),
+        ("Ais-Atime", str(node.store.atime(row))),
+    ]
+    body: bytes | FilePart
+    if row.data is not None:
+        value, body = digest(row.checksum_type, row.data), row.data
+    else:
+        fd = _open(node, row)
+        body = FilePart(fd, 0, row.size)
+        try:
+            value = await asyncio.get_running_loop().run_in_executor(
+                None, hash_file, row.checksum_type, fd, 0, row.size
+            )
+        except BaseException:
+            body.close()
+            raise
+    if value != row.checksum:
+        if isinstance(body, FilePart):
+            body.close()
+        raise bad_checksum(row.checksum_type, row.checksum, value, bucket.id.object_cname(row.name))
+    node.store.touch(row, time.time_ns())
+    node.stats.read(row.size)
+    return Reply(200, headers, body)
+
+
+def head(node: Node, request: Request, bucket: Bucket, name: str) -> Reply:
+    """The object's attributes: all of them (v1), or those that `props` asks for (v2)."""
+    params = request.params
+    row = node.store.lookup(bucket, name)
+    cname = bucket.id.object_cname(name)
+    presence = params.get("presence")
+    if row is None:
+        node.stats.missed("head")
+        raise object_not_found(node.name, cname)
+    if presence == "5":
+        raise ApiError(400, f"{cname} is present (vs requested 'flt-outside'(5))")
+    node.stats.headed()
+    wanted = params.get("props")
+    if wanted:
+        names = [item.strip() for item in wanted.split(",") if item.strip()]
+        unknown = next((item for item in names if item not in _HEAD_PROPS), None)
+        if unknown is not None:
+            raise ApiError(400, f'invalid property "{unknown}" in props list')
+    if presence in ("1", "3"):
+        return Reply(200)
+    if wanted:
+        return Reply(200, _head_v2(node, row, frozenset(names)))
+    return Reply(200, _head_v1(node, bucket, row))
+
+
+def _head_v1(node: Node, bucket: Bucket, row: ObjectRow) -> list[tuple[str, str]]:
+    identity = bucket.id
+    headers = [
+        ("Content-Length", str(row.size)),
+        *object_headers(row),
+        ("Ais-Atime", str(node.store.atime(row))),
+        ("Ais-Bucket-Name", identity.name),
+        ("Ais-Bucket-Provider", identity.provider),
+        ("Ais-Name", row.name),
+        ("Ais-Location", node.location),
+        ("Ais-Mirror-Copies", "1"),
+        ("Ais-Mirror-Paths", f"[{node.mountpath}]"),
+        ("Ais-Present", "true"),
+    ]
+    if identity.uuid:
+        headers.append(("Ais-Bucket-Namespace-Uuid", identity.uuid))
+    if identity.namespace:
+        headers.append(("Ais-Bucket-Namespace-Name", identity.namespace))
+    return headers
+
+
+def _head_v2(node: Node, row: ObjectRow, wanted: frozenset[str]) -> list[tuple[str, str]]:
+    headers = [("Content-Length", str(row.size)), ("Ais-Present", "true")]
+    if "checksum" in wanted and row.checksum:
+        headers += [("Ais-Checksum-Type", row.checksum_type), ("Ais-Checksum-Value", row.checksum)]
+    if "atime" in wanted:
+        headers.append(("Ais-Atime", str(node.store.atime(row))))
+    if "version" in wanted and row.version:
+        headers.append(("Ais-Version", row.version))
+    if "custom" in wanted:
+        headers += [("Ais-Custom-Md", f"{key}={value}") for key, value in row.custom.items()]
+    if "location" in wanted:
+        headers.append(("Ais-Location", node.location))
+    if "copies" in wanted:
+        headers += [("Ais-Mirror-Copies", "1"), ("Ais-Mirror-Paths", node.mountpath)]
+    if "last-modified" in wanted:
+        headers.append(("Last-Modified", row.custom.get("Last-Modified") or formatdate(row.mtime / 1e9, usegmt=True)))
+    if "etag" in wanted:
+        etag = entity_tag(row)
+        if etag:
+            headers.append(("ETag", f'"{etag}"'))
+    return headers
+
+
+def entity_tag(row: ObjectRow) -> str:
+    """The object's entity tag without quotes, empty if it has none (protocol/20 3.4)."""
+    if "ETag" in row.custom:
+        return row.custom["ETag"]
+    if row.checksum_type == "md5":
+        return row.checksum
+    return f"v1-{row.checksum}-{base36(row.mtime)}" if row.checksum else ""

@@ -1,0 +1,238 @@
+"""One node of the cluster in the box: its state, its start and stop, and the way of a request to its handler.
+
+A node of role `node` with one target is gateway and target at once and answers in place. With more targets it is the gateway: it owns
+buckets, listing and jobs, and redirects object calls to its target processes (role `target`), which work on the same data folder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from typing import TYPE_CHECKING, Final, cast
+from urllib.parse import quote
+
+from aistore.http1.message import Reply
+from aistore.http1.server import HttpServer, IncompleteBody, Request, Result
+from aistore.server import routes
+from aistore.server.smap import ClusterMap
+from aistore.server.stats import Stats
+from aistore.server.store.errors import BucketGone, StoreFull
+from aistore.server.store.store import Store
+from aistore.wire import access
+from aistore.wire.errors import ApiError, access_denied, backend_missing, bucket_not_found, error_body, out_of_space
+from aistore.wire.ids import new_job_id, new_node_id
+from aistore.wire.names import BACKENDS, parse_bucket
+from aistore.wire.props import BucketProps, unpack
+from aistore.wire.values import base36
+
+if TYPE_CHECKING:
+    from aistore.server.settings import ServerSettings
+    from aistore.server.store.rows import Bucket
+
+__all__ = ["Node"]
+
+logger = logging.getLogger(__name__)
+
+_KNOWN_MAX: Final = 4096
+_STALE_WORK: Final = 24 * 3600.0
+
+
+class Node:
+    """A gateway, a target, or both."""
+
+    def __init__(self, settings: ServerSettings) -> None:
+        self.settings = settings
+        self.url = ""
+        """Where this node answers, set by `start`."""
+        self.started = time.time_ns()
+        self.is_target = settings.role == "target"
+        self.is_gateway = not self.is_target
+        self.redirects = self.is_gateway and settings.targets > 1
+        """Whether object calls are answered by other processes."""
+        self.shared = self.is_target or self.redirects
+        self.store: Store
+        self.smap: ClusterMap
+        self.stats = Stats()
+        self.gateway_id = ""
+        self.target_id = ""
+        self.server = HttpServer(self)
+        self.reading: dict[tuple[int, str], int] = {}
+        """Long reads under way, by bucket number and object name."""
+        self._known: dict[tuple[str, str], Bucket] = {}
+
+    # -- life --------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Open the store and serve; `url` is set afterwards."""
+        settings = self.settings
+        sock = _bind(settings.host, settings.port)
+        host, port = sock.getsockname()[:2]
+        self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        try:
+            self.store = Store(
+                settings.data_dir,
+                settings.durability,
+                capacity=settings.capacity,
+                shared=self.shared,
+                primary=self.is_gateway,
+            )
+            await self.store.open()
+        except BaseException:
+            sock.close()
+            raise
+        self.smap = await self._make_map()
+        await routes.start(self)
+        await self.server.listen(sock)
+        await asyncio.get_running_loop().run_in_executor(None, self.store.forget_stale_work, _STALE_WORK)
+
+    async def stop(self) -> None:
+        """Finish what is under way and close everything."""
+        await self.server.stop()
+        await routes.stop(self)
+        await self.store.close()
+
+    async def _make_map(self) -> ClusterMap:
+        """The cluster map; ids and cluster uuid are made once and kept in the catalog."""
+        meta = dict(self.store.catalog.read("SELECT key, value FROM meta").fetchall())
+        if self.is_target:
+            self.gateway_id, self.target_id = meta["gateway"], self.settings.node_id
+            return ClusterMap.of_target(self.store, self.target_id)
+        fresh = {"uuid": new_job_id(), "gateway": new_node_id("p")}
+        fresh.update({f"target{i}": new_node_id("t") for i in range(self.settings.targets)})
+        missing = {key: value for key, value in fresh.items() if key not in meta}
+        if missing:
+            await self.store.catalog.submit(
+                lambda tx: [tx.execute("INSERT INTO meta VALUES (?, ?)", item).rowcount for item in missing.items()]
+            )
+            meta.update(missing)
+        self.gateway_id = meta["gateway"]
+        ids = [meta[f"target{i}"] for i in range(self.settings.targets)]
+        self.target_id = ids[0] if len(ids) == 1 else ""
+        return await ClusterMap.of_gateway(self.store, meta["uuid"], self.gateway_id, self.url, ids)
+
+    # -- requests ----------------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """How this node is printed in messages: `t[id]` for one that holds objects, else `p[id]`."""
+        return f"t[{self.target_id}]" if self.target_id else f"p[{self.gateway_id}]"
+
+    @property
+    def gateway_name(self) -> str:
+        """`p[id]`, or `t[id]` on a target process."""
+        return f"t[{self.target_id}]" if self.is_target else f"p[{self.gateway_id}]"
+
+    def handle(self, request: Request) -> Result:
+        """Answer one request (called by the HTTP driver)."""
+        return routes.handle(self, request)
+
+    def refuse(self, request: Request, error: BaseException) -> Reply:
+        """The reference's error body for an exception of a handler."""
+        api_error = self._as_api_error(request, error)
+        caller = request.headers.get("ais-caller-name", "")
+        body = error_body(api_error, request.method, request.path, request.peer, caller, self.name)
+        headers = [
+            ("Content-Type", "application/json"),
+            ("X-Content-Type-Options", "nosniff"),
+            *api_error.headers.items(),
+        ]
+        self.stats.refused(request.method, api_error.status)
+        if request.method == "HEAD":
+            headers.append(("Hdr-Error", body.decode().rstrip("\n")))
+            return Reply(api_error.status, headers)
+        return Reply(api_error.status, headers, body, close=isinstance(error, IncompleteBody))
+
+    def _as_api_error(self, request: Request, error: BaseException) -> ApiError:
+        if isinstance(error, ApiError):
+            return error
+        if isinstance(error, StoreFull):
+            return out_of_space(str(error))
+        if isinstance(error, BucketGone):
+            return ApiError(404, f'bucket "{error}" does not exist', "ErrBckNotFound")
+        if isinstance(error, IncompleteBody):
+            return ApiError(400, str(error))
+        if isinstance(error, ValueError) and "request body" in str(error):
+            return ApiError(413, str(error))
+        logger.exception("%s %s failed", request.method, request.path, exc_info=error)
+        return ApiError(500, f"{self.name}: internal error: {type(error).__name__}: {error} (see the server's log)")
+
+    def bucket(self, name: str, request: Request) -> Bucket:
+        """The bucket that a call is about, from path and query. Raises `ApiError` 400 or 404."""
+        key = (name, request.query)
+        bucket = self._known.get(key)
+        if bucket is not None and not bucket.gone and not self.shared:
+            return bucket
+        params = request.params
+        # The data path of the reference does not decode the provider (protocol/00 5.1).
+        identity = parse_bucket(name, params.raw.get("provider", ""), params.get("namespace", ""))
+        bucket = self.store.bucket(identity)
+        if bucket is None:
+            if identity.provider in BACKENDS:
+                raise backend_missing(self.gateway_name, identity.cname, BACKENDS[identity.provider])
+            raise bucket_not_found(identity.cname)
+        if len(request.query) < 256:
+            if len(self._known) >= _KNOWN_MAX:
+                self._known.clear()
+            self._known[key] = bucket
+        return bucket
+
+    def props(self, bucket: Bucket) -> BucketProps:
+        """The bucket's properties, decoded once."""
+        props = bucket.parsed
+        if props is None:
+            props = bucket.parsed = unpack(bucket.props, BucketProps)
+        return cast(BucketProps, props)
+
+    def check_access(self, bucket: Bucket, bit: int, operation: str) -> None:
+        """Raise `ApiError` 403 if the bucket's `access` property forbids an operation."""
+        mask = self.props(bucket).access
+        if not mask & bit:
+            raise access_denied(bucket.id.cname, mask, operation, access.describe(mask))
+
+    # -- objects -----------------------------------------------------------------------------------------------
+
+    @property
+    def mountpath(self) -> str:
+        """Where content lies; the protocol calls it a mountpath."""
+        return str(self.settings.data_dir)
+
+    @property
+    def location(self) -> str:
+        """Value of `Ais-Location` (protocol/20 3.5)."""
+        return f"t[{self.target_id}]:mp[{self.mountpath}, ]"
+
+    def read_over(self, key: tuple[int, str]) -> None:
+        """A long read has ended."""
+        left = self.reading[key] - 1
+        if left:
+            self.reading[key] = left
+        else:
+            del self.reading[key]
+
+    def redirect(self, request: Request, bucket: Bucket, name: str) -> Reply:
+        """Send an object call to the target that owns the object (protocol/00 9)."""
+        url = self.smap.owner_url(bucket.id.uname + name)
+        if url is None:
+            raise ApiError(400, "no storage targets in the cluster", "ErrNoNodes")
+        return self.redirect_to(request, url)
+
+    def redirect_to(self, request: Request, url: str) -> Reply:
+        """A redirect of this request to another node; GET is answered 301 as the reference does, the rest 307."""
+        query = f"{request.query}&" if request.query else ""
+        location = f"{url}{quote(request.path)}?{query}pid={self.gateway_id}&utm={base36(time.time_ns())}"
+        headers = (("Location", location), ("Cache-Control", "no-store"))
+        return Reply(301 if request.method == "GET" else 307, headers)
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock

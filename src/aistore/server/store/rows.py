@@ -1,0 +1,85 @@
+"""What the store hands out: buckets and object rows."""
+
+from __future__ import annotations
+
+import json
+
+from aistore.server.store.schema import LAYOUT_FILE, LAYOUT_INLINE
+from aistore.wire.names import BucketId
+
+__all__ = ["OBJECT_COLUMNS", "Bucket", "ObjectRow"]
+
+OBJECT_COLUMNS = "size, layout, content, checksum_type, checksum, version, atime, mtime, custom"
+
+
+class Bucket:
+    """A bucket as the catalog knows it; `props` is the encoded property document, which the store does not read."""
+
+    __slots__ = ("bid", "gone", "id", "parsed", "props")
+
+    def __init__(self, bid: int, bucket: BucketId, props: bytes) -> None:
+        self.bid = bid
+        """Number of the bucket in the catalog; never used again for another."""
+        self.id = bucket
+        self.props = props
+        self.parsed: object = None
+        """The decoded properties, kept here by whoever decodes them."""
+        self.gone = False
+        """True once the bucket was destroyed or its properties changed: ask the store again."""
+
+    def __repr__(self) -> str:
+        return f"Bucket({self.id.cname!r}, bid={self.bid})"
+
+
+class ObjectRow:
+    """One version of an object. Rows are never changed: a new version is a new row."""
+
+    __slots__ = (
+        "atime", "bid", "checksum", "checksum_type", "content", "custom", "data", "head", "layout", "mtime", "name", "size", "version",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        bid: int,
+        name: str,
+        size: int,
+        layout: int,
+        content: int,
+        checksum_type: str,
+        checksum: str,
+        version: str,
+        atime: int,
+        mtime: int,
+        custom: str | None,
+        data: bytes | None = None,
+    ) -> None:
+        self.bid = bid
+        self.name = name
+        self.size = size
+        """Bytes of content."""
+        self.layout = layout
+        self.content = content
+        self.checksum_type = checksum_type
+        """One of the protocol's types; `none` if no checksum is stored."""
+        self.checksum = checksum
+        """Lower-case hex, empty for type `none`."""
+        self.version = version
+        self.atime = atime
+        """Last access, Unix nanoseconds."""
+        self.mtime = mtime
+        """Time of the PUT, Unix nanoseconds."""
+        self.custom: dict[str, str] = json.loads(custom) if custom else {}
+        self.data = data
+        """The content, if it lives in the catalog."""
+        self.head: bytes | None = None
+        """Encoded answer head without access time, kept here by the API."""
+
+    @property
+    def inline(self) -> bool:
+        """Whether the content lives in the catalog."""
+        return self.layout == LAYOUT_INLINE
+
+    @property
+    def in_file(self) -> bool:
+        """Whether the content is one file."""
+        return self.layout == LAYOUT_FILE

@@ -1,0 +1,596 @@
+"""The store of a data folder: buckets and objects; knows nothing of HTTP.
+
+All methods are called on the event loop; what may take long runs in threads. Changes are futures or coroutines that are done when the
+change is committed, and what they report is then true after a crash (see `docs/durability.md`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from aistore.server.store.catalog import Catalog, Transaction
+from aistore.server.store.content import ContentFiles, Upload
+from aistore.server.store.errors import BucketExists, BucketGone, ObjectMissing, StoreFull
+from aistore.server.store.rows import OBJECT_COLUMNS, Bucket, ObjectRow
+from aistore.server.store.schema import INLINE_MAX, LAYOUT_FILE, LAYOUT_INLINE, Durability, create_or_check
+from aistore.wire.names import BucketId
+
+__all__ = ["Store"]
+
+logger = logging.getLogger(__name__)
+
+_CACHE_BYTES: Final = 48 << 20  # content of small objects, plus about 600 bytes for each row
+_ROW_BYTES: Final = 600
+_ROOM_CHECK_EVERY: Final = 0.25  # seconds between two looks at the free space of the disk
+_ROOM_KEPT: Final = (
+    16 << 20
+)  # bytes left free, so that deletes (which need the catalog's log) still work on a full disk
+_ATIME_STEP: Final = 60 * 10**9  # an access time is written when it is this much newer than the stored one
+_ATIMES_KEPT: Final = 50_000
+_PURGE_AT_ONCE: Final = 2000
+
+PutCheck = Callable[[ObjectRow | None], None]
+
+
+class Store:
+    """Buckets and objects in one data folder.
+
+    `shared` says that other processes (targets) work on the same folder; `primary` that this one recovers and tidies up. `capacity`
+    bounds the bytes of content (None: the disk does).
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        durability: Durability = "strict",
+        *,
+        capacity: int | None = None,
+        shared: bool = False,
+        primary: bool = True,
+    ) -> None:
+        self.root = root
+        self.durability: Durability = durability
+        self.capacity = capacity
+        self.shared = shared
+        self.primary = primary
+        root.mkdir(parents=True, exist_ok=True)
+        if primary:
+            create_or_check(root / "catalog.db", durability)
+        self.catalog = Catalog(root / "catalog.db", durability, shared=shared)
+        self.content = ContentFiles(root / "content", self.catalog, durability)
+        self.objects = 0
+        self.bytes = 0
+        self._buckets: dict[BucketId, Bucket] = {}
+        self._rows: dict[tuple[int, str], ObjectRow] = {}
+        self._rows_bytes = 0
+        self._data_version = 0
+        self._atimes: dict[tuple[int, str], int] = {}
+        self._readers: dict[int, int] = {}
+        self._room_checked = 0.0
+        self._room = 0
+        self._upkeep: asyncio.Task[None] | None = None
+        self.catalog.on_commit(self._count)
+
+    # -- life --------------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Recover from a crash if there was one, and be ready."""
+        totals = self.catalog.read("SELECT coalesce(sum(objects), 0), coalesce(sum(bytes), 0) FROM usage").fetchone()
+        self.objects, self.bytes = totals
+        if self.primary:
+            removed = await self.catalog.submit(lambda tx: self.content.recover(tx.db))
+            if removed:
+                logger.info("removed %d content files of writes that were cut off", removed)
+            self.content.remove_garbage()
+            self._upkeep = asyncio.ensure_future(self._keep_up())
+        await self.content.prepare()
+        self._data_version = self.catalog.data_version()
+
+    async def close(self) -> None:
+        """Write what is pending and release the folder."""
+        if self._upkeep is not None:
+            self._upkeep.cancel()
+            await asyncio.gather(self._upkeep, return_exceptions=True)
+        await self._write_atimes()
+        await self.content.close()
+        await self.catalog.close()
+
+    async def _keep_up(self) -> None:
+        """Purge destroyed buckets, write access times, copy the catalog aside."""
+        copied = time.monotonic()
+        changes = self.objects, self.bytes
+        while True:
+            try:
+                await self._purge_dropped()
+                await self._write_atimes()
+                if (
+                    self.durability == "strict"
+                    and time.monotonic() - copied > 3600
+                    and changes != (self.objects, self.bytes)
+                ):
+                    copied, changes = time.monotonic(), (self.objects, self.bytes)
+                    await asyncio.get_running_loop().run_in_executor(
+                        None, self.catalog.back_up, self.root / "catalog.backup.db"
+                    )
+            except (StoreFull, sqlite3.Error, OSError):
+                logger.exception("upkeep of the store failed; it is tried again")
+            await asyncio.sleep(5)
+
+    def _count(self, objects: int, size: int) -> None:
+        self.objects += objects
+        self.bytes += size
+
+    def _see_others(self) -> None:
+        """Forget cached rows if another process has changed the catalog."""
+        if self.shared:
+            version = self.catalog.data_version()
+            if version != self._data_version:
+                self._data_version = version
+                self._rows.clear()
+                self._rows_bytes = 0
+                for bucket in self._buckets.values():
+                    bucket.gone = True
+                self._buckets.clear()
+
+    # -- buckets -----------------------------------------------------------------------------------------------
+
+    def bucket(self, bucket: BucketId) -> Bucket | None:
+        """The bucket of this identity, or None."""
+        self._see_others()
+        found = self._buckets.get(bucket)
+        if found is None:
+            row = self.catalog.read(
+                "SELECT id, props FROM bucket WHERE provider = ? AND uuid = ? AND namespace = ? AND name = ?",
+                tuple(bucket),
+            ).fetchone()
+            if row is None:
+                return None
+            found = self._buckets[bucket] = Bucket(row[0], bucket, row[1])
+        return found
+
+    def buckets(self) -> list[Bucket]:
+        """All buckets, sorted by provider, namespace and name."""
+        rows = self.catalog.read(
+            "SELECT id, provider, uuid, namespace, name, props FROM bucket ORDER BY provider, uuid, namespace, name"
+        )
+        return [
+            Bucket(bid, BucketId(provider, uuid, namespace, name), props)
+            for bid, provider, uuid, namespace, name, props in rows
+        ]
+
+    def create_bucket(self, bucket: BucketId, props: Callable[[int], bytes]) -> asyncio.Future[Bucket]:
+        """Create a bucket; `props` makes its property document from its number. Raises `BucketExists`."""
+
+        def change(tx: Transaction) -> Bucket:
+            values = tuple(bucket)
+            if tx.execute(
+                "SELECT 1 FROM bucket WHERE provider = ? AND uuid = ? AND namespace = ? AND name = ?", values
+            ).fetchone():
+                raise BucketExists(bucket.cname)
+            bid = tx.execute(
+                "INSERT INTO bucket (provider, uuid, namespace, name, props) VALUES (?, ?, ?, ?, x'')", values
+            ).lastrowid
+            assert bid is not None
+            document = props(bid)
+            tx.execute("UPDATE bucket SET props = ? WHERE id = ?", (document, bid))
+            made = Bucket(bid, bucket, document)
+            tx.after(lambda: self._buckets.__setitem__(bucket, made))
+            return made
+
+        return self.catalog.submit(change)
+
+    def destroy_bucket(self, bucket: BucketId) -> asyncio.Future[None]:
+        """Destroy a bucket and all in it; what it held is removed afterwards. Raises `BucketGone`."""
+
+        def change(tx: Transaction) -> None:
+            row = tx.execute(
+                "DELETE FROM bucket WHERE provider = ? AND uuid = ? AND namespace = ? AND name = ? RETURNING id",
+                tuple(bucket),
+            ).fetchall()
+            if not row:
+                raise BucketGone(bucket.cname)
+            tx.execute("INSERT INTO dropped VALUES (?)", (row[0][0],))
+            tx.after(lambda: self._forget_bucket(bucket))
+
+        return self.catalog.submit(change)
+
+    def set_bucket_props(self, bucket: Bucket, change_props: Callable[[bytes], bytes]) -> asyncio.Future[Bucket]:
+        """Replace a bucket's property document by what `change_props` makes of it. Raises `BucketGone`, and what `change_props` raises."""
+
+        def change(tx: Transaction) -> Bucket:
+            row = tx.execute("SELECT props FROM bucket WHERE id = ?", (bucket.bid,)).fetchone()
+            if row is None:
+                raise BucketGone(bucket.id.cname)
+            document = change_props(row[0])
+            tx.execute("UPDATE bucket SET props = ? WHERE id = ?", (document, bucket.bid))
+            made = Bucket(bucket.bid, bucket.id, document)
+
+            def after() -> None:
+                self._forget_bucket(bucket.id)
+                self._buckets[bucket.id] = made
+
+            tx.after(after)
+            return made
+
+        return self.catalog.submit(change)
+
+    def usage(self, bucket: Bucket) -> tuple[int, int]:
+        """Number of objects in a bucket and their bytes."""
+        row = self.catalog.read("SELECT objects, bytes FROM usage WHERE bucket = ?", (bucket.bid,)).fetchone()
+        return (row[0], row[1]) if row else (0, 0)
+
+    def _forget_bucket(self, bucket: BucketId) -> None:
+        known = self._buckets.pop(bucket, None)
+        if known is not None:
+            known.gone = True
+
+    async def _purge_dropped(self) -> None:
+        """Remove rows and content of destroyed buckets, some at a time."""
+        for (bid,) in self.catalog.read("SELECT bucket FROM dropped").fetchall():
+            while await self.catalog.submit(self._purge_some(bid)):
+                self.content.remove_garbage()
+        self.content.remove_garbage()
+
+    def _purge_some(self, bid: int) -> Callable[[Transaction], bool]:
+        def change(tx: Transaction) -> bool:
+            rows = tx.execute(
+                "SELECT name, size, layout, content FROM object WHERE bucket = ? LIMIT ?", (bid, _PURGE_AT_ONCE)
+            ).fetchall()
+            for name, size, layout, content in rows:
+                tx.execute("DELETE FROM object WHERE bucket = ? AND name = ?", (bid, name))
+                _drop(tx, layout, content)
+                tx.count(bid, -1, -size)
+            if not rows:
+                tx.execute("DELETE FROM dropped WHERE bucket = ?", (bid,))
+                tx.execute("DELETE FROM usage WHERE bucket = ?", (bid,))
+                tx.after(self._drop_cache)
+            return bool(rows)
+
+        return change
+
+    def _drop_cache(self) -> None:
+        self._rows.clear()
+        self._rows_bytes = 0
+
+    # -- reading objects ---------------------------------------------------------------------------------------
+
+    def lookup(self, bucket: Bucket, name: str) -> ObjectRow | None:
+        """The object's current row (with its content, if that lives in the catalog), or None."""
+        self._see_others()
+        key = (bucket.bid, name)
+        row = self._rows.get(key)
+        if row is None:
+            found = self.catalog.read(_LOOKUP, key).fetchone()
+            if found is None:
+                return None
+            row = ObjectRow(bucket.bid, name, *found)
+            self._remember(key, row)
+        return row
+
+    def atime(self, row: ObjectRow) -> int:
+        """Last access of an object, Unix nanoseconds."""
+        return self._atimes.get((row.bid, row.name), row.atime)
+
+    def touch(self, row: ObjectRow, when: int) -> None:
+        """Note an access. Access times are written in batches, and not for every access (as `relatime` does)."""
+        self._atimes[(row.bid, row.name)] = when
+
+    def pending_atimes(self, bucket: Bucket) -> dict[str, int]:
+        """Access times of the bucket's objects that are not yet in the catalog."""
+        return {name: when for (bid, name), when in self._atimes.items() if bid == bucket.bid}
+
+    def open_content(self, row: ObjectRow) -> int:
+        """A descriptor of the object's content file; it stays readable when the object is replaced or deleted."""
+        return self.content.open(row.content)
+
+    def _remember(self, key: tuple[int, str], row: ObjectRow) -> None:
+        old = self._rows.get(key)
+        if old is not None:
+            self._rows_bytes -= _ROW_BYTES + (len(old.data) if old.data is not None else 0)
+        self._rows[key] = row
+        self._rows_bytes += _ROW_BYTES + (len(row.data) if row.data is not None else 0)
+        while self._rows_bytes > _CACHE_BYTES:
+            oldest = next(iter(self._rows))
+            dropped = self._rows.pop(oldest)
+            self._rows_bytes -= _ROW_BYTES + (len(dropped.data) if dropped.data is not None else 0)
+
+    def _forget(self, key: tuple[int, str]) -> None:
+        row = self._rows.pop(key, None)
+        if row is not None:
+            self._rows_bytes -= _ROW_BYTES + (len(row.data) if row.data is not None else 0)
+        self._atimes.pop(key, None)
+
+    # -- writing objects ---------------------------------------------------------------------------------------
+
+    def check_room(self, size: int) -> None:
+        """Raise `StoreFull` if `size` more bytes of content have no room."""
+        if self.capacity is not None and self.bytes + size > self.capacity:
+            raise StoreFull(f"{self.bytes} bytes of the configured capacity of {self.capacity} are used")
+        now = time.monotonic()
+        if now - self._room_checked > _ROOM_CHECK_EVERY:
+            self._room_checked = now
+            stat = os.statvfs(self.root)
+            self._room = stat.f_bavail * stat.f_frsize - _ROOM_KEPT
+        self._room -= size
+        if self._room < 0:
+            self._room_checked = 0.0
+            raise StoreFull("the disk with the data folder is full")
+
+    def put(
+        self,
+        bucket: Bucket,
+        name: str,
+        content: bytes | Upload,
+        checksum_type: str,
+        checksum: str,
+        *,
+        custom: dict[str, str] | None = None,
+        versioned: bool = True,
+        fresh: bool = False,
+        atime: int = 0,
+        version: str = "",
+        check: PutCheck | None = None,
+    ) -> asyncio.Future[ObjectRow]:
+        """Make content the object's new version; the future gives its row.
+
+        `content` is bytes (up to `INLINE_MAX`) or a finished upload, which then belongs to the store. `custom` pairs are added to those
+        the object has; `fresh` forgets the object's pairs and version. `version` forces a version instead of counting. `check` sees the
+        version to be replaced and may refuse by raising a `StoreError`. Raises `BucketGone`, `StoreFull`.
+        """
+        now = atime or time.time_ns()
+        key = (bucket.bid, name)
+
+        def change(tx: Transaction) -> ObjectRow:
+            if bucket.gone or self.shared:
+                _require_bucket(tx, bucket)
+            old = tx.execute(_LOOKUP_PLAIN, key).fetchone()
+            pairs = custom
+            number = "1" if versioned else ""
+            if check is not None:
+                check(ObjectRow(bucket.bid, name, *old) if old is not None else None)
+            if old is not None and not fresh:
+                if old[8]:
+                    pairs = {**json.loads(old[8]), **(custom or {})}
+                if versioned:
+                    number = _next_version(old[5], pairs)
+            text = json.dumps(pairs, ensure_ascii=False) if pairs else None
+            number = version or number
+            if isinstance(content, bytes):
+                layout, size, data = LAYOUT_INLINE, len(content), content
+                where = tx.execute("INSERT INTO small (data) VALUES (?)", (content,)).lastrowid
+                assert where is not None
+            else:
+                layout, size, data, where = LAYOUT_FILE, content.size, None, content.id
+                tx.execute("INSERT INTO file (id, size) VALUES (?, ?)", (where, size))
+            tx.execute(
+                "INSERT OR REPLACE INTO object VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (*key, size, layout, where, checksum_type, checksum, number, now, now, text),
+            )
+            if old is None:
+                tx.count(bucket.bid, 1, size)
+            else:
+                self._replace(tx, bucket, old, size)
+            row = ObjectRow(
+                bucket.bid, name, size, layout, where, checksum_type, checksum, number, now, now, text, data
+            )
+            tx.after(lambda: self._now_current(key, row))
+            return row
+
+        return self.catalog.submit(change)
+
+    def _replace(self, tx: Transaction, bucket: Bucket, old: Sequence[object], size: int) -> None:
+        old_size, layout, content = old[0], old[1], old[2]
+        assert isinstance(old_size, int) and isinstance(layout, int) and isinstance(content, int)
+        _drop(tx, layout, content)
+        tx.count(bucket.bid, 0, size - old_size)
+        if layout == LAYOUT_FILE:
+            tx.after(self.content.remove_garbage)
+
+    def _now_current(self, key: tuple[int, str], row: ObjectRow) -> None:
+        self._atimes.pop(key, None)
+        self._remember(key, row)
+
+    def set_custom(self, bucket: Bucket, name: str, custom: dict[str, str], *, replace: bool) -> asyncio.Future[None]:
+        """Add to the object's custom pairs, or replace them all. Raises `ObjectMissing`."""
+        key = (bucket.bid, name)
+
+        def change(tx: Transaction) -> None:
+            old = tx.execute("SELECT custom FROM object WHERE bucket = ? AND name = ?", key).fetchone()
+            if old is None:
+                raise ObjectMissing(name)
+            pairs = custom if replace or not old[0] else {**json.loads(old[0]), **custom}
+            text = json.dumps(pairs, ensure_ascii=False) if pairs else None
+            tx.execute("UPDATE object SET custom = ? WHERE bucket = ? AND name = ?", (text, *key))
+            tx.after(lambda: self._forget_row(key))
+
+        return self.catalog.submit(change)
+
+    def _forget_row(self, key: tuple[int, str]) -> None:
+        atime = self._atimes.get(key)
+        self._forget(key)
+        if atime is not None:
+            self._atimes[key] = atime
+
+    def delete(self, bucket: Bucket, names: Sequence[str]) -> asyncio.Future[list[tuple[str, int]]]:
+        """Delete objects; the future gives name and size of those that were there."""
+
+        def change(tx: Transaction) -> list[tuple[str, int]]:
+            deleted: list[tuple[str, int]] = []
+            files = False
+            for name in names:
+                row = tx.execute(
+                    "DELETE FROM object WHERE bucket = ? AND name = ? RETURNING size, layout, content",
+                    (bucket.bid, name),
+                ).fetchall()
+                if not row:
+                    continue
+                size, layout, content = row[0]
+                _drop(tx, layout, content)
+                tx.count(bucket.bid, -1, -size)
+                files = files or layout == LAYOUT_FILE
+                deleted.append((name, size))
+            if files:
+                tx.after(self.content.remove_garbage)
+            tx.after(lambda: self._forget_names(bucket.bid, deleted))
+            return deleted
+
+        return self.catalog.submit(change)
+
+    def _forget_names(self, bid: int, names: list[tuple[str, int]]) -> None:
+        for name, _ in names:
+            self._forget((bid, name))
+
+    def copy(
+        self,
+        source: Bucket,
+        name: str,
+        target: Bucket,
+        new_name: str,
+        *,
+        checksum: tuple[str, str] | None = None,
+        version: str = "",
+    ) -> asyncio.Future[ObjectRow]:
+        """Make `new_name` share the content of `name`; only rows are written. `version` is that of the copy (default "1").
+
+        Raises `ObjectMissing`, `BucketGone`. A copy keeps custom pairs and access time; one onto itself changes nothing.
+        """
+
+        def change(tx: Transaction) -> ObjectRow:
+            if target.gone or self.shared:
+                _require_bucket(tx, target)
+            found = tx.execute(_LOOKUP_PLAIN, (source.bid, name)).fetchone()
+            if found is None:
+                raise ObjectMissing(name)
+            row = ObjectRow(target.bid, new_name, *found)
+            key = (target.bid, new_name)
+            if (source.bid, name) == key:
+                return row
+            old = tx.execute(_LOOKUP_PLAIN, key).fetchone()
+            if old is not None and old[1:3] == found[1:3]:
+                return row
+            if checksum is not None:
+                row.checksum_type, row.checksum = checksum
+            row.version = version or "1"
+            tx.execute(f"UPDATE {'file' if row.in_file else 'small'} SET refs = refs + 1 WHERE id = ?", (row.content,))  # noqa: S608 (two constants)
+            tx.execute(
+                "INSERT OR REPLACE INTO object VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    *key,
+                    row.size,
+                    row.layout,
+                    row.content,
+                    row.checksum_type,
+                    row.checksum,
+                    row.version,
+                    row.atime,
+                    time.time_ns(),
+                    found[8],
+                ),
+            )
+            if old is None:
+                tx.count(target.bid, 1, row.size)
+            else:
+                self._replace(tx, target, old, row.size)
+            tx.after(lambda: self._forget(key))
+            return row
+
+        return self.catalog.submit(change)
+
+    # -- appending ---------------------------------------------------------------------------------------------
+
+    @property
+    def work_dir(self) -> Path:
+        """Folder of work files (append sessions); they survive restarts and are removed a day after their last use."""
+        return self.root / "work"
+
+    async def adopt(self, path: Path) -> Upload:
+        """Turn a work file into a finished upload (its name in the work folder goes away)."""
+        upload = await self.content.create()
+        loop = asyncio.get_running_loop()
+
+        def move() -> None:
+            upload.size = path.stat().st_size
+            os.close(upload.fd)
+            upload.fd = -1
+            os.replace(path, upload.path)
+            upload.fd = os.open(upload.path, os.O_RDWR | os.O_CLOEXEC)
+            upload.finish()
+
+        try:
+            await loop.run_in_executor(None, move)
+        except BaseException:
+            upload.abandon()
+            raise
+        return upload
+
+    def forget_stale_work(self, older_than: float) -> None:
+        """Remove work files not touched for `older_than` seconds (blocking)."""
+        if not self.work_dir.is_dir():
+            return
+        limit = time.time() - older_than
+        for entry in os.scandir(self.work_dir):
+            if entry.stat().st_mtime < limit:
+                Path(entry.path).unlink(missing_ok=True)
+
+    # -- access times ------------------------------------------------------------------------------------------
+
+    async def _write_atimes(self) -> None:
+        if not self._atimes:
+            return
+        items = list(self._atimes.items())
+        for start in range(0, len(items), 1000):
+            await self.catalog.submit(_write_some_atimes(items[start : start + 1000]))
+        if len(self._atimes) > _ATIMES_KEPT:
+            for key, _ in items[: len(items) // 2]:
+                self._atimes.pop(key, None)
+
+    def disk(self) -> tuple[int, int]:
+        """Total and free bytes of the disk with the data folder."""
+        usage = shutil.disk_usage(self.root)
+        return usage.total, usage.free
+
+
+_LOOKUP: Final = (
+    f"SELECT o.{OBJECT_COLUMNS.replace(', ', ', o.')}, s.data FROM object o LEFT JOIN small s ON o.layout = 0 AND s.id = o.content"  # noqa: S608 (constants)
+    " WHERE o.bucket = ? AND o.name = ?"
+)
+_LOOKUP_PLAIN: Final = f"SELECT {OBJECT_COLUMNS} FROM object WHERE bucket = ? AND name = ?"  # noqa: S608 (constants)
+
+
+def _write_some_atimes(items: list[tuple[tuple[int, str], int]]) -> Callable[[Transaction], None]:
+    def change(tx: Transaction) -> None:
+        for (bid, name), when in items:
+            tx.execute(
+                "UPDATE object SET atime = ?1 WHERE bucket = ?2 AND name = ?3 AND atime < ?1 - ?4",
+                (when, bid, name, _ATIME_STEP),
+            )
+
+    return change
+
+
+def _require_bucket(tx: Transaction, bucket: Bucket) -> None:
+    if tx.execute("SELECT 1 FROM bucket WHERE id = ?", (bucket.bid,)).fetchone() is None:
+        raise BucketGone(bucket.id.cname)
+
+
+def _drop(tx: Transaction, layout: int, content: int) -> None:
+    if layout == LAYOUT_FILE:
+        tx.drop_file(content)
+    else:
+        tx.drop_small(content)
+
+
+def _next_version(old: str, custom: dict[str, str] | None) -> str:
+    # An object that came from elsewhere keeps that place's version (protocol/20 6.1).
+    if custom and custom.get("source"):
+        return old
+    return str(int(old) + 1) if old.isdigit() else "1"
