@@ -92,11 +92,9 @@ def invalid_object_name(name: str) -> ApiError:
     return ApiError(400, f'invalid object name "{shown}"', "errInvalidPath")
 
 
-def access_denied(
-    cname: str, mask: int, operation: str, allowed: str, tcode: str = "ErrBucketAccessDenied"
-) -> ApiError:
-    """The bucket's `access` bits forbid `operation`; `allowed` is their comma-separated list."""
-    return ApiError(403, f"bucket {cname}(0x{mask:x}): {operation} access denied (allowed: [{allowed}])", tcode)
+def access_denied(cname: str, bid: int, operation: str, allowed: str, tcode: str = "ErrBucketAccessDenied") -> ApiError:
+    """The bucket's `access` bits forbid `operation`; `allowed` is the comma-separated list of what they allow."""
+    return ApiError(403, f"bucket {cname}(0x{bid & 0xFFF:x}): {operation} access denied (allowed: [{allowed}])", tcode)
 
 
 def bad_checksum(kind: str, got: str, expected: str, cname: str) -> ApiError:

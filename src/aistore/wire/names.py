@@ -159,5 +159,5 @@ def check_prefix(prefix: str, what: str) -> str:
     """Return a name prefix without its one trailing `*`; raises ApiError 400 (`<what>: invalid prefix "<p>"`)."""
     prefix = prefix.removesuffix("*")
     if prefix.startswith("~/") or _DOTS.search(prefix):
-        raise ApiError(400, f'{what}: invalid prefix "{prefix}"')
+        raise ApiError(400, f'{what}: invalid prefix "{prefix}"', "errInvalidPath")
     return prefix

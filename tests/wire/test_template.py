@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from itertools import islice
+
+import pytest
+
+from aistore.wire.errors import ApiError
+from aistore.wire.template import parse_template
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("obj-{8..11}.txt", ["obj-8.txt", "obj-9.txt", "obj-10.txt", "obj-11.txt"]),
+        ("s-{000..010..5}.tar", ["s-000.tar", "s-005.tar", "s-010.tar"]),
+        ("p-{07..11..1}", ["p-07", "p-08", "p-09", "p-10", "p-11"]),
+        ("a{1..2}-b{00..01}", ["a1-b00", "a1-b01", "a2-b00", "a2-b01"]),
+        ("x@03", ["x00", "x01", "x02", "x03"]),
+        ("@1-@1.x", ["0-0.x", "0-1.x", "1-0.x", "1-1.x"]),
+        ("{5..5}", ["5"]),
+    ],
+)
+def test_ranges(text: str, names: list[str]) -> None:
+    template = parse_template(text)
+    assert template.prefix is None
+    assert list(template.names()) == names
+
+
+def test_padding_is_the_shorter_of_the_two_written_widths() -> None:
+    names = list(parse_template("{01..100}").names())
+    assert (names[0], names[98], names[99]) == ("01", "99", "100")
+
+
+@pytest.mark.parametrize(
+    ("text", "prefix"),
+    [("", ""), ("*", ""), ("logs/2025", "logs/2025"), ("a*", "a"), ("abc{", "abc{"), ("50%-%", "50%-%")],
+)
+def test_prefixes(text: str, prefix: str) -> None:
+    assert parse_template(text).prefix == prefix
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "tcode"),
+    [
+        (
+            "a-{3..1}",
+            "invalid 'bash' template \"a-{3..1}\": 'start' cannot be greater than 'end'",
+            "errTemplateInvalid",
+        ),
+        ("a-{x..3}", 'strconv.ParseInt: parsing "x": invalid syntax', "NumError"),
+        ("a-{1..3..0}", "invalid 'bash' template \"a-{1..3..0}\": 'step' is non-positive", "errTemplateInvalid"),
+        (
+            "a-{1}",
+            "invalid 'bash' template \"a-{1}\" (expecting e.g. 'prefix-{0001..0010..1}-suffix')",
+            "errTemplateInvalid",
+        ),
+        (
+            "a-{1,2}",
+            "invalid 'bash' template \"a-{1,2}\" (expecting e.g. 'prefix-{0001..0010..1}-suffix')",
+            "errTemplateInvalid",
+        ),
+        (
+            "a}{",
+            "invalid 'bash' template \"a}{\" (expecting e.g. 'prefix-{0001..0010..1}-suffix')",
+            "errTemplateInvalid",
+        ),
+        (
+            "{1..2}{",
+            "invalid 'bash' template \"{1..2}{\" (expecting e.g. 'prefix-{0001..0010..1}-suffix')",
+            "errTemplateInvalid",
+        ),
+        ("a-{-1..3}", "invalid 'bash' template \"a-{-1..3}\": 'start' is negative", "errTemplateInvalid"),
+        ("a-@", 'strconv.ParseInt: parsing "": invalid syntax', "NumError"),
+        ("a-@x", 'strconv.ParseInt: parsing "": invalid syntax', "NumError"),
+        ("a-%s", "invalid 'fmt' template \"a-%s\" (expecting e.g. 'prefix-%06d-suffix)", "errTemplateInvalid"),
+        ("../x", 'bad list-range request: invalid prefix "../x"', "errInvalidPath"),
+    ],
+)
+def test_refused(text: str, message: str, tcode: str) -> None:
+    with pytest.raises(ApiError) as info:
+        parse_template(text)
+    assert (info.value.status, info.value.message, info.value.tcode) == (400, message, tcode)
+
+
+@pytest.mark.parametrize("text", ["{0..99999}{0..99999}", "{0..9999999999999999999}", "@99999999", "a-%06d"])
+def test_more_names_than_anyone_means(text: str) -> None:
+    with pytest.raises(ApiError, match=r"^400: "):
+        parse_template(text)
+
+
+def test_names_come_one_at_a_time() -> None:
+    assert list(islice(parse_template("{0..9999999}").names(), 2)) == ["0", "1"]
