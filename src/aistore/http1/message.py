@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
 from http import HTTPStatus
-from typing import Any, Final, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import unquote_to_bytes
 
 from aistore.http1.head import BadHead, RequestHead
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import AsyncIterator, Callable, Sequence
 
 __all__ = ["BytesLike", "FilePart", "Params", "Pending", "Reply", "encode_reply_head", "parse_params", "split_target"]
 
 T = TypeVar("T")
 
-BytesLike = Union[bytes, bytearray, memoryview]
+BytesLike = bytes | bytearray | memoryview
 
 _STATUS_LINES: Final = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n" for s in HTTPStatus}
 _CONTROLS: Final = dict.fromkeys([*range(32), 127], " ")

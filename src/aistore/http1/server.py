@@ -15,7 +15,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Coroutine
 from dataclasses import dataclass
-from typing import Final, Protocol, Union, cast
+from typing import Final, Protocol, cast
 
 from aistore.http1.chunked import ChunkedDecoder
 from aistore.http1.failures import BadBody
@@ -43,8 +43,8 @@ _RECEIVE_VIEW: Final = memoryview(_RECEIVE)
 _PIPELINED_MAX: Final = 256 * 1024  # bytes of further requests kept while one is being answered
 _WINDOW: Final = 2 * 1024 * 1024  # bytes of a file sent between two looks at whether it is in memory
 
-Answer = Union[bytes, Reply]
-Result = Union[bytes, Reply, Pending, Awaitable[Answer]]
+Answer = bytes | Reply
+Result = bytes | Reply | Pending | Awaitable[Answer]
 
 
 @dataclass
@@ -284,7 +284,7 @@ class _Connection(asyncio.BufferedProtocol):
     # -- asyncio callbacks -------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
+        self.transport = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername")
         self.peer = f"{peer[0]}:{peer[1]}" if peer else ""
         sock = transport.get_extra_info("socket")
@@ -293,7 +293,7 @@ class _Connection(asyncio.BufferedProtocol):
         if not self._server.admit(self):
             self._refuse_and_close(503, "too many connections", (("Retry-After", "1"),))
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio's signature)
         self._lost = True
         self._server.forget(self)
         if self._body is not None:
@@ -301,7 +301,7 @@ class _Connection(asyncio.BufferedProtocol):
         if self._can_write is not None and not self._can_write.done():
             self._can_write.set_result(None)
 
-    def get_buffer(self, sizehint: int) -> memoryview:
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 (asyncio's signature)
         if self._body is not None:
             sink = self._body.sink()
             if sink is not None:
@@ -466,30 +466,28 @@ class _Connection(asyncio.BufferedProtocol):
         """Call the service; True if the answer is on its way and the next request may be served."""
         try:
             answer = self._service.handle(request)
-            if type(answer) is bytes:
-                self._send_bytes(request.head, answer)
-                return not self._lost
-            if type(answer) is Pending:
-                self._busy = True
-                self.deadline = float("inf")
-                answer.future.add_done_callback(lambda _: self._finish(request, answer))
-                return False
-            if isinstance(answer, Reply):
-                if isinstance(answer.body, bytes):
-                    self._send(request, answer)
-                    return not self._lost
-                self._run(request, self._send_slowly(request, answer))
-                return False
-            self._run(request, self._await(request, cast("Coroutine[object, object, Answer]", answer)))
-            return False
         except Exception as error:
-            self._send(request, self._service.refuse(request, error))
-            return not self._lost
+            answer = self._service.refuse(request, error)
+        if type(answer) is bytes:
+            self._send_bytes(request.head, answer)
+        elif type(answer) is Pending:
+            pending = answer
+            self._be_busy()
+            pending.future.add_done_callback(lambda _: self._finish(request, pending))
+        elif isinstance(answer, Reply):
+            if isinstance(answer.body, bytes):
+                self._send(request, answer)
+            else:
+                self._be_busy()
+                self._server.spawn(self._send_slowly(request, answer))
+        else:
+            self._be_busy()
+            self._server.spawn(self._await(request, cast("Coroutine[object, object, Answer]", answer)))
+        return not self._busy and not self._lost
 
-    def _run(self, request: Request, coroutine: Coroutine[object, object, None]) -> None:
+    def _be_busy(self) -> None:
         self._busy = True
         self.deadline = float("inf")
-        self._server.spawn(coroutine)
 
     def _finish(self, request: Request, pending: Pending) -> None:
         try:

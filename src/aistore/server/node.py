@@ -30,6 +30,7 @@ from aistore.wire.values import base36
 if TYPE_CHECKING:
     from aistore.server.settings import ServerSettings
     from aistore.server.store.rows import Bucket
+    from aistore.server.targets import TargetProcesses
 
 __all__ = ["Node"]
 
@@ -53,13 +54,15 @@ class Node:
         """Whether object calls are answered by other processes."""
         self.shared = self.is_target or self.redirects
         self.store: Store
-        self.smap: ClusterMap
         self.stats = Stats()
         self.gateway_id = ""
         self.target_id = ""
         self.server = HttpServer(self)
         self.reading: dict[tuple[int, str], int] = {}
         """Long reads under way, by bucket number and object name."""
+        self.targets: TargetProcesses | None = None
+        self._map: ClusterMap
+        self._target_ids: list[str] = []
         self._known: dict[tuple[str, str], Bucket] = {}
 
     # -- life --------------------------------------------------------------------------------------------------
@@ -82,23 +85,27 @@ class Node:
         except BaseException:
             sock.close()
             raise
-        self.smap = await self._make_map()
+        await self._join()
         await routes.start(self)
         await self.server.listen(sock)
+        if self.redirects:
+            await self._start_targets()
         await asyncio.get_running_loop().run_in_executor(None, self.store.forget_stale_work, _STALE_WORK)
 
     async def stop(self) -> None:
         """Finish what is under way and close everything."""
         await self.server.stop()
+        if self.targets is not None:
+            await self.targets.stop()
         await routes.stop(self)
         await self.store.close()
 
-    async def _make_map(self) -> ClusterMap:
-        """The cluster map; ids and cluster uuid are made once and kept in the catalog."""
+    async def _join(self) -> None:
+        """Learn or make ids and cluster map; ids and cluster uuid are made once and kept in the catalog."""
         meta = dict(self.store.catalog.read("SELECT key, value FROM meta").fetchall())
         if self.is_target:
             self.gateway_id, self.target_id = meta["gateway"], self.settings.node_id
-            return ClusterMap.of_target(self.store, self.target_id)
+            return
         fresh = {"uuid": new_job_id(), "gateway": new_node_id("p")}
         fresh.update({f"target{i}": new_node_id("t") for i in range(self.settings.targets)})
         missing = {key: value for key, value in fresh.items() if key not in meta}
@@ -110,7 +117,26 @@ class Node:
         self.gateway_id = meta["gateway"]
         ids = [meta[f"target{i}"] for i in range(self.settings.targets)]
         self.target_id = ids[0] if len(ids) == 1 else ""
-        return await ClusterMap.of_gateway(self.store, meta["uuid"], self.gateway_id, self.url, ids)
+        self._map = ClusterMap.of_gateway(meta["uuid"], self.gateway_id, self.url, ids)
+        await self._map.publish(self.store)
+        self._target_ids = ids
+
+    async def _start_targets(self) -> None:
+        """Start the target processes; the map names those that serve."""
+        from aistore.server.targets import TargetProcesses
+
+        def changed(urls: dict[str, str]) -> None:
+            self._map.change_targets(urls)
+            self._map.publish(self.store)
+
+        self.targets = TargetProcesses(self.settings, self._target_ids, self.url, changed)
+        self._map.change_targets(await self.targets.start())
+        await self._map.publish(self.store)
+
+    @property
+    def smap(self) -> ClusterMap:
+        """The cluster map; a target process reads it where the gateway publishes it."""
+        return ClusterMap.of_target(self.store, self.target_id) if self.is_target else self._map
 
     # -- requests ----------------------------------------------------------------------------------------------
 
@@ -183,7 +209,7 @@ class Node:
         props = bucket.parsed
         if props is None:
             props = bucket.parsed = unpack(bucket.props, BucketProps)
-        return cast(BucketProps, props)
+        return cast("BucketProps", props)
 
     def check_access(self, bucket: Bucket, bit: int, operation: str) -> None:
         """Raise `ApiError` 403 if the bucket's `access` property forbids an operation."""

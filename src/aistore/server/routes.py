@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aistore.http1.server import Request, Result
 from aistore.server.api import objects
-from aistore.wire.errors import ApiError, invalid_request_uri, url_too_short
+from aistore.wire.errors import invalid_request_uri
 
 if TYPE_CHECKING:
+    from aistore.http1.server import Request, Result
     from aistore.server.node import Node
 
 _OBJECTS = "/v1/objects/"
@@ -18,7 +18,7 @@ def handle(node: Node, request: Request) -> Result:
     """Answer one request."""
     path = request.path
     if path.startswith(_OBJECTS):
-        bucket, slash, name = path[len(_OBJECTS) :].partition("/")
+        bucket, _slash, name = path[len(_OBJECTS) :].partition("/")
         return objects.handle(node, request, bucket, name)
     raise invalid_request_uri(request.method, path, request.peer)
 

@@ -11,6 +11,7 @@ import msgspec
 from aistore.wire.hrw import digest, owner
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Mapping, Sequence
 
     from aistore.server.store.store import Store
@@ -37,7 +38,7 @@ class ClusterMap:
         self._digests = {node: digest(node) for node in self.targets}
 
     @classmethod
-    async def of_gateway(cls, store: Store, uuid: str, gateway: str, url: str, ids: Sequence[str]) -> ClusterMap:
+    def of_gateway(cls, uuid: str, gateway: str, url: str, ids: Sequence[str]) -> ClusterMap:
         """The map of a cluster that starts; with one target, gateway and target are one process."""
         created = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
         targets = {ids[0]: url} if len(ids) == 1 else {}
@@ -58,7 +59,7 @@ class ClusterMap:
         self._digests = {node: digest(node) for node in self.targets}
         self.version += 1
 
-    def publish(self, store: Store) -> None:
+    def publish(self, store: Store) -> asyncio.Future[int]:
         """Keep the map where target processes read it."""
         value = msgspec.json.encode(
             {
@@ -70,7 +71,7 @@ class ClusterMap:
                 "version": self.version,
             }
         ).decode()
-        store.catalog.submit(lambda tx: tx.execute("INSERT OR REPLACE INTO meta VALUES ('smap', ?)", (value,)).rowcount)
+        return store.catalog.submit(lambda tx: tx.execute("INSERT OR REPLACE INTO meta VALUES ('smap', ?)", (value,)).rowcount)
 
     def has_target(self, target: str) -> bool:
         """Whether a target of this id is in the map."""

@@ -25,7 +25,20 @@ __all__ = ["get", "head", "object_headers"]
 
 _READ_AT_ONCE: Final = 64 * 1024
 _HEAD_PROPS: Final = frozenset(
-    "name,size,version,checksum,atime,copies,ec,custom,location,chunked,last-modified,etag".split(",")
+    [
+        "name",
+        "size",
+        "version",
+        "checksum",
+        "atime",
+        "copies",
+        "ec",
+        "custom",
+        "location",
+        "chunked",
+        "last-modified",
+        "etag",
+    ]
 )
 _CONTROLS: Final = dict.fromkeys([*range(32), 127], " ")
 

@@ -6,7 +6,6 @@ import asyncio
 import base64
 import binascii
 import os
-import time
 from typing import TYPE_CHECKING, Final
 
 from aistore.http1.message import Pending, Reply

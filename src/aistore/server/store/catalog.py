@@ -11,13 +11,15 @@ import asyncio
 import logging
 import sqlite3
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from aistore.server.store.errors import StoreError, StoreFull
 from aistore.server.store.schema import Durability, connect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 __all__ = ["Catalog", "Transaction"]
 
@@ -114,7 +116,7 @@ class Catalog:
 
     def data_version(self) -> int:
         """A number that changes when another connection has changed the catalog."""
-        return cast(int, self._reader.execute("PRAGMA data_version").fetchone()[0])
+        return cast("int", self._reader.execute("PRAGMA data_version").fetchone()[0])
 
     def thread_reader(self) -> sqlite3.Connection:
         """A read-only connection of the calling thread, for scans that must not hold up the loop."""

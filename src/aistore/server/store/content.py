@@ -11,16 +11,19 @@ import asyncio
 import errno
 import logging
 import os
-import sqlite3
 import sys
-from collections.abc import Callable
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from aistore.server.store.catalog import Catalog, Transaction
 from aistore.server.store.errors import StoreFull
-from aistore.server.store.schema import Durability
 from aistore.wire.checksum import new_hasher
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from aistore.server.store.catalog import Catalog, Transaction
+    from aistore.server.store.schema import Durability
 
 __all__ = ["ContentFiles", "Upload", "full_or", "hash_file", "sync_file"]
 

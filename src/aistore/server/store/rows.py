@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 from aistore.server.store.schema import LAYOUT_FILE, LAYOUT_INLINE
-from aistore.wire.names import BucketId
+
+if TYPE_CHECKING:
+    from aistore.wire.names import BucketId
 
 __all__ = ["OBJECT_COLUMNS", "Bucket", "ObjectRow"]
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import sqlite3
 import sys
 import time
-from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from aistore.server.store.errors import StoreCorrupt
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["FORMAT", "INLINE_MAX", "LAYOUT_FILE", "LAYOUT_INLINE", "Durability", "connect", "create_or_check"]
 

@@ -21,7 +21,7 @@ from aistore.server.store.catalog import Catalog, Transaction
 from aistore.server.store.content import ContentFiles, Upload
 from aistore.server.store.errors import BucketExists, BucketGone, ObjectMissing, StoreFull
 from aistore.server.store.rows import OBJECT_COLUMNS, Bucket, ObjectRow
-from aistore.server.store.schema import INLINE_MAX, LAYOUT_FILE, LAYOUT_INLINE, Durability, create_or_check
+from aistore.server.store.schema import LAYOUT_FILE, LAYOUT_INLINE, Durability, create_or_check
 from aistore.wire.names import BucketId
 
 __all__ = ["Store"]
