@@ -1,0 +1,40 @@
+"""AIStore for Python: the SDK (blocking and asyncio) and a complete AIStore server for one machine.
+
+Names are loaded on first use, so that `import aistore` costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aistore.version import __version__
+
+if TYPE_CHECKING:
+    from aistore.aio import AsyncClient
+    from aistore.local import LocalCluster
+    from aistore.sdk.client import Client
+    from aistore.sdk.errors import AISError
+
+__all__ = ["AISError", "AsyncClient", "Client", "LocalCluster", "__version__"]
+
+_HOME = {
+    "AISError": "aistore.sdk.errors",
+    "AsyncClient": "aistore.aio",
+    "Client": "aistore.sdk.client",
+    "LocalCluster": "aistore.local",
+}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value: object = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,292 @@
+"""Errors of calls, on one page.
+
+    APIRequestError                  a server refused a call: status, its message, URL, request
+    ├── AISError                     the cluster did; also requests.HTTPError
+    │   ├── AISRetryableError        the same call may succeed later
+    │   │   ├── ErrObjNotFound       no such object; also FileNotFoundError
+    │   │   └── ErrGETConflict       the object is being fetched by another reader
+    │   ├── ErrBckNotFound           no such bucket; also FileNotFoundError
+    │   ├── ErrRemoteBckNotFound     no such bucket at its remote backend; also FileNotFoundError
+    │   ├── ErrBckAlreadyExists      also FileExistsError
+    │   ├── ErrETLNotFound           also LookupError
+    │   ├── ErrETLAlreadyExists
+    │   └── ErrBadChecksum           content arrived, but it is not what its checksum says
+    InvalidBckProvider               the call is not for buckets of this provider; also ValueError
+    InvalidURLException              no URL of an object; also ValueError
+    InvalidObjectRangeIndex          also ValueError
+    InvalidPipelineError             also ValueError
+    Timeout                          a job took longer than the caller wanted to wait; also TimeoutError
+    JobInfoNotFound                  also LookupError
+    NoTargetError                    the cluster map has no active target; also LookupError
+    UnexpectedHTTPStatusCode         an answer that the protocol does not foresee
+
+Failures of the network have their own page, `aistore.transport.errors`; each of those is also the `requests` error that callers know.
+`aistore.sdk.obj.obj_file.errors` holds those of file-like readers. All of them pickle.
+
+Importing this module imports `requests`, so nothing imports it before something fails.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+import requests
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = [
+    "AISError",
+    "AISRetryableError",
+    "APIRequestError",
+    "ErrBadChecksum",
+    "ErrBckAlreadyExists",
+    "ErrBckNotFound",
+    "ErrETLAlreadyExists",
+    "ErrETLNotFound",
+    "ErrGETConflict",
+    "ErrObjNotFound",
+    "ErrRemoteBckNotFound",
+    "InvalidBckProvider",
+    "InvalidObjectRangeIndex",
+    "InvalidPipelineError",
+    "InvalidURLException",
+    "JobInfoNotFound",
+    "NoTargetError",
+    "Timeout",
+    "UnexpectedHTTPStatusCode",
+]
+
+
+class APIRequestError(Exception):
+    """A server answered a call with an error.
+
+    `message` is the whole text of the answer (for the cluster a JSON document, see `detail`), `req_url` the URL that answered,
+    redirects included, and `req` the request that was sent there.
+    """
+
+    def __init__(self, status_code: int, message: str, req_url: str, req: requests.PreparedRequest | None) -> None:
+        # Subclasses are OSErrors too, whose constructor would take these for errno, strerror and file name.
+        self.args = (status_code, message, req_url, req)
+        self.status_code = status_code
+        self.message = message
+        self.req_url = req_url
+        self.req = req
+
+    @property
+    def detail(self) -> str:
+        """The readable part of the server's message."""
+        return str(self._document().get("message", self.message)).strip()
+
+    @property
+    def tcode(self) -> str:
+        """Type of the error as the server names it (`ErrBckNotFound`); empty if it did not."""
+        return str(self._document().get("tcode", ""))
+
+    def _document(self) -> Mapping[str, object]:
+        try:
+            document = json.loads(self.message)
+        except ValueError:  # a plain text
+            return {}
+        return document if isinstance(document, dict) else {}
+
+    def _advice(self) -> str:
+        """What happened, and what the user can do about it, in a line; empty when the server's message says it all."""
+        return ""
+
+    def __str__(self) -> str:
+        # The first part is what official SDKs print, and what programs look for.
+        text = f"STATUS:{self.status_code}, MESSAGE:{self.message}, REQ_URL:{self.req_url}"
+        advice = self._advice()
+        return f"{text}\n{advice}" if advice else text
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.status_code, self.message, self.req_url, _without_stream(self.req))
+
+
+class AISError(APIRequestError, requests.HTTPError):
+    """The cluster answered with an error. It can be caught as `requests.HTTPError` as well, and has a `response` like one."""
+
+    def __init__(self, status_code: int, message: str, req_url: str, req: requests.PreparedRequest | None) -> None:
+        super().__init__(status_code, message, req_url, req)
+        self.request = req
+        self.response = _answer(status_code, message, req_url, req)
+
+    @property
+    def endpoint(self) -> str:
+        """Scheme, host and port that answered."""
+        parts = urlsplit(self.req_url)
+        return f"{parts.scheme}://{parts.netloc}"
+
+
+class AISRetryableError(AISError):
+    """The same call may succeed later."""
+
+
+class ErrObjNotFound(AISRetryableError, FileNotFoundError):
+    """The object does not exist."""
+
+    errno = errno.ENOENT
+
+    def _advice(self) -> str:
+        bucket, _, name = urlsplit(self.req_url).path.partition("/objects/")[2].partition("/")
+        if not name:
+            return ""
+        return f"object {unquote(name)!r} is not in bucket {unquote(bucket)!r} on {self.endpoint} (see bucket.list_all_objects())"
+
+
+class ErrGETConflict(AISRetryableError):
+    """The object is being fetched from its backend by another reader; read it again."""
+
+
+class ErrBckNotFound(AISError, FileNotFoundError):
+    """The bucket does not exist."""
+
+    errno = errno.ENOENT
+
+    def _advice(self) -> str:
+        return f"{self.detail} on {self.endpoint} (create it with bucket.create())"
+
+
+class ErrRemoteBckNotFound(AISError, FileNotFoundError):
+    """The bucket does not exist at its remote backend, or the cluster may not see it."""
+
+    errno = errno.ENOENT
+
+    def _advice(self) -> str:
+        return f"{self.detail} (check its name, and the credentials that {self.endpoint} has for that backend)"
+
+
+class ErrBckAlreadyExists(AISError, FileExistsError):
+    """The bucket exists, or is busy with an operation that excludes this one."""
+
+    errno = errno.EEXIST
+
+    def _advice(self) -> str:
+        if self.tcode in ("", "ErrBucketAlreadyExists"):
+            return f"{self.detail} on {self.endpoint} (bucket.create(exist_ok=True) accepts that)"
+        return ""
+
+
+class ErrETLAlreadyExists(AISError):
+    """An ETL of this name exists."""
+
+
+class ErrETLNotFound(AISError, LookupError):
+    """No ETL of this name."""
+
+
+class ErrBadChecksum(AISError):
+    """What was read, or what the cluster says it stored, differs from its checksum; `status_code` is that of the answer."""
+
+
+class InvalidBckProvider(ValueError):
+    """The operation does not exist for buckets of this provider, or there is no such provider."""
+
+    def __init__(self, provider: object) -> None:
+        super().__init__(f"Invalid bucket provider: '{provider}'")
+        self.provider = provider
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.provider,)
+
+
+class InvalidURLException(ValueError):
+    """The text is not the URL of an object."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(f"Invalid URL: '{url}'. Ensure it follows the format 'provider://bucket/object'.")
+        self.url = url
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.url,)
+
+
+class InvalidObjectRangeIndex(ValueError):
+    """Indices of an object range contradict each other."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(f"Invalid argument provided for object range index: {message}")
+        self.message = message
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.message,)
+
+
+class InvalidPipelineError(ValueError):
+    """The members of an ETL pipeline do not fit together."""
+
+
+class Timeout(TimeoutError):
+    """What was waited for did not happen in time."""
+
+    def __init__(self, action: str, message: str = "") -> None:
+        super().__init__(f"Timed out while waiting for {action}. {message}")
+        self.action = action
+        self.message = message
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.action, self.message)
+
+
+class JobInfoNotFound(LookupError):
+    """The cluster tells nothing about the job."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(f"Job information not found on the cluster: {message}")
+        self.message = message
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.message,)
+
+
+class NoTargetError(LookupError):
+    """The cluster map has no target that takes requests; `total_nodes` counts those that it lists."""
+
+    def __init__(self, total_nodes: int) -> None:
+        super().__init__(f"No available targets in the cluster map. Total nodes: {total_nodes}")
+        self.total_nodes = total_nodes
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.total_nodes,)
+
+
+class UnexpectedHTTPStatusCode(Exception):
+    """The answer has a status that the protocol does not foresee here."""
+
+    def __init__(self, expected_status_codes: Sequence[int], received_status_code: int) -> None:
+        expected = ", ".join(map(str, expected_status_codes))
+        super().__init__(
+            f"Unexpected status code received. Expected one of the following: {expected}, but received: {received_status_code}"
+        )
+        self.expected_status_codes = expected_status_codes
+        self.received_status_code = received_status_code
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.expected_status_codes, self.received_status_code)
+
+
+def _answer(status_code: int, message: str, url: str, request: requests.PreparedRequest | None) -> requests.Response:
+    answer = requests.Response()
+    answer.status_code = status_code
+    answer.url = url
+    answer.encoding = "utf-8"
+    answer._content = message.encode("utf-8", "surrogateescape")
+    if request is not None:
+        answer.request = request
+    return answer
+
+
+def _without_stream(request: requests.PreparedRequest | None) -> requests.PreparedRequest | None:
+    """A request that pickles: a body that is read from a file or an iterator stays behind."""
+    if request is None or request.body is None or isinstance(request.body, (bytes, str)):
+        return request
+    lean = request.copy()
+    lean.body = None
+    return lean
