@@ -1,0 +1,218 @@
+"""A request as handlers see it, and its body while it arrives."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol
+
+from aistore.http1.chunked import ChunkedDecoder
+from aistore.http1.failures import BadBody
+from aistore.http1.head import CHUNKED
+from aistore.http1.message import BytesLike, parse_params, split_target
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from aistore.http1.head import RequestHead
+    from aistore.http1.message import Params
+
+__all__ = ["Body", "IncompleteBody", "Request"]
+
+
+class Link(Protocol):
+    """What a request needs of its connection."""
+
+    peer: str
+    transport: asyncio.Transport
+
+    def want_body(self) -> None:
+        """A handler waits for body bytes."""
+
+    def pause(self) -> None:
+        """Nobody waits for more bytes."""
+
+
+class IncompleteBody(ConnectionError):
+    """The client went away, or broke the framing, before its request body was complete."""
+
+
+class Request:
+    """A request as handlers see it."""
+
+    __slots__ = ("_connection", "body", "content", "head", "headers", "method", "path", "query", "raw_path")
+
+    def __init__(self, head: RequestHead, content: bytes | None, body: Body | None, connection: Link) -> None:
+        self.head = head
+        self.method = head.method
+        self.headers = head.headers
+        self.path, self.raw_path, self.query = split_target(head.target)
+        self.content = content
+        """The whole body, if it was small; None if it has to be read from `body`."""
+        self.body = body
+        self._connection = connection
+
+    @property
+    def params(self) -> Params:
+        """Query parameters."""
+        return parse_params(self.query)
+
+    @property
+    def peer(self) -> str:
+        """Address of the client, `ip:port`."""
+        return self._connection.peer
+
+    @property
+    def local(self) -> str:
+        """Address of the server that the client connected to, `ip:port`."""
+        name = self._connection.transport.get_extra_info("sockname")
+        return f"{name[0]}:{name[1]}" if name else ""
+
+    def lines(self, name: str) -> list[str]:
+        """Values of a header that may be repeated, one for each line."""
+        return self.headers.lines(name)
+
+    async def read(self, limit: int) -> bytes:
+        """The whole body; `ValueError` if it is longer than `limit` bytes."""
+        if self.content is None:
+            assert self.body is not None
+            self.content = await self.body.read(limit)
+        if len(self.content) > limit:
+            raise ValueError(f"request body is longer than {limit} bytes")
+        return self.content
+
+
+class Body:
+    """A request body that is still arriving."""
+
+    __slots__ = (
+        "_buffered",
+        "_connection",
+        "_decoder",
+        "_error",
+        "_left",
+        "_sink",
+        "_sink_filled",
+        "_waiter",
+        "length",
+    )
+
+    def __init__(self, connection: Link, length: int) -> None:
+        self._connection = connection
+        self.length: int | None = None if length == CHUNKED else length
+        """Bytes announced, or None for a chunked body."""
+        self._decoder = ChunkedDecoder() if length == CHUNKED else None
+        self._left = 0 if length == CHUNKED else length  # bytes not yet received (known length only)
+        self._buffered: list[BytesLike] = []
+        self._sink: memoryview | None = None
+        self._sink_filled = 0
+        self._waiter: asyncio.Future[None] | None = None
+        self._error: Exception | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of it was received (not necessarily read)."""
+        return self._decoder.done if self._decoder is not None else self._left == 0
+
+    async def readinto(self, buffer: BytesLike) -> int:
+        """Fill `buffer` unless the body ends before; the number of bytes put there, 0 at the end.
+
+        Raises `IncompleteBody` if the client breaks off.
+        """
+        view = memoryview(buffer)
+        filled = self._take_buffered(view)
+        while filled < len(view) and not self.complete:
+            if self._error is not None:
+                raise self._error
+            self._sink, self._sink_filled = view, filled
+            self._waiter = asyncio.get_running_loop().create_future()
+            self._connection.want_body()
+            try:
+                await self._waiter
+            finally:
+                self._sink = self._waiter = None
+                self._connection.pause()
+            filled = self._sink_filled
+            filled += self._take_buffered(view[filled:])
+        return filled
+
+    async def chunks(self, size: int = 256 * 1024) -> AsyncIterator[memoryview]:
+        """Successive pieces; each is valid until the next is asked for."""
+        buffer = memoryview(bytearray(size))
+        while n := await self.readinto(buffer):
+            yield buffer[:n]
+
+    async def read(self, limit: int) -> bytes:
+        """The rest of the body; `ValueError` if that is more than `limit` bytes."""
+        if self.length is not None and self.length > limit:
+            raise ValueError(f"request body of {self.length} bytes is longer than {limit}")
+        parts: list[bytes] = []
+        total = 0
+        async for piece in self.chunks(64 * 1024):
+            total += len(piece)
+            if total > limit:
+                raise ValueError(f"request body is longer than {limit} bytes")
+            parts.append(bytes(piece))
+        return b"".join(parts)
+
+    # -- called by the connection ------------------------------------------------------------------------------
+
+    def sink(self) -> memoryview | None:
+        """Where the next bytes may be received without a copy, if somebody waits for them."""
+        if self._sink is None or self._decoder is not None:
+            return None
+        end = min(len(self._sink), self._sink_filled + self._left)
+        return self._sink[self._sink_filled : end]
+
+    def received(self, count: int) -> None:
+        """`count` bytes were received into `sink()`."""
+        assert self._sink is not None
+        self._sink_filled += count
+        self._left -= count
+        if self._left == 0 or self._sink_filled == len(self._sink):
+            self._wake()
+
+    def feed(self, data: bytes) -> bytes:
+        """Take bytes off the connection; returns those behind the end of the body."""
+        if self._decoder is not None:
+            try:
+                pieces = self._decoder.feed(data)
+            except BadBody as error:
+                self.fail(IncompleteBody(f"malformed chunked body: {error}"))
+                raise
+            self._buffered.extend(pieces)
+            rest = self._decoder.rest if self._decoder.done else b""
+        else:
+            piece, rest = data[: self._left], data[self._left :]
+            self._left -= len(piece)
+            if piece:
+                self._buffered.append(piece)
+        if self._buffered or self.complete:
+            self._wake()
+        return rest
+
+    def discard(self) -> None:
+        """Forget what was received and not read."""
+        self._buffered.clear()
+
+    def fail(self, error: Exception) -> None:
+        """The body will not be completed."""
+        if not self.complete or (self._decoder is not None and not self._decoder.done):
+            self._error = error
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _take_buffered(self, view: memoryview) -> int:
+        filled = 0
+        while self._buffered and filled < len(view):
+            piece = self._buffered[0]
+            n = min(len(piece), len(view) - filled)
+            view[filled : filled + n] = piece[:n]
+            filled += n
+            if n == len(piece):
+                del self._buffered[0]
+            else:
+                self._buffered[0] = memoryview(piece)[n:]
+        return filled
