@@ -31,13 +31,10 @@ if TYPE_CHECKING:
 
     from aistore.http1.body import BlockingBody
 
-__all__ = ["EXPECT_FROM", "BlockingConnection", "TlsConnection"]
+__all__ = ["BlockingConnection", "TlsConnection"]
 
 FIRST_READ: Final = 64 * 1024
 """Bytes asked for with the head: most small objects come whole with it."""
-
-EXPECT_FROM: Final = 1024 * 1024
-"""Bodies longer than this, or of unknown length, wait for the server's `100 Continue`."""
 
 EXPECT_WAIT: Final = 1.0
 """Seconds to wait for `100 Continue` before the body is sent anyway (RFC 9110 10.1.1 wants the wait bounded)."""
@@ -94,6 +91,10 @@ class BlockingConnection:
     def close(self) -> None:
         """Close the socket; harmless when closed."""
         self.reusable = False
+        self._sock.close()
+
+    def __del__(self) -> None:
+        # Dropped with its pool or an abandoned response: that is no leak, so no ResourceWarning.
         self._sock.close()
 
     def is_alive(self) -> bool:

@@ -13,7 +13,24 @@ from aistore.http1.failures import BodySourceChanged
 if TYPE_CHECKING:
     from typing import TypeAlias
 
-__all__ = ["Body", "BytesLike", "BytesPayload", "FilePayload", "IterablePayload", "Payload", "Readable", "as_payload"]
+__all__ = [
+    "EXPECT_FROM",
+    "Body",
+    "BytesLike",
+    "BytesPayload",
+    "FilePayload",
+    "IterablePayload",
+    "Payload",
+    "Readable",
+    "as_payload",
+]
+
+EXPECT_FROM: Final = 256 * 1024
+"""Bodies longer than this, or of unknown length, wait for the server's `100 Continue`.
+
+A gateway of the reference answers with a redirect from the head alone, reads at most 256 KiB of the unread body and then closes, which
+may destroy its answer.
+"""
 
 PIECE: Final = 1024 * 1024
 """Bytes read from a file at a time."""

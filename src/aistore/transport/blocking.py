@@ -2,93 +2,157 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, NoReturn
 
-from aistore.http1.blocking import EXPECT_FROM, BlockingConnection
+from aistore.http1.blocking import BlockingConnection, TlsConnection
 from aistore.http1.encode import encode_request_line
 from aistore.http1.failures import NoAnswer
-from aistore.http1.payload import as_payload
+from aistore.http1.payload import EXPECT_FROM, as_payload
 from aistore.transport.heads import HeadBlocks
+from aistore.transport.policy import Leg, Sleep, is_append, recover
 from aistore.transport.pool import Pool
+from aistore.transport.proxy import Proxies
+from aistore.transport.redirect import FOLLOWED
 from aistore.transport.request import Request, Timeout
 from aistore.transport.response import Response
+from aistore.transport.retry import Rules
+from aistore.transport.tls import TlsConfig
 from aistore.transport.url import base_url, split_url
 
 if TYPE_CHECKING:
+    import ssl
+
     from aistore.http1.body import BlockingBody
     from aistore.http1.head import ResponseHead
-    from aistore.http1.payload import Payload
+    from aistore.transport.errors import TransportError
+    from aistore.transport.retry import Retry
     from aistore.transport.url import Origin
 
 __all__ = ["Transport"]
 
 # RFC 9110 9.2.2: sending them twice has the effect of sending them once.
-IDEMPOTENT = frozenset(("GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"))
+_IDEMPOTENT = frozenset(("GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"))
 
 
 class Transport:
-    """Sends requests below `endpoint`'s `/v1/` and gives back the answers."""
+    """Sends requests below `endpoint`'s `/v1/` and gives back the answers, following redirects and repeating what may be repeated.
+
+    `timeout` is 3 s for a connection and 20 s for each gap of an answer by default; `retry` is a `RetryConfig` (or a function that makes
+    one when something failed first), None for the defaults; `token` goes into `Authorization`. At most `pool_size` idle connections are
+    kept for each node. Threads may share it, a forked child gets connections of its own, and it pickles without them.
+    """
 
     def __init__(
         self,
         endpoint: str,
         *,
         timeout: Timeout | None = None,
+        retry: Retry = None,
         token: str | None = None,
+        tls: TlsConfig | None = None,
         pool_size: int = 10,
     ) -> None:
         self.endpoint = endpoint
         self.base_url = base_url(endpoint)
-        self._timeout = timeout or Timeout()
-        self._pool_size = pool_size
+        self.timeout = timeout or Timeout()
+        self.retry = retry
+        self.token = token
+        self.tls = tls or TlsConfig()
+        self.pool_size = pool_size
         self._home, self._prefix = split_url(self.base_url)
+        self._rules = Rules(retry)
         self._blocks = HeadBlocks(token)
         self._pool = Pool(pool_size)
+        self._proxies = Proxies(self.tls, self._blocks, pool_size)
+        self._context: ssl.SSLContext | None = None
 
     def exchange(self, request: Request) -> Response:
-        """The answer to `request`, whatever its status. Raises `TransportError` when there is none."""
+        """The answer to `request`, whatever its status; its body is read already unless `request.stream` and the status is good.
+
+        Raises `TransportError` when there is no answer, and when the last one after all retries was a status that is retried.
+        """
+        leg = self._leg(request)
+        started = time.monotonic()
+        try:
+            response = self._send(leg)
+        except Exception as e:
+            return self._recover(leg, _transport_error(e), started)
+        status = response.status
+        if status < 300 or (status not in FOLLOWED and not self._rules.may_repeat(status)):
+            return response
+        return self._recover(leg, response, started)
+
+    def close(self) -> None:
+        """Close the idle connections; the transport stays usable."""
+        self._pool.close()
+        self._proxies.close()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _restore, (self.endpoint, self.timeout, self.retry, self.token, self.tls, self.pool_size)
+
+    def __repr__(self) -> str:
+        return f"<Transport {self.base_url} {self._pool!r}>"
+
+    def _leg(self, request: Request) -> Leg:
         if request.base is None:
             origin, prefix = self._home, self._prefix
         else:
             origin, prefix = split_url(request.base)
         target = f"{prefix}/{request.path}?{request.query}" if request.query else f"{prefix}/{request.path}"
         body = request.body
-        payload = None if body is None else as_payload(body)
-        return self._send(request, origin, target, payload)
+        return Leg(request, None if body is None else as_payload(body), origin, target)
 
-    def close(self) -> None:
-        """Close the idle connections; the transport stays usable."""
-        self._pool.close()
+    def _recover(self, leg: Leg, outcome: Response | TransportError, started: float) -> Response:
+        steps = recover(leg, outcome, self._rules, started, self._leg)
+        result: Response | TransportError | None = None
+        while True:
+            try:
+                step = steps.send(result)
+            except StopIteration as end:
+                response: Response = end.value
+                return response
+            if isinstance(step, Sleep):
+                (step.sleep or time.sleep)(step.seconds)
+                result = None
+                continue
+            try:
+                result = self._send(step)
+            except Exception as e:
+                result = _transport_error(e)
 
-    def __repr__(self) -> str:
-        return f"<Transport {self.base_url} {self._pool!r}>"
-
-    def _send(self, request: Request, origin: Origin, target: str, payload: Payload | None) -> Response:
+    def _send(self, leg: Leg) -> Response:
+        request, _, origin, target, _ = leg
+        connection = self._pool.take(origin)
+        if connection is None and (proxy := self._proxies.get(origin)) is not None:
+            return proxy.send(leg, request.timeout or self.timeout)
         try:
-            connection, head, body = self._ask(request, origin, target, payload)
+            connection, head, body = self._ask(leg, connection)
         except Exception as failure:
             _raise(failure, request.method, origin, target)
         if isinstance(body, bytes):
             self._pool.give(origin, connection)
             return Response(request, origin, target, head, body)
         source = _Source(self._pool, connection, body, request.method, origin, target)
-        return Response(request, origin, target, head, source if request.stream else source.read_rest())
+        if request.stream and head.status < 300:
+            return Response(request, origin, target, head, source)
+        return Response(request, origin, target, head, _rest(source, head.status))
 
     def _ask(
-        self, request: Request, origin: Origin, target: str, payload: Payload | None
+        self, leg: Leg, connection: BlockingConnection | None
     ) -> tuple[BlockingConnection, ResponseHead, bytes | BlockingBody]:
+        request, payload, origin, target, authorized = leg
         method = request.method
-        timeout = request.timeout or self._timeout
+        timeout = request.timeout or self.timeout
         expect = payload is not None and (payload.length is None or payload.length > EXPECT_FROM)
-        head = encode_request_line(method, target) + self._blocks.get(origin, request, payload, expect)
-        connection = self._pool.take(origin)
+        head = encode_request_line(method, target) + self._blocks.get(origin, request, payload, expect, authorized)
         reused = connection is not None
         if connection is not None and method not in ("GET", "HEAD") and not connection.is_alive():
             connection.close()
             connection, reused = None, False
         while True:
             if connection is None:
-                connection = BlockingConnection.connect(origin.host, origin.port, timeout.connect)
+                connection = self._open(origin, timeout.connect)
             try:
                 connection.set_timeout(timeout.read)
                 if payload is None:
@@ -99,7 +163,12 @@ class Transport:
             except NoAnswer:
                 connection.close()
                 # The server may have closed an idle connection at the moment it was used: that says nothing about the request.
-                if not reused or method not in IDEMPOTENT or (payload is not None and not payload.rewind()):
+                if (
+                    not reused
+                    or method not in _IDEMPOTENT
+                    or is_append(request)
+                    or (payload is not None and not payload.rewind())
+                ):
                     raise
                 connection, reused = None, False
             except BaseException:
@@ -107,6 +176,13 @@ class Transport:
                 raise
             else:
                 return connection, *answer
+
+    def _open(self, origin: Origin, timeout: float | None) -> BlockingConnection:
+        if origin.scheme == "http":
+            return BlockingConnection.connect(origin.host, origin.port, timeout)
+        if self._context is None:
+            self._context = self.tls.context()
+        return TlsConnection.handshake(origin.host, origin.port, timeout, self._context)
 
 
 class _Source:
@@ -175,9 +251,16 @@ class _Source:
             connection.close()
         _raise(failure, self._method, self._origin, self._target)
 
-    def __del__(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
+
+def _rest(source: _Source, status: int) -> bytes:
+    """The rest of a body; that of a redirect may be missing, its `Location` says all."""
+    try:
+        return source.read_rest()
+    except Exception as e:
+        if status not in FOLLOWED:
+            raise
+        _transport_error(e)
+        return b""
 
 
 def _raise(failure: BaseException, method: str, origin: Origin, target: str) -> NoReturn:
@@ -189,3 +272,18 @@ def _raise(failure: BaseException, method: str, origin: Origin, target: str) -> 
         if error is not None:
             raise error from failure
     raise failure
+
+
+def _transport_error(failure: Exception) -> TransportError:
+    """`failure`, if it is one of the network; anything else is raised."""
+    from aistore.transport.errors import TransportError
+
+    if not isinstance(failure, TransportError):
+        raise failure
+    return failure
+
+
+def _restore(
+    endpoint: str, timeout: Timeout, retry: Retry, token: str | None, tls: TlsConfig, pool_size: int
+) -> Transport:
+    return Transport(endpoint, timeout=timeout, retry=retry, token=token, tls=tls, pool_size=pool_size)

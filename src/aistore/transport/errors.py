@@ -56,6 +56,9 @@ class TransportError(requests.RequestException):
     `reason` says what happened and what to do, without method and URL; `attempts` counts how often the request was sent.
     """
 
+    before_sending = False
+    """True when the request cannot have reached the server."""
+
     def __init__(self, reason: str, method: str, url: str, attempts: int = 1) -> None:
         super().__init__(reason)
         self.reason = reason
@@ -67,7 +70,7 @@ class TransportError(requests.RequestException):
         tried = f", {self.attempts} attempts" if self.attempts > 1 else ""
         return f"{self.reason} [{self.method} {self.url}{tried}]"
 
-    def __reduce__(self) -> tuple[type[TransportError], tuple[str, str, str, int]]:
+    def __reduce__(self) -> tuple[type[TransportError], tuple[object, ...]]:
         return type(self), (self.reason, self.method, self.url, self.attempts)
 
 
@@ -78,13 +81,19 @@ class ConnectionFailed(TransportError, requests.ConnectionError):
 class NameNotResolved(ConnectionFailed):
     """The host's name has no address."""
 
+    before_sending = True
+
 
 class ConnectionRefused(ConnectionFailed):
     """The host is there, but nobody listens on the port."""
 
+    before_sending = True
+
 
 class ConnectTimeout(ConnectionFailed, requests.ConnectTimeout):
     """No connection within the connect timeout."""
+
+    before_sending = True
 
 
 class ConnectionLost(ConnectionFailed):
@@ -96,7 +105,9 @@ class ReadTimeout(ConnectionFailed, requests.ReadTimeout):
 
 
 class TlsError(ConnectionFailed, requests.exceptions.SSLError):
-    """The TLS handshake or a TLS record failed."""
+    """The TLS handshake or a TLS record failed; `untrusted` when a certificate did not verify, which no retry heals."""
+
+    untrusted = False
 
 
 class MalformedAnswer(ConnectionFailed):
@@ -108,7 +119,16 @@ class IncompleteBody(TransportError, requests.exceptions.ChunkedEncodingError):
 
 
 class RetriesExhausted(TransportError, requests.exceptions.RetryError):
-    """The server still answered with an error status after the last retry."""
+    """The server still answered with error `status` after the last retry; `message` is what it said."""
+
+    def __init__(self, status: int, message: str, method: str, url: str, attempts: int = 1) -> None:
+        said = f": {message}" if message else ""
+        super().__init__(f"too many {status} error responses{said}", method, url, attempts)
+        self.status = status
+        self.message = message
+
+    def __reduce__(self) -> tuple[type[TransportError], tuple[object, ...]]:
+        return type(self), (self.status, self.message, self.method, self.url, self.attempts)
 
 
 class TooManyRedirects(TransportError, requests.TooManyRedirects):

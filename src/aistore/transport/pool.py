@@ -71,9 +71,6 @@ class Pool:
         self._pid = os.getpid()
         self.close()
 
-    def __del__(self) -> None:
-        self.close()
-
     def __repr__(self) -> str:
         idle = ", ".join(f"{origin}: {len(connections)}" for origin, connections in self._idle.items() if connections)
         return f"<Pool pid {self._pid}, idle {idle or 'none'}, at most {self.size} each>"

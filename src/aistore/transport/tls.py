@@ -1,0 +1,47 @@
+"""Whom to trust over TLS, and as whom to appear."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import ssl
+
+__all__ = ["TlsConfig"]
+
+
+class TlsConfig(NamedTuple):
+    """Paths of PEM files, so that it pickles: `ca` verifies servers (the system's trust store by default, or the file or folder that
+    `REQUESTS_CA_BUNDLE` names), `cert` and `key` are shown to them (`key` may lie in the file of `cert`). `verify=False` trusts anybody.
+    """
+
+    ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
+    verify: bool = True
+
+    def context(self) -> ssl.SSLContext:
+        """The context for connections; `FileNotFoundError` for a missing file, `ssl.SSLError` for one that is no PEM."""
+        import ssl
+        from pathlib import Path
+
+        bundle = self.ca or os.environ.get("REQUESTS_CA_BUNDLE") or None
+        for path in (bundle if self.verify else None, self.cert, self.key):
+            if path is not None and not Path(path).exists():
+                raise FileNotFoundError(errno.ENOENT, "no such certificate or key file", path)
+        if not self.verify:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        elif bundle is None:
+            context = ssl.create_default_context()
+        elif Path(bundle).is_dir():
+            context = ssl.create_default_context(capath=bundle)
+        else:
+            context = ssl.create_default_context(cafile=bundle)
+        context.set_alpn_protocols(["http/1.1"])
+        if self.cert is not None:
+            context.load_cert_chain(self.cert, self.key)
+        return context
