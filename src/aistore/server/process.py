@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import logging
 import logging.handlers
 import os
@@ -74,6 +75,7 @@ def run(
     """
     from aistore.server.node import Node
 
+    _spare_the_collector()
     folder = ServedFolder(settings.data_dir) if settings.role == "node" else None
     _open_log(settings, stderr_to_log)
     orphaned = False
@@ -85,6 +87,17 @@ def run(
             shutil.rmtree(settings.data_dir, ignore_errors=True)
         if folder:
             folder.close()
+
+
+def _spare_the_collector() -> None:
+    """Have the cyclic collector run rarely.
+
+    What a server keeps by the hundred thousand (rows, connections) has no cycles, and looking through it again and again costs more than
+    half of a PUT's CPU (measured: 41 us with the default thresholds, 16 us without any collection).
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
 
 
 async def _serve(

@@ -202,7 +202,7 @@ class ContentFiles:
         for (block,) in db.execute("SELECT id FROM block WHERE open = 1").fetchall():
             folder = self.root / f"{block:08x}"
             try:
-                names = os.listdir(folder)
+                names = [entry.name for entry in folder.iterdir()]
             except FileNotFoundError:
                 names = []
             for name in names:

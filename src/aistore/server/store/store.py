@@ -13,6 +13,7 @@ import os
 import shutil
 import sqlite3
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -70,7 +71,8 @@ class Store:
         self.objects = 0
         self.bytes = 0
         self._buckets: dict[BucketId, Bucket] = {}
-        self._rows: dict[tuple[int, str], ObjectRow] = {}
+        # A plain dict takes longer and longer to find its first key when keys are taken from its front.
+        self._rows: OrderedDict[tuple[int, str], ObjectRow] = OrderedDict()
         self._rows_bytes = 0
         self._data_version = 0
         self._atimes: dict[tuple[int, str], int] = {}
@@ -299,8 +301,7 @@ class Store:
         self._rows[key] = row
         self._rows_bytes += _ROW_BYTES + (len(row.data) if row.data is not None else 0)
         while self._rows_bytes > _CACHE_BYTES:
-            oldest = next(iter(self._rows))
-            dropped = self._rows.pop(oldest)
+            _, dropped = self._rows.popitem(last=False)
             self._rows_bytes -= _ROW_BYTES + (len(dropped.data) if dropped.data is not None else 0)
 
     def _forget(self, key: tuple[int, str]) -> None:
@@ -521,7 +522,7 @@ class Store:
             upload.size = path.stat().st_size
             os.close(upload.fd)
             upload.fd = -1
-            os.replace(path, upload.path)
+            path.replace(upload.path)
             upload.fd = os.open(upload.path, os.O_RDWR | os.O_CLOEXEC)
             upload.finish()
 
