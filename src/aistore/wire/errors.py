@@ -159,14 +159,14 @@ ErrorKind = Literal[
     "other",
 ]
 
-_BUCKET = r"(ais|aws|azure|gcp|oci|gs|s3)://([A-Za-z0-9@#._-]{1,132})(/|[^A-Za-z0-9@#._-]|\Z)"
+BUCKET_REFERENCE = r"(ais|aws|azure|gcp|oci|gs|s3)://([A-Za-z0-9@#._-]{1,132})(/|[^A-Za-z0-9@#._-]|\Z)"
 
 
 def classify(status: int, method: str, text: str) -> ErrorKind:
     """Say what an error answer means, from its whole text, as the official SDK does; `method` is that of the last hop."""
     if status not in (404, 409):
         return "other"
-    found = re.search(_BUCKET, text)
+    found = re.search(BUCKET_REFERENCE, text)
     names_object = found is not None and found[3] == "/"
     if status == 409:
         if method == "GET":
