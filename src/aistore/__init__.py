@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from aistore.beside import warn_if_overlaid
 from aistore.version import __version__
 
 if TYPE_CHECKING:
@@ -38,3 +39,6 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+warn_if_overlaid()

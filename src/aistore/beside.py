@@ -1,0 +1,28 @@
+"""Noticing that the distributions `aistore` and `aistore-py` lie over each other (docs/install-beside.md)."""
+
+from __future__ import annotations
+
+import os
+
+
+def overlaid_in() -> str:
+    """The folder where both distributions are installed, or an empty string. One directory listing, no metadata read."""
+    folder = os.path.dirname(os.path.dirname(__file__))  # noqa: PTH120  # pathlib would double the time of the import
+    try:
+        names = os.listdir(folder)  # noqa: PTH208  # the same
+    except OSError:
+        return ""  # imported from an archive: nothing can lie over it
+    both = any(name.startswith("aistore-") and name.endswith(".dist-info") for name in names)
+    return folder if both else ""
+
+
+def warn_if_overlaid() -> None:
+    """Say at import that one of the two has to go."""
+    if folder := overlaid_in():
+        import warnings
+
+        warnings.warn(
+            f"the distributions 'aistore' and 'aistore-py' are both installed in {folder}, over each other. "
+            "Keep one: pip uninstall -y aistore aistore-py && pip install aistore-py",
+            stacklevel=3,
+        )

@@ -1,0 +1,166 @@
+"""The `ais` command, as a shell runs it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from aistore.server.folder import find_server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from aistore import LocalCluster
+    from aistore.sdk import Bucket
+
+    Ais = Callable[..., "subprocess.CompletedProcess[bytes]"]
+
+
+@pytest.fixture
+def ais(tmp_path: Path, local_dir: Path, cluster: LocalCluster) -> Ais:
+    """Runs a command that talks to the test's cluster, in a folder of its own."""
+
+    def run(*words: object, stdin: bytes = b"", endpoint: str = cluster.url) -> subprocess.CompletedProcess[bytes]:
+        environment = {**os.environ, "AIS_LOCAL_DIR": str(local_dir), "AIS_ENDPOINT": endpoint}
+        return subprocess.run(
+            [sys.executable, "-m", "aistore.cli.main", *map(str, words)],
+            input=stdin,
+            capture_output=True,
+            cwd=tmp_path,
+            env=environment,
+            timeout=60,
+        )
+
+    return run
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """`ais serve data` in the foreground, at a free port."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "aistore.cli.main", "serve", "data", "--port", "0", "--capacity", "1GiB"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    )
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def banner(server: subprocess.Popen[str]) -> dict[str, str]:
+    """What the server prints when it serves: label to value."""
+    assert server.stdout is not None
+    said = {"": server.stdout.readline().strip()}
+    for line in server.stdout:
+        label, _, value = line.strip().partition("  ")
+        said[label.strip()] = value.strip()
+        if line.startswith("Stop it:"):
+            return said
+    raise AssertionError(f"no banner, but {said}")
+
+
+def test_put_ls_get(ais: Ais, bucket: Bucket, tmp_path: Path) -> None:
+    content = os.urandom(100_000)
+    (tmp_path / "a.bin").write_bytes(content)
+    assert ais("put", "a.bin", f"{bucket.name}/").returncode == 0
+    assert ais("put", "a.bin", f"ais://{bucket.name}/dir/other").returncode == 0
+    assert ais("put", "-", f"{bucket.name}/dir/stdin", stdin=b"from a pipe").returncode == 0
+    assert f"ais://{bucket.name}" in ais("ls").stdout.decode().split()
+    assert ais("ls", bucket.name).stdout == b"a.bin\ndir/other\ndir/stdin\n"
+    assert ais("ls", "-l", f"{bucket.name}/dir/s").stdout.split() == [b"11", b"dir/stdin"]
+    assert ais("get", f"{bucket.name}/a.bin", "-").stdout == content
+    assert ais("get", f"{bucket.name}/dir/other", "back").returncode == 0
+    assert ais("get", f"{bucket.name}/dir/other").returncode == 0
+    assert (tmp_path / "back").read_bytes() == (tmp_path / "other").read_bytes() == content
+
+
+def test_get_that_fails_leaves_no_file_and_keeps_the_one_that_is_there(
+    ais: Ais, bucket: Bucket, tmp_path: Path
+) -> None:
+    (tmp_path / "mine").write_text("kept")
+    done = ais("get", f"{bucket.name}/missing", "mine")
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"ais: ")
+    assert b"Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    assert (tmp_path / "mine").read_text() == "kept"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["get", "justabucket"], b"names a bucket, not an object"),
+        (["put", "-", "b/"], b"under which name"),
+        (["put", "nofile", "b/x"], b"nofile"),
+        (["ls", "://x"], b"names no bucket"),
+        (["ls", "no-such-bucket"], b"no-such-bucket"),
+        (["serve", "--capacity", "lots"], b"is not a size"),
+        (["serve", "--host", "0.0.0.0"], b"--allow-remote"),
+        (["serve", "--config", "none.toml"], b"cannot read none.toml"),
+    ],
+)
+def test_mistakes_are_explained(ais: Ais, words: list[str], message: bytes) -> None:
+    done = ais(*words)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_endpoint_that_nobody_serves(ais: Ais) -> None:
+    done = ais("ls", endpoint="http://127.0.0.1:9")
+    assert done.returncode == 1
+    assert b"127.0.0.1:9" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_without_an_endpoint_it_is_the_server_of_the_users_folder(ais: Ais, local_dir: Path) -> None:
+    try:
+        assert ais("ls", endpoint="").returncode == 0
+        assert find_server(local_dir) is not None
+    finally:
+        assert ais("stop").returncode == 0
+    assert find_server(local_dir) is None
+
+
+def test_serve_until_ctrl_c(ais: Ais, server: subprocess.Popen[str], tmp_path: Path) -> None:
+    said = banner(server)
+    url = said["url"]
+    assert said[""].endswith(f"serves {tmp_path / 'data'}")
+    assert said["durability"].startswith("strict")
+    assert said["capacity"] == "1,073,741,824 bytes"
+    status = ais("status", "data")
+    assert status.returncode == 0
+    assert url.encode() in status.stdout
+    assert str(server.pid).encode() in status.stdout
+    second = ais("serve", "data", "--port", "0")
+    assert second.returncode == 1
+    assert f"already served by process {server.pid} at {url}".encode() in second.stderr
+    server.send_signal(signal.SIGINT)
+    rest, errors = server.communicate(timeout=60)
+    assert (server.returncode, rest, errors) == (0, "stopped\n", "")
+    assert ais("status", "data").returncode == 1
+
+
+def test_stop_ends_a_foreground_server(ais: Ais, server: subprocess.Popen[str]) -> None:
+    banner(server)
+    done = ais("stop", "data")
+    assert done.stdout.decode() == f"stopped process {server.pid}\n"
+    assert server.wait(60) == 0
+    again = ais("stop", "data")
+    assert (again.returncode, again.stdout.startswith(b"nothing serves")) == (0, True)
+
+
+def test_output_into_a_closed_pipe_is_no_error(bucket: Bucket, cluster: LocalCluster) -> None:
+    for number in range(200):
+        bucket.object(f"{'x' * 900}{number:04}").get_writer().put_content(b"")
+    command = f"{sys.executable} -m aistore.cli.main ls --endpoint {cluster.url} {bucket.name} | head -c 10"
+    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, timeout=60)
+    assert (done.stdout, done.stderr) == (b"x" * 10, b"")
