@@ -35,7 +35,7 @@ test-torch:
 
 lint:
 	@tools/setup demo dev
-	@$(PY) -m ruff format --check --quiet . || { echo "run: .venv/bin/ruff format ." >&2; exit 1; }
+	@$(PY) -m ruff format --check . || { echo "run: .venv/bin/ruff format ." >&2; exit 1; }
 	@$(PY) -m ruff check --quiet .
 	@$(PY) -m mypy --no-error-summary
 
