@@ -21,10 +21,11 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from tests.environments import official_python, why_missing
+
 from aistore import LocalCluster
 from bench import server
 from bench.report import Row, write_report
-from tests.environments import official_python, why_missing
 
 HERE = Path(__file__).resolve().parent
 OFFICIAL = official_python("2.0.0")

@@ -78,11 +78,8 @@ class Headers(dict[str, str]):
         return [] if value is None else [value]
 
     def add(self, name: str, value: str) -> None:
-        """Append one header line (parsing only)."""
-        before = self.get(name)
-        if before is None:
-            self[name] = value
-            return
+        """Add a repeated header line (parsing only)."""
+        before = self[name]
         if self._repeated is None:
             self._repeated = {}
         self._repeated.setdefault(name, [before]).append(value)
@@ -190,7 +187,11 @@ def _parse_block(block: bytes) -> Headers:
         if not line:
             break
         name, _, value = line.partition(":")
-        headers.add(name.lower(), value.strip(" \t"))
+        name = name.lower()
+        if name in headers:
+            headers.add(name, value.strip(" \t"))
+        else:
+            headers[name] = value.strip(" \t")
     if "connection" in headers:
         headers.connection = headers["connection"].lower()
     if "transfer-encoding" in headers:
