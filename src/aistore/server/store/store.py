@@ -86,8 +86,7 @@ class Store:
 
     async def open(self) -> None:
         """Recover from a crash if there was one, and be ready."""
-        totals = self.catalog.read("SELECT coalesce(sum(objects), 0), coalesce(sum(bytes), 0) FROM usage").fetchone()
-        self.objects, self.bytes = totals
+        self._read_totals()
         if self.primary:
             removed = await self.catalog.submit(lambda tx: self.content.recover(tx.db))
             if removed:
@@ -126,6 +125,10 @@ class Store:
             except (StoreFull, sqlite3.Error, OSError):
                 logger.exception("upkeep of the store failed; it is tried again")
             await asyncio.sleep(5)
+
+    def _read_totals(self) -> None:
+        totals = self.catalog.read("SELECT coalesce(sum(objects), 0), coalesce(sum(bytes), 0) FROM usage").fetchone()
+        self.objects, self.bytes = totals
 
     def _count(self, objects: int, size: int) -> None:
         self.objects += objects
@@ -314,13 +317,15 @@ class Store:
 
     def check_room(self, size: int) -> None:
         """Raise `StoreFull` if `size` more bytes of content have no room."""
-        if self.capacity is not None and self.bytes + size > self.capacity:
-            raise StoreFull(f"{self.bytes} bytes of the configured capacity of {self.capacity} are used")
         now = time.monotonic()
         if now - self._room_checked > _ROOM_CHECK_EVERY:
             self._room_checked = now
             stat = os.statvfs(self.root)
             self._room = stat.f_bavail * stat.f_frsize - _ROOM_KEPT
+            if self.shared and self.capacity is not None:
+                self._read_totals()
+        if self.capacity is not None and self.bytes + size > self.capacity:
+            raise StoreFull(f"{self.bytes} bytes of the configured capacity of {self.capacity} are used")
         self._room -= size
         if self._room < 0:
             self._room_checked = 0.0
