@@ -46,7 +46,7 @@ bench:
 
 docs:
 	@tools/setup docs
-	@$(PY) -m mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
 	@echo "site/index.html"
 
 clean:

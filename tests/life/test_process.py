@@ -1,0 +1,61 @@
+"""The process around a node: its log, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from aistore import LocalCluster
+from aistore.server.folder import find_server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from programs import Program
+
+    Run = Callable[..., Program]
+    Wait = Callable[[Callable[[], object], str], None]
+
+
+def test_told_to_stop_it_ends_cleanly_and_says_so(tmp_path: Path, wait_until: Wait) -> None:
+    with LocalCluster(tmp_path) as cluster:
+        os.kill(cluster.pid, signal.SIGTERM)
+        wait_until(lambda: find_server(tmp_path) is None, "the server's end")
+        log = (tmp_path / "server.log").read_text()
+        assert f"serving {tmp_path} at {cluster.url}" in log
+        assert "stopping: told to stop" in log
+        assert (tmp_path / "lock").read_bytes() == b""
+
+
+def test_ctrl_c_on_the_terminal_is_for_the_starter(tmp_path: Path) -> None:
+    with LocalCluster(tmp_path) as cluster:
+        os.kill(cluster.pid, signal.SIGINT)
+        cluster.client().bucket("b").create()
+        assert "stopping" not in (tmp_path / "server.log").read_text()
+
+
+def test_folder_tells_its_format_and_who_serves_it(tmp_path: Path) -> None:
+    with LocalCluster(tmp_path) as cluster:
+        assert json.loads((tmp_path / "format").read_text()) == {"format": 1}
+        assert json.loads((tmp_path / "lock").read_text()) == {"pid": cluster.pid, "url": cluster.url}
+
+
+def test_log_rotates_and_standard_error_follows(program: Run, tmp_path: Path) -> None:
+    code = """
+import os, pathlib, sys
+from aistore.server import process
+from aistore.server.settings import ServerSettings
+process._LOG_BYTES = 1000
+process._open_log(ServerSettings(pathlib.Path(sys.argv[1])), True)
+for number in range(100):
+    process.log.info("line %d", number)
+os.write(2, b"the last words\\n")
+"""
+    assert program(code, tmp_path).finish() == 0
+    logs = sorted(path.name for path in tmp_path.iterdir())
+    assert logs == ["server.log", "server.log.1", "server.log.2", "server.log.3"]
+    assert all(path.stat().st_size <= 1100 for path in tmp_path.iterdir())
+    assert (tmp_path / "server.log").read_text().endswith("line 99\nthe last words\n")
