@@ -22,12 +22,12 @@ demo:
 	@$(PY) examples/demo.py $(if $(DATA),--data "$$DATA") $(if $(KEEP),--keep)
 
 test: lint
-	@$(PY) tests/environments.py
+	@$(PY) -m bench.environments
 	$(PY) -m pytest -n auto -m "not long" $(ARGS)
 
 test-long:
 	@tools/setup demo dev
-	@$(PY) tests/environments.py
+	@$(PY) -m bench.environments
 	$(PY) -m pytest -n auto -m long $(ARGS)
 
 test-torch:
@@ -41,7 +41,7 @@ lint:
 
 bench:
 	@tools/setup demo dev
-	@$(PY) tests/environments.py 2.0.0
+	@$(PY) -m bench.environments 2.0.0
 	@$(PY) -m bench $(ARGS)
 
 docs:

@@ -21,10 +21,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from tests.environments import official_python, why_missing
-
 from aistore import LocalCluster
 from bench import server
+from bench.environments import official_python, why_missing
 from bench.report import Row, write_report
 
 HERE = Path(__file__).resolve().parent

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from bench.environments import VERSIONS, official_python, why_missing
 
 from conformance_run import areas, judge, parameters, run_harness, this_python
-from environments import VERSIONS, official_python, why_missing
 
 CLUSTERS = {"one": "cluster", "three": "cluster3"}
 PACKAGES = ("ours", *(f"official-{version}" for version in VERSIONS))

@@ -1,6 +1,6 @@
 """Virtual environments with the official SDKs, for the tests and benchmarks that compare with them: in `.envs/`, made once.
 
-    python tests/environments.py [VERSION...]
+    python -m bench.environments [VERSION...]
 
 Never fails: what cannot be installed leaves its reason in a file, and the tests that need it skip and say it.
 """
