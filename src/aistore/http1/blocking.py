@@ -262,9 +262,7 @@ class BlockingConnection:
             if status == 101:
                 raise BadHead(502, "101 Switching Protocols, which nobody asked for")
             data = data[end:]
-            if status == 100 and stop_at_continue:
-                if data:
-                    raise BadHead(502, "more than 100 Continue before the body was sent")
+            if status == 100 and stop_at_continue and not data:
                 return None
             data = data or self._receive()
             if not data:

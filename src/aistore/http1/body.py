@@ -51,7 +51,10 @@ class BlockingBody:
         """Raise `failure` now if nothing was got before it, else with the next call."""
         if not got:
             raise failure
-        self._failure = failure
+        # Its traceback would hold on to the caller's buffer.
+        self._failure = failure.with_traceback(None)
+        if failure.__cause__ is not None:
+            failure.__cause__.with_traceback(None)
 
 
 class SizedBody(BlockingBody):
@@ -99,7 +102,7 @@ class SizedBody(BlockingBody):
             try:
                 data += self._read_into_place(want - len(data))
             except Exception as e:
-                self._failure = e
+                self._keep(e, len(data))
         return data
 
     def _read_into_place(self, want: int) -> bytes:
@@ -107,9 +110,8 @@ class SizedBody(BlockingBody):
         buffer = io.BytesIO(bytes(want))
         with buffer.getbuffer() as view:
             got = self.readinto(view)
-        if got < want:
-            buffer.truncate(got)
-        return buffer.getvalue()
+        data = buffer.getvalue()
+        return data if got == want else data[:got]
 
     def readinto(self, view: memoryview) -> int:
         if self._failure is not None:

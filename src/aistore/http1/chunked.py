@@ -94,6 +94,8 @@ class ChunkedDecoder:
                 "chunk is longer than its size line says" if self._state == _DATA_END else "chunk line is too long"
             )
         if found < 0:
+            if 0 <= data.find(b"\r", at) < len(data) - 1:
+                raise BadBody("bare carriage return in chunk line")
             self._searched = length
             return -1
         self._searched = 0

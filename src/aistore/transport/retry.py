@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NoReturn, Protocol
+from typing import TYPE_CHECKING, Final, NoReturn, Protocol, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,10 +51,9 @@ class Rules:
 
     def _given(self) -> RetryRules | None:
         retry = self._retry
-        if retry is None or hasattr(retry, "http_retry"):
-            return retry
-        self._retry = made = retry()  # type: ignore[operator]  # the rest is one
-        return made
+        if retry is not None and not hasattr(retry, "http_retry"):
+            self._retry = retry = retry()
+        return cast("RetryRules | None", retry)
 
     def may_repeat(self, status: int) -> bool:
         """False for an answer that is final under any policy; cheap."""
