@@ -5,7 +5,7 @@
     clients.lock  held, shared, by every process that uses such a server; the server leaves when it gets it alone
     owner.lock    held by the process whose temporary folder this is
     format        JSON: the version of the folder's format
-    server.log    what the server logged, and the traceback where it died
+    server.log    what the server logged, and the traceback where it died; server.errors.log its warnings and errors
 
 A lock belongs to an open file, so the kernel lets go of it however its holder dies, and forked children share it.
 """
@@ -39,7 +39,7 @@ FORMAT_FILE = "format"
 LOG = "server.log"
 
 # What may lie in a folder that is not a data folder yet: traces of a start that failed.
-_TRACES = {LOCK, START_LOCK, CLIENTS_LOCK, OWNER_LOCK, LOG, f"{FORMAT_FILE}.new"}
+_TRACES = {LOCK, START_LOCK, CLIENTS_LOCK, OWNER_LOCK, LOG, "server.errors.log", f"{FORMAT_FILE}.new"}
 
 # A probe holds `lock` for an instant; a server that finds it held tries again for this long.
 _CLAIM_SECONDS = 2.0

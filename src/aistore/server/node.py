@@ -16,6 +16,8 @@ from urllib.parse import quote
 from aistore.http1.message import Reply
 from aistore.http1.server import HttpServer, IncompleteBody, Request, Result
 from aistore.server import routes
+from aistore.server.control import Control
+from aistore.server.folder import LOG
 from aistore.server.smap import ClusterMap
 from aistore.server.stats import Stats
 from aistore.server.store.errors import BucketGone, StoreFull
@@ -28,6 +30,8 @@ from aistore.wire.props import BucketProps, unpack
 from aistore.wire.values import base36
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from aistore.server.settings import ServerSettings
     from aistore.server.store.rows import Bucket
     from aistore.server.targets import TargetProcesses
@@ -54,6 +58,8 @@ class Node:
         """Whether object calls are answered by other processes."""
         self.shared = self.is_target or self.redirects
         self.store: Store
+        self.control: Control
+        """Configuration, jobs and scans, for the control calls."""
         self.stats = Stats()
         self.gateway_id = ""
         self.target_id = ""
@@ -86,7 +92,7 @@ class Node:
             sock.close()
             raise
         await self._join()
-        await routes.start(self)
+        self.control = Control(self.store)
         await self.server.listen(sock)
         if self.redirects:
             await self._start_targets()
@@ -97,7 +103,7 @@ class Node:
         await self.server.stop()
         if self.targets is not None:
             await self.targets.stop()
-        await routes.stop(self)
+        await self.control.close()
         await self.store.close()
 
     async def _join(self) -> None:
@@ -164,7 +170,7 @@ class Node:
             ("X-Content-Type-Options", "nosniff"),
             *api_error.headers.items(),
         ]
-        self.stats.refused(request.method, api_error.status)
+        self.stats.refused(request.method, request.path)
         if request.method == "HEAD":
             headers.append(("Hdr-Error", body.decode().rstrip("\n")))
             return Reply(api_error.status, headers)
@@ -218,6 +224,12 @@ class Node:
             raise access_denied(bucket.id.cname, mask, operation, access.describe(mask))
 
     # -- objects -----------------------------------------------------------------------------------------------
+
+    @property
+    def log_path(self) -> Path:
+        """The log of this process."""
+        name = LOG if self.settings.role == "node" else f"{self.settings.node_id}.log"
+        return self.settings.data_dir / name
 
     @property
     def mountpath(self) -> str:

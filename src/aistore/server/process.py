@@ -21,9 +21,11 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from aistore.server.folder import CLIENTS_LOCK, LOG, ServedFolder, lock_file
+from aistore.server.logs import LogFormatter, errors_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+    from pathlib import Path
     from typing import Protocol
 
     from aistore.server.settings import ServerSettings
@@ -188,9 +190,8 @@ async def _watch_clients(settings: ServerSettings, stop: Callable[[Stop], None])
 class _LogFile(logging.handlers.RotatingFileHandler):
     """The rotated log of the data folder; standard error can follow it (tracebacks of a dying interpreter)."""
 
-    def __init__(self, settings: ServerSettings, stderr_follows: bool) -> None:
-        name = LOG if settings.role == "node" else f"{settings.node_id}.log"
-        super().__init__(settings.data_dir / name, maxBytes=_LOG_BYTES, backupCount=_LOGS_KEPT, encoding="utf-8")
+    def __init__(self, path: Path, stderr_follows: bool) -> None:
+        super().__init__(path, maxBytes=_LOG_BYTES, backupCount=_LOGS_KEPT, encoding="utf-8")
         self._stderr_follows = stderr_follows
         self._redirect()
 
@@ -204,13 +205,16 @@ class _LogFile(logging.handlers.RotatingFileHandler):
 
 
 def _open_log(settings: ServerSettings, stderr_to_log: bool) -> None:
-    handlers: list[logging.Handler] = [_LogFile(settings, stderr_to_log)]
+    path = settings.data_dir / (LOG if settings.role == "node" else f"{settings.node_id}.log")
+    errors = _LogFile(errors_log(path), stderr_follows=False)
+    errors.setLevel(logging.WARNING)
+    handlers: list[logging.Handler] = [_LogFile(path, stderr_to_log), errors]
     if not stderr_to_log:
         terminal = logging.StreamHandler()
         terminal.setLevel(logging.WARNING)
         handlers.append(terminal)
     for handler in handlers:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        handler.setFormatter(LogFormatter())
         log.addHandler(handler)
     log.setLevel(settings.log_level.upper())
     log.propagate = False

@@ -12,7 +12,7 @@ from aistore.wire.hrw import digest, owner
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from aistore.server.store.store import Store
 
@@ -71,7 +71,9 @@ class ClusterMap:
                 "version": self.version,
             }
         ).decode()
-        return store.catalog.submit(lambda tx: tx.execute("INSERT OR REPLACE INTO meta VALUES ('smap', ?)", (value,)).rowcount)
+        return store.catalog.submit(
+            lambda tx: tx.execute("INSERT OR REPLACE INTO meta VALUES ('smap', ?)", (value,)).rowcount
+        )
 
     def has_target(self, target: str) -> bool:
         """Whether a target of this id is in the map."""
@@ -80,6 +82,14 @@ class ClusterMap:
     def owner_url(self, uname: str) -> str | None:
         """Where the object of this unique name is served; None if no target serves."""
         return self.targets[owner(uname, self._digests)] if self._digests else None
+
+    def locator(self, bucket_uname: str, mountpath: str) -> Callable[[str], str]:
+        """A function from an object's name to its location (protocol/20 3.5)."""
+        if len(self._digests) == 1:
+            place = f"t[{next(iter(self._digests))}]:mp[{mountpath}, ]"
+            return lambda _: place
+        digests = dict(self._digests)
+        return lambda name: f"t[{owner(bucket_uname + name, digests)}]:mp[{mountpath}, ]" if digests else ""
 
     def document(self) -> dict[str, object]:
         """The map as clients see it."""

@@ -1,17 +1,49 @@
-"""Counters of a node (protocol/00 13.2)."""
+"""Counters of a node: the `tracker` of `node_status`, the list of metrics, and Prometheus text (protocol/00 13.2)."""
 
 from __future__ import annotations
+
+import time
+from typing import Final, NamedTuple
 
 __all__ = ["Stats"]
 
 
+class _Metric(NamedTuple):
+    kind: str
+    exported: str
+    help: str
+
+
+_METRICS: Final = {
+    "get.n": _Metric("counter", "get_count", "objects read"),
+    "put.n": _Metric("counter", "put_count", "objects written"),
+    "head.n": _Metric("counter", "head_count", "times that an object's attributes were asked for"),
+    "append.n": _Metric("counter", "append_count", "appends"),
+    "del.n": _Metric("counter", "del_count", "objects deleted"),
+    "lst.n": _Metric("counter", "lst_count", "pages listed"),
+    "get.size": _Metric("size", "get_bytes", "bytes read"),
+    "put.size": _Metric("size", "put_bytes", "bytes written"),
+    "err.get.n": _Metric("counter", "err_get_count", "reads refused"),
+    "err.put.n": _Metric("counter", "err_put_count", "writes refused"),
+    "err.head.n": _Metric("counter", "err_head_count", "HEAD calls refused"),
+    "err.del.n": _Metric("counter", "err_del_count", "deletions refused"),
+    "err.http.n": _Metric("counter", "err_http_count", "other requests refused"),
+    "up.ns.time": _Metric("special", "uptime_ns", "time since the start, nanoseconds"),
+    "state.flags": _Metric("gauge", "state_flags", "state of the node, as bits"),
+}
+_ERRORS: Final = {"GET": "err.get.n", "PUT": "err.put.n", "HEAD": "err.head.n", "DELETE": "err.del.n"}
+# cluster started, node started (protocol/00 13.2)
+HEALTHY: Final = 6
+
+
 class Stats:
-    """What a node has done since it started."""
+    """What a node has done since it started, or since its counters were reset."""
 
     def __init__(self) -> None:
         self.counters: dict[str, int] = dict.fromkeys(
-            ("get.n", "get.size", "put.n", "put.size", "head.n", "del.n", "append.n"), 0
+            (name for name, metric in _METRICS.items() if metric.kind in ("counter", "size")), 0
         )
+        self._started = time.monotonic_ns()
 
     def read(self, size: int) -> None:
         """An object, or a part of it, was read."""
@@ -36,12 +68,42 @@ class Stats:
         """Bytes were appended."""
         self.counters["append.n"] += 1
 
-    def missed(self, operation: str) -> None:
-        """An object that was asked for does not exist."""
-        name = f"err.{operation}.n"
-        self.counters[name] = self.counters.get(name, 0) + 1
+    def listed(self) -> None:
+        """A page was listed."""
+        self.counters["lst.n"] += 1
 
-    def refused(self, method: str, status: int) -> None:
-        """A request was refused."""
-        name = f"err.{method.lower()}.{status}.n"
-        self.counters[name] = self.counters.get(name, 0) + 1
+    def refused(self, method: str, path: str) -> None:
+        """A request was answered with an error."""
+        self.counters[_ERRORS.get(method, "err.http.n") if path.startswith("/v1/objects/") else "err.http.n"] += 1
+
+    def reset(self, *, errors_only: bool) -> None:
+        """Set the counters, or those of errors, to zero."""
+        for name in self.counters:
+            if not errors_only or name.startswith("err."):
+                self.counters[name] = 0
+
+    @property
+    def uptime(self) -> int:
+        """Nanoseconds since the start."""
+        return time.monotonic_ns() - self._started
+
+    def tracker(self) -> dict[str, int]:
+        """The counters that are not zero, and the gauges."""
+        shown = {name: value for name, value in self.counters.items() if value}
+        return {**shown, "up.ns.time": self.uptime, "state.flags": HEALTHY}
+
+    @staticmethod
+    def kinds() -> dict[str, str]:
+        """Kind of each metric by name (`what=metrics`)."""
+        return {name: metric.kind for name, metric in sorted(_METRICS.items())}
+
+    def prometheus(self, role: str, node_id: str) -> bytes:
+        """All metrics in Prometheus' text format; `role` is `proxy` or `target`."""
+        values = {**self.counters, **self.tracker()}
+        out = []
+        for name, metric in _METRICS.items():
+            full = f"ais_{role}_{metric.exported}"
+            out.append(f"# HELP {full} {metric.help}")
+            out.append(f"# TYPE {full} {'counter' if metric.kind in ('counter', 'size') else 'gauge'}")
+            out.append(f'{full}{{node_id="{node_id}"}} {values[name]}')
+        return "\n".join([*out, ""]).encode()

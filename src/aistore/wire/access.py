@@ -14,6 +14,7 @@ HEAD_BUCKET = 1 << 8
 LIST_OBJECTS = 1 << 9
 PATCH = 1 << 10
 SET_BUCKET_ACL = 1 << 11
+DESTROY_BUCKET = 1 << 15
 
 ALL = (1 << 64) - 1
 

@@ -95,7 +95,6 @@ def _check_delete_message(node: Node, request: Request, bucket: Bucket) -> None:
 def _delete_now(node: Node, bucket: Bucket, name: str) -> Pending:
     def render(deleted: list[tuple[str, int]]) -> Reply:
         if not deleted:
-            node.stats.missed("del")
             raise object_gone(bucket.id.object_cname(name))
         node.stats.deleted()
         return _OK

@@ -53,7 +53,6 @@ def get(node: Node, request: Request, bucket: Bucket, name: str) -> Result:
     store = node.store
     row = store.lookup(bucket, name)
     if row is None:
-        node.stats.missed("get")
         raise object_not_found(node.name, bucket.id.object_cname(name))
     props = node.props(bucket)
     if "range" in headers:
@@ -220,7 +219,6 @@ def head(node: Node, request: Request, bucket: Bucket, name: str) -> Reply:
     cname = bucket.id.object_cname(name)
     presence = params.get("presence")
     if row is None:
-        node.stats.missed("head")
         raise object_not_found(node.name, cname)
     if presence == "5":
         raise ApiError(400, f"{cname} is present (vs requested 'flt-outside'(5))")

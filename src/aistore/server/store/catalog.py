@@ -1,24 +1,28 @@
 """The catalog: one writer with group commit, and readers.
 
 Changes are functions that get a `Transaction`. Those that arrive while a commit is under way share the next one, so that the price of
-making a commit durable is paid once for all of them. A change may refuse (raise a `StoreError`) as long as it has not written
-anything; any other exception undoes its whole batch.
+making a commit durable is paid once for all of them. A change may raise: it alone is refused. If it had written something by then, the
+others of its batch run once more without it, so a change must do nothing but use its transaction. Only what goes wrong with the
+catalog itself (disk full, failed commit) fails a whole batch, and the next batch finds a usable writer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
-from aistore.server.store.errors import StoreError, StoreFull
+from aistore.server.store.errors import StoreClosed, StoreFull
 from aistore.server.store.schema import Durability, connect
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
     from pathlib import Path
 
 __all__ = ["Catalog", "Transaction"]
@@ -29,6 +33,7 @@ T = TypeVar("T")
 
 _CHECKPOINT_BYTES: Final = 16 << 20  # log size at which a checkpoint starts
 _CHECKPOINT_EVERY: Final = 256  # commits between two looks at it
+_ROOM_OF_A_FULL_DISK: Final = 1 << 20  # SQLite calls some failures for want of room I/O errors
 
 
 class Transaction:
@@ -96,13 +101,14 @@ class Catalog:
         self._readers = threading.local()
         self._reader_list: list[sqlite3.Connection] = []
         self._thread = ThreadPoolExecutor(1, "catalog-writer")
-        self._queue: list[tuple[Callable[[Transaction], Any], asyncio.Future[Any]]] = []
+        self._queue: list[_Entry] = []
         self._scheduled = False
         self._commits = 0
         self._checkpointing = False
         self._checkpoint_thread = ThreadPoolExecutor(1, "catalog-checkpoint")
         self._on_commit: Callable[[int, int], None] | None = None
         self._idle: asyncio.Future[None] | None = None
+        self._closed = False
 
     def on_commit(self, action: Callable[[int, int], None]) -> None:
         """Call `action(objects, bytes)` with what each committed batch added."""
@@ -129,11 +135,16 @@ class Catalog:
 
     # -- writing -----------------------------------------------------------------------------------------------
 
-    def submit(self, change: Callable[[Transaction], T]) -> asyncio.Future[T]:
-        """Queue a change; the future is done when it is committed, or has its exception."""
+    def submit(self, change: Callable[[Transaction], T], undo: Callable[[], None] | None = None) -> asyncio.Future[T]:
+        """Queue a change; the future is done when it is committed, or has its exception.
+
+        `undo` is called (on the loop) if the change is not made. Whoever waits may be cancelled: the change is made all the same.
+        """
+        if self._closed:
+            raise StoreClosed("the store is closed")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self._queue.append((change, future))
+        self._queue.append((change, future, undo))
         if not self._scheduled:
             self._scheduled = True
             loop.call_soon(self._flush)
@@ -146,74 +157,86 @@ class Catalog:
         else:
             batch = self._run(queue)
             if self.durability == "relaxed":
-                self._committed(batch, self._commit())
+                self._commit(batch)
+                self._committed(batch)
                 return
-            work = self._thread.submit(lambda: (batch, self._commit()))
+            work = self._thread.submit(self._commit, batch)
         loop = asyncio.get_running_loop()
 
-        def done(work: Any) -> None:
-            loop.call_soon_threadsafe(lambda: self._committed(*work.result()))
+        def done(work: Future[_Batch]) -> None:
+            loop.call_soon_threadsafe(self._committed, work.result())
 
         work.add_done_callback(done)
 
-    def _run_and_commit(
-        self, queue: list[tuple[Callable[[Transaction], Any], asyncio.Future[Any]]]
-    ) -> tuple[_Batch, BaseException | None]:
-        batch = self._run(queue)
-        return batch, self._commit()
+    def _run_and_commit(self, queue: list[_Entry]) -> _Batch:
+        return self._commit(self._run(queue))
 
-    def _run(self, queue: list[tuple[Callable[[Transaction], Any], asyncio.Future[Any]]]) -> _Batch:
+    def _run(self, queue: list[_Entry]) -> _Batch:
         """Begin a transaction and run the changes in it."""
         batch = _Batch(queue, Transaction(self._writer))
         try:
-            self._writer.execute("BEGIN IMMEDIATE")
-            for change, future in queue:
-                try:
-                    batch.results.append((future, change(batch.transaction), None))
-                except StoreError as error:
-                    batch.results.append((future, None, error))
-            batch.transaction.write_usage()
+            while not self._attempt(batch):
+                self._rollback()
         except BaseException as error:
             batch.failure = error
         return batch
 
-    def _commit(self) -> BaseException | None:
+    def _attempt(self, batch: _Batch) -> bool:
+        """Run the batch's changes; False if one failed half-way: then it is out, and the others have to run again."""
+        writer = self._writer
+        if writer.in_transaction:  # an earlier rollback failed
+            writer.execute("ROLLBACK")
+        tx = batch.transaction = Transaction(writer)
+        batch.results = []
+        writer.execute("BEGIN IMMEDIATE")
+        for change, future, undo in batch.queue:
+            if batch.refused and future in batch.refused:
+                continue
+            written, followed = writer.total_changes, len(tx._after)
+            try:
+                batch.results.append((future, change(tx)))
+            except Exception as error:
+                if _is_of_the_catalog(error):
+                    raise
+                batch.refused[future] = error, undo
+                if writer.total_changes != written or len(tx._after) != followed:
+                    return False
+        tx.write_usage()
+        return True
+
+    def _commit(self, batch: _Batch) -> _Batch:
         try:
-            if self._writer.in_transaction:
+            if batch.failure is None:
                 self._writer.execute("COMMIT")
-        except sqlite3.Error as error:
+        except BaseException as error:
+            batch.failure = error
+        if batch.failure is not None:
             self._rollback()
-            return error
-        return None
+        return batch
 
     def _rollback(self) -> None:
         try:
             if self._writer.in_transaction:
                 self._writer.execute("ROLLBACK")
         except sqlite3.Error:
-            logger.exception("cannot undo a failed change")
+            logger.exception("cannot undo a failed change of the catalog; the next one tries again")
 
-    def _committed(self, batch: _Batch, commit_error: BaseException | None) -> None:
+    def _committed(self, batch: _Batch) -> None:
         """Tell everybody, then go on with what has queued up."""
-        failure = batch.failure or commit_error
-        if failure is not None:
-            self._rollback()
-            error = _translate(failure)
-            for _, future in batch.queue:
-                if not future.done():
-                    future.set_exception(error)
+        if batch.failure is not None:
+            error = self._translate(batch.failure)
+            for _, future, undo in batch.queue:
+                _refuse(future, error, undo)
         else:
             for action in batch.transaction._after:
-                action()
+                _call(action)
             if self._on_commit is not None:
                 self._on_commit(*batch.transaction.totals)
-            for future, result, refusal in batch.results:
-                if future.done():  # whoever waited was cancelled; the change is made all the same
-                    continue
-                if refusal is not None:
-                    future.set_exception(refusal)
-                else:
+            for future, result in batch.results:
+                if not future.done():  # else whoever waited was cancelled
                     future.set_result(result)
+            for future, (reason, undo) in batch.refused.items():
+                _refuse(future, reason, undo)
         self._commits += 1
         if self._commits % _CHECKPOINT_EVERY == 0:
             self._checkpoint_if_large()
@@ -223,6 +246,17 @@ class Catalog:
             self._scheduled = False
             if self._idle is not None and not self._idle.done():
                 self._idle.set_result(None)
+
+    def _translate(self, error: BaseException) -> BaseException:
+        """`StoreFull` for what means a full disk."""
+        if isinstance(error, sqlite3.OperationalError) and (
+            "disk is full" in str(error)
+            or ("disk I/O error" in str(error) and shutil.disk_usage(self.path.parent).free < _ROOM_OF_A_FULL_DISK)
+        ):
+            full = StoreFull("the disk with the data folder is full")
+            full.__cause__ = error
+            return full
+        return error
 
     # -- upkeep ------------------------------------------------------------------------------------------------
 
@@ -250,22 +284,24 @@ class Catalog:
             self._checkpointing = False
 
     def back_up(self, target: Path) -> None:
-        """Copy the catalog aside (in the calling thread), in steps that let the writer through."""
+        """Copy the catalog aside (in the calling thread), in steps that let other threads run."""
         part = target.with_name(target.name + ".part")
         part.unlink(missing_ok=True)
-        source = connect(self.path, self.durability, readonly=True)
         try:
-            copy = sqlite3.connect(part)
-            try:
-                source.backup(copy, pages=2048, sleep=0.005)
-            finally:
-                copy.close()
-        finally:
-            source.close()
-        part.replace(target)
+            with closing(connect(self.path, self.durability, readonly=True)) as source:
+                # Without a read transaction around it, each change would make the copy start over: under load it would never end.
+                source.execute("BEGIN")
+                source.execute("SELECT 1 FROM meta").fetchone()
+                with closing(sqlite3.connect(part)) as copy:
+                    source.backup(copy, pages=2048, sleep=0.001)
+            part.replace(target)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
 
     async def close(self) -> None:
         """Finish what is queued, fold the log into the database, close all connections."""
+        self._closed = True
         while self._scheduled:
             self._idle = asyncio.get_running_loop().create_future()
             await self._idle
@@ -281,24 +317,39 @@ class Catalog:
         self._writer.close()
 
 
+_Entry = tuple["Callable[[Transaction], Any]", "asyncio.Future[Any]", "Callable[[], None] | None"]
+
+
 class _Batch:
     """Changes that share a commit, and what came of them."""
 
-    __slots__ = ("failure", "queue", "results", "transaction")
+    __slots__ = ("failure", "queue", "refused", "results", "transaction")
 
-    def __init__(
-        self, queue: list[tuple[Callable[[Transaction], Any], asyncio.Future[Any]]], transaction: Transaction
-    ) -> None:
+    def __init__(self, queue: list[_Entry], transaction: Transaction) -> None:
         self.queue = queue
         self.transaction = transaction
-        self.results: list[tuple[asyncio.Future[Any], Any, StoreError | None]] = []
+        self.results: list[tuple[asyncio.Future[Any], Any]] = []
+        self.refused: dict[asyncio.Future[Any], tuple[Exception, Callable[[], None] | None]] = {}
         self.failure: BaseException | None = None
 
 
-def _translate(error: BaseException) -> BaseException:
-    # sqlite_errorname exists from Python 3.11 on; the message is the same in all.
-    if isinstance(error, sqlite3.OperationalError) and ("disk is full" in str(error) or "disk I/O error" in str(error)):
-        full = StoreFull("the disk with the data folder is full")
-        full.__cause__ = error
-        return full
-    return error
+def _is_of_the_catalog(error: Exception) -> bool:
+    """Whether an error says something about the catalog and not about the change that met it."""
+    return isinstance(error, sqlite3.OperationalError) or type(error) is sqlite3.DatabaseError
+
+
+def _refuse(future: asyncio.Future[Any], error: BaseException, undo: Callable[[], None] | None) -> None:
+    if undo is not None:
+        _call(undo)
+    if not future.done():
+        future.set_exception(
+            error if isinstance(error, Exception) else RuntimeError(f"the change was broken off: {error!r}")
+        )
+
+
+def _call(action: Callable[[], None]) -> None:
+    """A follow-up that fails must not keep the others of its batch from learning what became of them."""
+    try:
+        action()
+    except Exception:
+        logger.exception("what should follow a change of the catalog failed")

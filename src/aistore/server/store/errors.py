@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["BucketExists", "BucketGone", "ObjectMissing", "StoreCorrupt", "StoreError", "StoreFull"]
+__all__ = [
+    "BucketExists",
+    "BucketGone",
+    "ContentMissing",
+    "ObjectMissing",
+    "StoreClosed",
+    "StoreCorrupt",
+    "StoreError",
+    "StoreFull",
+]
 
 
 class StoreError(Exception):
@@ -19,6 +28,14 @@ class BucketExists(StoreError):
 
 class ObjectMissing(StoreError):
     """The object does not exist (any more)."""
+
+
+class ContentMissing(StoreError):
+    """An object's content file is not in the data folder: somebody else removed it."""
+
+
+class StoreClosed(StoreError):
+    """The store was closed."""
 
 
 class StoreFull(StoreError):

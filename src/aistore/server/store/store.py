@@ -257,12 +257,13 @@ class Store:
             if not rows:
                 tx.execute("DELETE FROM dropped WHERE bucket = ?", (bid,))
                 tx.execute("DELETE FROM usage WHERE bucket = ?", (bid,))
-                tx.after(self._drop_cache)
+                tx.after(self.clear_cache)
             return bool(rows)
 
         return change
 
-    def _drop_cache(self) -> None:
+    def clear_cache(self) -> None:
+        """Forget the rows held in memory."""
         self._rows.clear()
         self._rows_bytes = 0
 

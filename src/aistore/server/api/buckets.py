@@ -1,0 +1,226 @@
+"""Calls on `/v1/buckets` (protocol/10): which one it is, life and listing of buckets."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from msgspec.structs import replace
+
+from aistore.http1.message import Reply
+from aistore.server.api import bucket_jobs
+from aistore.server.api.bucket_props import reset_props, set_props
+from aistore.server.api.listing import list_objects
+from aistore.server.api.messages import (
+    OK,
+    bucket_name,
+    json_reply,
+    method_refused,
+    read_action,
+    read_message,
+    refuse_bad_query,
+)
+from aistore.server.api.multiobj import delete_objects
+from aistore.server.store.errors import BucketExists
+from aistore.wire import access, actions
+from aistore.wire.errors import (
+    ApiError,
+    bucket_exists,
+    invalid_action,
+    not_implemented,
+    not_remote,
+    unsupported,
+    url_too_short,
+)
+from aistore.wire.headers import BUCKET_PROPS
+from aistore.wire.messages import ActionMessage, BadMessage, parse_action, value_refused
+from aistore.wire.names import BACKENDS, BucketId, parse_bucket, parse_namespace, parse_provider
+from aistore.wire.props import NATIVE_BID, Decimal, change_props, encode_props, pack
+from aistore.wire.snaps import BucketRef, NamespaceRef
+
+if TYPE_CHECKING:
+    from aistore.http1.server import Request
+    from aistore.server.node import Node
+
+__all__ = ["buckets"]
+
+# PUT is served although the reference does not list it.
+_ALLOW: Final = "DELETE, GET, HEAD, PATCH, POST"
+# Presence filters that ask for nothing outside the cluster.
+_PRESENT: Final = frozenset({"2", "3", "4"})
+
+
+async def buckets(node: Node, request: Request, tail: str) -> Reply:
+    """A call on buckets; `tail` is the path behind `/v1/buckets`."""
+    method = request.method
+    if method == "GET":
+        return await _get(node, request, tail)
+    if method == "HEAD":
+        return _head(node, request, tail)
+    if method not in ("POST", "PUT", "PATCH", "DELETE"):
+        return method_refused(request, _ALLOW)
+    if node.is_target:
+        raise ApiError(400, f"{node.name}: {method}(bucket) requires proxy mediation")
+    name = bucket_name(request, tail)
+    if method == "POST":
+        if "/" in name:
+            raise ApiError(400, f'invalid request URI "{request.path}"')
+        return await _post(node, request, name)
+    if method == "PUT":
+        return await _put(node, request, name.partition("/")[0])
+    # The rest of the path counts as part of the name, and is refused with it.
+    return await (_patch if method == "PATCH" else _delete)(node, request, name.removesuffix("/"))
+
+
+# -- GET --
+
+
+async def _get(node: Node, request: Request, tail: str) -> Reply:
+    name = tail.removeprefix("/").partition("/")[0]
+    body = await read_message(request)
+    if not body and not request.headers.get("content-type", "").startswith("application/json"):
+        message = ActionMessage(actions.LIST, value={} if name else None)  # what a browser sends
+    else:
+        message = parse_action(body, "GET", node.gateway_name)
+    action = message.action
+    if action == actions.LIST:
+        if message.value is None:
+            return _list_buckets(node, request, name, message)
+        return await list_objects(node, request, node.bucket(bucket_name(request, name), request), message.value)
+    if action == actions.SHOW_INVENTORY:
+        if name:
+            node.bucket(name, request)
+        return json_reply(request, {})
+    if action in (actions.SUMMARY, actions.SUMMARY_SHARD):
+        raise not_implemented(action, name or "buckets")
+    raise invalid_action(action)
+
+
+def _list_buckets(node: Node, request: Request, name: str, message: ActionMessage) -> Reply:
+    if name and name != message.name:
+        sent = f"actm[list{f', name={message.name}' if message.name else ''}]"
+        raise ApiError(400, f'bad list-buckets request: "{name}" vs "{message.name}" ({name}, {sent})')
+    params = request.params
+    provider = params.get("provider", "")
+    if provider:
+        provider = parse_provider(provider)
+        if provider in BACKENDS and params.get("presence", "") not in _PRESENT:
+            raise ApiError(
+                400, f"{BACKENDS[provider]} backend is missing in the cluster configuration", "ErrMissingBackend"
+            )
+    uuid, namespace = parse_namespace(params.get("namespace", ""))
+    found = [
+        BucketRef(one.name, one.provider, NamespaceRef(one.uuid, one.namespace))
+        for one in (bucket.id for bucket in node.store.buckets())
+        if (not provider or one.provider == provider)
+        and (not uuid or one.uuid == uuid)
+        and (not namespace or one.namespace == namespace)
+        and (not message.name or one.name == message.name)
+        and (not one.name.startswith(".") or params.flag("sys"))
+    ]
+    return json_reply(request, found)
+
+
+# -- HEAD --
+
+
+def _head(node: Node, request: Request, tail: str) -> Reply:
+    name, slash, prefix = bucket_name(request, tail).partition("/")
+    refuse_bad_query(request)
+    params = request.params
+    wants_info = bool(params.get("bsumm_remote"))
+    if prefix and not wants_info:
+        what = f"expecting just the bucket name, got '{name}' and '{prefix}'"
+        raise ApiError(400, f"invalid URL '{request.path}': {what}")
+    if slash and not prefix:
+        raise url_too_short(request.path.lstrip("/"), 4, 3)
+    bucket = node.bucket(name, request)
+    presence = params.get("presence", "")
+    if presence and not presence.removeprefix("-").isdecimal():
+        why = f"parse 'flt-presence': strconv.Atoi: parsing \"{presence[:64]}\": invalid syntax"
+        raise ApiError(400, f"{node.gateway_name}: {why}")
+    if wants_info:
+        raise not_implemented("summarize", f"bucket {bucket.id.cname}")
+    return Reply(200, [(BUCKET_PROPS, encode_props(node.props(bucket)).decode())])
+
+
+# -- POST --
+
+
+async def _post(node: Node, request: Request, name: str) -> Reply:
+    message = await read_action(node, request)
+    if message.action == actions.CREATE_BUCKET:
+        identity = parse_bucket(name, request.params.raw.get("provider", ""), request.params.get("namespace", ""))
+        return await _create(node, identity, message.value)
+    return bucket_jobs.start(node, request, node.bucket(name, request), message)
+
+
+async def _create(node: Node, identity: BucketId, value: object) -> Reply:
+    if identity.provider in BACKENDS:
+        missing = f"{BACKENDS[identity.provider]} backend is missing in the cluster configuration"
+        raise ApiError(400, missing, "ErrMissingBackend")
+    if identity.uuid:
+        raise ApiError(400, "no remote ais clusters attached")
+    if node.store.bucket(identity) is not None:
+        raise bucket_exists(identity.cname)
+    defaults = node.control.config.current.bucket_props()
+    try:
+        props = change_props(defaults, value, targets=len(node.smap.targets), mountpaths=1)
+    except BadMessage as error:
+        raise value_refused(value, actions.CREATE_BUCKET, node.gateway_name, str(error)) from None
+    if props.backend_bck.name:
+        raise not_implemented("set", "backend buckets")
+    created = Decimal(time.time_ns())
+    try:
+        await node.store.create_bucket(
+            identity, lambda number: pack(replace(props, bid=Decimal(NATIVE_BID + number), created=created))
+        )
+    except BucketExists:
+        raise bucket_exists(identity.cname) from None
+    return OK
+
+
+# -- PUT, PATCH, DELETE --
+
+
+async def _put(node: Node, request: Request, name: str) -> Reply:
+    message = await read_action(node, request)
+    bucket = node.bucket(name, request)
+    if message.action != actions.ARCHIVE:
+        raise invalid_action(message.action)
+    if not (isinstance(message.value, dict) and message.value.get("tobck")):
+        raise ApiError(400, "bucket name is missing")
+    raise not_implemented("archive", f"objects of {bucket.id.cname}")
+
+
+async def _patch(node: Node, request: Request, name: str) -> Reply:
+    message = await read_action(node, request)
+    bucket = node.bucket(name, request)
+    if message.action == actions.SET_PROPS:
+        return await set_props(node, bucket, message.value)
+    if message.action == actions.RESET_PROPS:
+        return await reset_props(node, bucket)
+    raise invalid_action(message.action, f" (expected one of [{actions.SET_PROPS} {actions.RESET_PROPS}])")
+
+
+async def _delete(node: Node, request: Request, name: str) -> Reply:
+    message = await read_action(node, request)
+    action = message.action
+    identity = parse_bucket(name, request.params.raw.get("provider", ""), request.params.get("namespace", ""))
+    if action == actions.DESTROY_BUCKET and identity.provider in BACKENDS:
+        error = unsupported("destroy", f"cloud bucket {identity.cname}")
+        raise ApiError(405, error.message, error.tcode)
+    if action == actions.EVICT_BUCKET and node.store.bucket(identity) is None:
+        return OK
+    bucket = node.bucket(name, request)
+    if action == actions.DESTROY_BUCKET:
+        node.check_access(bucket, access.DESTROY_BUCKET, "DESTROY-BUCKET")
+        await node.store.destroy_bucket(identity)
+        return OK
+    if action == actions.DELETE_OBJECTS:
+        return delete_objects(node, bucket, message.value)
+    if action in (actions.EVICT_BUCKET, actions.EVICT_OBJECTS):
+        raise not_remote(actions.EVICT_BUCKET, identity.cname)
+    if action == actions.DESTROY_INVENTORY:
+        return OK
+    raise invalid_action(action)

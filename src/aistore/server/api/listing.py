@@ -1,0 +1,143 @@
+"""Listing of objects (protocol/10 17-19). Stateless: a listing's id is echoed, its token is a name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from aistore.http1.message import Reply
+from aistore.server.api.messages import json_reply
+from aistore.server.store.scan import Bounds, Row, Scanner, successor
+from aistore.wire import listing
+from aistore.wire.custom import format_listed
+from aistore.wire.errors import ApiError, not_implemented
+from aistore.wire.gotime import MAX_LAYOUT, formatter
+from aistore.wire.headers import MSGPACK, accepts_msgpack
+from aistore.wire.ids import is_job_id, new_job_id
+from aistore.wire.listing import Entry, ListRequest, Page, Wanted
+from aistore.wire.messages import BadMessage, decode_value, value_refused
+from aistore.wire.names import check_prefix
+
+if TYPE_CHECKING:
+    from aistore.http1.server import Request
+    from aistore.server.node import Node
+    from aistore.server.store.rows import Bucket
+
+__all__ = ["list_objects"]
+
+_PAGE_MAX: Final = 100_000  # a page is made in memory
+_CACHED: Final = listing.ENTRY_CACHED
+
+
+async def list_objects(node: Node, request: Request, bucket: Bucket, value: object) -> Reply:
+    """One page of a bucket's objects; `value` is the `list` action's."""
+    message = decode_value(value, ListRequest, "list", node.gateway_name)
+    try:
+        flags = message.flag_bits()
+    except BadMessage as error:
+        raise value_refused(value, "list", node.gateway_name, str(error)) from None
+    _check(node, bucket, message, value, flags)
+    wanted, flags = listing.wanted_fields(message.props, flags)
+    limit = min(message.pagesize or listing.DEFAULT_PAGE, _PAGE_MAX)
+    uuid = message.uuid or new_job_id()
+    builder = _PageBuilder(node, bucket, wanted, message.time_format)
+    as_msgpack = accepts_msgpack(request.headers.get("accept", ""))
+    scanner = node.control.scanner
+    prefix = check_prefix(message.prefix, "bad list-objects request")
+    start = max(message.continuation_token, message.start_after)
+    recursive = not flags & listing.NO_RECURSION
+
+    def make() -> bytes:
+        rows = _scan(scanner, bucket.bid, prefix, start, builder.columns, limit, recursive=recursive)
+        page = Page(uuid, rows[-1][0] if len(rows) == limit else "", builder.entries(rows))
+        return listing.encode_page(page) if as_msgpack else listing.encode_page_json(page)
+
+    body = await scanner.run(make)
+    node.stats.listed()
+    return Reply(200, [("Content-Type", MSGPACK)], body) if as_msgpack else json_reply(request, body)
+
+
+def _check(node: Node, bucket: Bucket, message: ListRequest, value: object, flags: int) -> None:
+    """Refuse what protocol/10 19.9 refuses."""
+    cname = bucket.id.cname
+    if message.pagesize < 0:
+        raise value_refused(
+            value, "list", node.gateway_name, f"apc.LsoMsg.PageSize: negative page size {message.pagesize}"
+        )
+    if message.uuid and not is_job_id(message.uuid):
+        raise ApiError(400, f'list-objects: invalid UUID "{message.uuid}"')
+    if message.target and not node.smap.has_target(message.target):
+        what = f"list-objects failure: node {message.target} not present in Smap v{node.smap.version}"
+        raise ApiError(400, f"{node.gateway_name}: {what}", "errNodeNotFound")
+    if len(message.time_format) > MAX_LAYOUT:
+        raise ApiError(400, f"list-objects: time format is longer than {MAX_LAYOUT} characters")
+    if flags & listing.NOT_CACHED:
+        raise ApiError(400, f"{cname} is not a remote bucket - cannot list 'not cached' objects")
+    if flags & listing.DIFF:
+        what = "cannot perform remote versions check (or diff vs remote bucket)"
+        raise ApiError(400, f"{what}: bucket {cname} does not provide remote versioning info")
+    if flags & listing.INVENTORY:
+        raise ApiError(400, f'bucket "{cname}" has no inventories')
+    if flags & listing.ARCH_DIR:
+        raise not_implemented("list", "members of archives")
+
+
+def _scan(
+    scanner: Scanner, bid: int, prefix: str, start: str, columns: str, limit: int, *, recursive: bool
+) -> list[Row]:
+    if recursive:
+        return scanner.rows(bid, Bounds(prefix, start, not start), columns, limit)
+    if prefix and not prefix.endswith("/") and scanner.rows(bid, Bounds(prefix + "/"), "", 1):
+        prefix += "/"  # it names a virtual directory (protocol/10 19.5)
+    bounds = Bounds(prefix, start, not start)
+    if start.endswith("/"):  # a directory was the last entry: go on behind all that is in it
+        bounds = Bounds(prefix, successor(start) or start)
+    return scanner.rows_of_level(bid, bounds, columns, limit)
+
+
+class _PageBuilder:
+    """Makes entries from rows. Names and sizes alone, which nearly all listings ask for, take a short way."""
+
+    def __init__(self, node: Node, bucket: Bucket, wanted: Wanted, time_format: str) -> None:
+        self._wanted = wanted
+        self._locate = node.smap.locator(bucket.id.uname, node.mountpath) if wanted.location else None
+        self._print_time = formatter(time_format)
+        self._accessed = node.store.pending_atimes(bucket) if wanted.atime else {}
+        self._short = wanted in (Wanted(), Wanted(size=True))
+        self.columns = (", size" if wanted.size else "") if self._short else ", size, checksum, atime, version, custom"
+
+    def entries(self, rows: list[Row]) -> list[Entry]:
+        """Entries of the rows; one of a single column is a virtual directory, unless only names were read."""
+        if not self._short:
+            return [self._full(*row) if len(row) > 1 else _directory(row[0]) for row in rows]
+        if not self._wanted.size:
+            return [
+                Entry(name, "", "", "", "", "", 0, 0, _CACHED) if name[-1:] != "/" else _directory(name)
+                for (name,) in rows
+            ]
+        try:
+            return [Entry(name, "", "", "", "", "", size, 0, _CACHED) for name, size in rows]
+        except ValueError:  # a directory among them
+            return [
+                Entry(row[0], "", "", "", "", "", row[1], 0, _CACHED) if len(row) > 1 else _directory(row[0])
+                for row in rows
+            ]
+
+    def _full(self, name: str, size: int, checksum: str, atime: int, version: str, custom: str | None) -> Entry:
+        wanted = self._wanted
+        return Entry(
+            name,
+            checksum if wanted.checksum else "",
+            self._print_time(self._accessed.get(name, atime)) if wanted.atime else "",
+            version if wanted.version else "",
+            self._locate(name) if self._locate else "",
+            format_listed(msgspec.json.decode(custom, type=dict[str, str])) if wanted.custom and custom else "",
+            size if wanted.size else 0,
+            1 if wanted.copies else 0,
+            _CACHED,
+        )
+
+
+def _directory(name: str) -> Entry:
+    return Entry(name, flags=listing.ENTRY_DIRECTORY)

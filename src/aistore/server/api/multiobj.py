@@ -1,0 +1,57 @@
+"""Calls that act on many objects of a bucket (protocol/10 22, 23)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aistore.server.api.messages import text_reply
+from aistore.server.jobs.objects import delete_names, delete_prefix
+from aistore.wire import access, actions
+from aistore.wire.errors import ApiError
+from aistore.wire.messages import ListRange, decode_value
+from aistore.wire.names import check_object_name
+from aistore.wire.template import Template, parse_template
+
+if TYPE_CHECKING:
+    from aistore.http1.message import Reply
+    from aistore.server.jobs.registry import Job
+    from aistore.server.node import Node
+    from aistore.server.store.rows import Bucket
+
+__all__ = ["delete_objects"]
+
+
+def delete_objects(node: Node, bucket: Bucket, value: object) -> Reply:
+    """Start a job that deletes the selected objects; the answer is its id."""
+    node.check_access(bucket, access.DELETE_OBJECT, "DELETE-OBJECT")
+    try:
+        selection = decode_value(value, ListRange, actions.DELETE_OBJECTS, node.name)
+        _check_workers(selection)
+        names = [check_object_name(name) for name in selection.objnames]
+        template = Template(("",)) if names else parse_template(selection.template)
+    except ApiError as error:
+        text = f'{node.name} failed to "{actions.DELETE_OBJECTS}" List/Range: {error.message}'
+        raise ApiError(error.status, text, error.tcode) from None
+    store, scanner = node.store, node.control.scanner
+
+    async def work(job: Job) -> None:
+        if names:
+            await delete_names(job, store, bucket, names, f"{node.name}: {{}} does not exist")
+        elif template.prefix is None:
+            await delete_names(job, store, bucket, map(check_object_name, template.names()), "")
+        else:
+            await delete_prefix(job, store, scanner, bucket, template.prefix, recursive=not selection.non_recurs)
+
+    control = (
+        f"list:[{' '.join(names[:8])}{' ...' if len(names) > 8 else ''}]"
+        if names
+        else f"template:[{selection.template[:256]}]"
+    )
+    job = node.control.jobs.start(actions.DELETE_OBJECTS, work, bucket=bucket.id, control=control)
+    return text_reply(job.id)
+
+
+def _check_workers(selection: ListRange) -> None:
+    # Fewer than "none" (-1) crashes the reference's request handler.
+    if selection.num_workers < -1:
+        raise ApiError(400, f"invalid num-workers {selection.num_workers} (expected -1 or more)")

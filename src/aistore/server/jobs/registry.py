@@ -1,0 +1,240 @@
+"""The registry of jobs: asyncio tasks with counters, and the history of those that ended (protocol/30).
+
+Effects of a job are visible before its end is, and the counters are final by then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from aistore.server.store.errors import StoreError
+from aistore.wire.errors import ApiError
+from aistore.wire.ids import new_job_id
+from aistore.wire.kinds import KINDS
+from aistore.wire.snaps import BucketRef, JobSnapshot, JobStats, JobStatus, NamespaceRef, fold_errors
+from aistore.wire.values import SECOND, format_time
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from aistore.server.store.store import Store
+    from aistore.wire.names import BucketId
+
+__all__ = ["Job", "JobRegistry"]
+
+logger = logging.getLogger(__name__)
+
+# Finished jobs are shown for at least an hour, and longer while there are few of them (protocol/30 10).
+_RETENTION: Final = 3600 * SECOND
+_RECORDS_KEPT: Final = 1024
+
+USER_ABORT: Final = "user abort"
+_NO_BUCKET: Final = BucketRef()
+
+
+class _Record(msgspec.Struct, kw_only=True):
+    """What is kept of a job; times in Unix nanoseconds, 0 for an end that is not yet."""
+
+    id: str
+    kind: str
+    bucket: BucketId | None = None
+    source: BucketId | None = None
+    destination: BucketId | None = None
+    started: int = 0
+    ended: int = 0
+    objects: int = 0
+    bytes: int = 0
+    errors: int = 0
+    first_error: str = ""
+    abort_reason: str = ""
+    control: str = ""
+
+
+class Job:
+    """A running or finished job. Whoever does the work counts on it: `done`, `failed`."""
+
+    def __init__(self, record: _Record) -> None:
+        self._record = record
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def id(self) -> str:
+        return self._record.id
+
+    @property
+    def kind(self) -> str:
+        return self._record.kind
+
+    @property
+    def running(self) -> bool:
+        return not self._record.ended
+
+    @property
+    def aborted(self) -> bool:
+        return bool(self._record.abort_reason)
+
+    @property
+    def ended(self) -> int:
+        """Unix nanoseconds, 0 while it runs."""
+        return self._record.ended
+
+    def done(self, objects: int, size: int) -> None:
+        """So many more objects, with so many bytes, were processed."""
+        self._record.objects += objects
+        self._record.bytes += size
+
+    def failed(self, error: str) -> None:
+        """One object could not be processed; the job goes on."""
+        record = self._record
+        record.errors += 1
+        if not record.first_error:
+            record.first_error = error
+
+    def concerns(self, bucket: BucketId) -> bool:
+        """Whether the job works on this bucket."""
+        record = self._record
+        return bucket in (record.bucket, record.source, record.destination)
+
+    def status(self) -> JobStatus:
+        """The status record; an aborted job has the reason as error."""
+        record = self._record
+        error = record.abort_reason or fold_errors(record.first_error, record.errors)
+        return JobStatus(record.kind, record.id, error, record.ended, bool(record.abort_reason))
+
+    def snapshot(self, *, counted: bool = True) -> JobSnapshot:
+        """The snapshot on one target; counters are shown on one only (`counted`), so that their sum is right."""
+        record = self._record
+        return JobSnapshot(
+            id=record.id,
+            kind=record.kind,
+            start_time=format_time(record.started),
+            end_time=format_time(record.ended),
+            bck=_ref(record.bucket),
+            src_bck=_ref(record.source),
+            dst_bck=_ref(record.destination),
+            ctlmsg=record.control or msgspec.UNSET,
+            abort_err=record.abort_reason,
+            err=fold_errors(record.first_error, record.errors) if counted else "",
+            stats=JobStats(str(record.objects), str(record.bytes)) if counted else JobStats(),
+            aborted=bool(record.abort_reason),
+            is_idle=bool(record.ended),
+        )
+
+
+class JobRegistry:
+    """All jobs of the cluster; they belong to the gateway."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._jobs: dict[str, Job] = {}
+        rows = store.catalog.read("SELECT record FROM job ORDER BY finished").fetchall()
+        for (data,) in rows:
+            job = Job(msgspec.json.decode(data, type=_Record))
+            self._jobs[job.id] = job
+
+    # -- finding -----------------------------------------------------------------------------------------------
+
+    def find(self, job_id: str) -> Job | None:
+        """The job of this id."""
+        return self._jobs.get(job_id)
+
+    def select(self, kind: str = "", bucket: BucketId | None = None, *, running: bool | None = None) -> list[Job]:
+        """Jobs of a kind and on a bucket, running or finished or both; the latest first.
+
+        `bucket` restricts only the kinds that are bound to one (protocol/30 6).
+        """
+        return [
+            job
+            for job in reversed(self._jobs.values())
+            if (not kind or job.kind == kind)
+            and (running is None or job.running is running)
+            and (bucket is None or KINDS[job.kind].scope != "B" or job.concerns(bucket))
+        ]
+
+    # -- running -----------------------------------------------------------------------------------------------
+
+    def start(
+        self,
+        kind: str,
+        work: Callable[[Job], Awaitable[None]],
+        *,
+        job_id: str = "",
+        bucket: BucketId | None = None,
+        source: BucketId | None = None,
+        destination: BucketId | None = None,
+        control: str = "",
+    ) -> Job:
+        """Run `work` in the background; the job is known when this returns. `control` describes it in its snapshots."""
+        record = _Record(
+            id=job_id or new_job_id(),
+            kind=kind,
+            bucket=bucket,
+            source=source,
+            destination=destination,
+            started=time.time_ns(),
+            control=control,
+        )
+        job = Job(record)
+        self._jobs[job.id] = job
+        job._task = asyncio.ensure_future(self._run(job, record, work))
+        return job
+
+    async def _run(self, job: Job, record: _Record, work: Callable[[Job], Awaitable[None]]) -> None:
+        try:
+            await work(job)
+        except asyncio.CancelledError:
+            record.abort_reason = record.abort_reason or USER_ABORT
+        except (ApiError, StoreError, OSError) as error:
+            record.abort_reason = error.message if isinstance(error, ApiError) else str(error)
+        except Exception as error:  # a defect must not leave a job that seems to run for ever
+            logger.exception("job %s[%s] failed", job.kind, job.id)
+            record.abort_reason = f"internal error: {type(error).__name__}: {error} (see the server's log)"
+        record.ended = time.time_ns()
+        # Its end, in the order of the history: the latest last.
+        self._jobs[job.id] = self._jobs.pop(job.id)
+        await self._keep(record)
+
+    async def _keep(self, record: _Record) -> None:
+        """Write the finished job's record, and forget old ones."""
+        oldest = [job.id for job in self._jobs.values() if job.ended and record.ended - job.ended > _RETENTION]
+        dropped = oldest[: max(0, len(self._jobs) - _RECORDS_KEPT)]
+        for job_id in dropped:
+            del self._jobs[job_id]
+        data = msgspec.json.encode(record)
+        try:
+            await self._store.catalog.submit(
+                lambda tx: [
+                    tx.execute("INSERT OR REPLACE INTO job VALUES (?, ?, ?)", (record.id, record.ended, data)).rowcount,
+                    *(tx.execute("DELETE FROM job WHERE id = ?", (one,)).rowcount for one in dropped),
+                ]
+            )
+        except Exception:  # the job did its work; only its history is incomplete
+            logger.exception("the record of job %s[%s] could not be kept", record.kind, record.id)
+
+    def abort(self, job: Job) -> None:
+        """Tell a running job to stop; it ends soon after. One that has ended is left as it is."""
+        if job.running and job._task is not None:
+            job._record.abort_reason = USER_ABORT
+            job._task.cancel()
+
+    async def close(self) -> None:
+        """Stop what runs, and keep its records."""
+        running = [job for job in self._jobs.values() if job.running and job._task is not None]
+        for job in running:
+            job._record.abort_reason = job._record.abort_reason or "the server was stopped"
+            if job._task is not None:
+                job._task.cancel()
+        await asyncio.gather(
+            *(job._task for job in self._jobs.values() if job._task is not None), return_exceptions=True
+        )
+
+
+def _ref(bucket: BucketId | None) -> BucketRef:
+    if bucket is None:
+        return _NO_BUCKET
+    return BucketRef(bucket.name, bucket.provider, NamespaceRef(bucket.uuid, bucket.namespace))

@@ -1,0 +1,81 @@
+"""Log files of a node, as `what=log` sends them (protocol/00 13.4).
+
+Each process has two logs in its data folder, both rotated: one of everything and one of warnings and errors.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import logging.handlers
+import re
+import time
+from typing import TYPE_CHECKING, Final
+
+from aistore.wire.errors import ApiError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["LogFormatter", "archive_logs", "errors_log", "log_of_severity", "read_log", "rotate"]
+
+ARCHIVE_TYPE: Final = "application/gzip"
+
+
+class LogFormatter(logging.Formatter):
+    """Lines as the reference writes them: `I 15:04:05.000000 source:line message`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        letter = "E" if record.levelno >= logging.ERROR else "W" if record.levelno >= logging.WARNING else "I"
+        clock = time.strftime("%H:%M:%S", time.localtime(record.created))
+        text = f"{letter} {clock}.{int(record.created % 1 * 1e6):06d} {record.module}:{record.lineno} {record.getMessage()}"
+        if record.exc_info:
+            text += "\n" + self.formatException(record.exc_info)
+        return text
+
+
+def errors_log(log: Path) -> Path:
+    """The log of warnings and errors beside the log of everything."""
+    return log.with_name(f"{log.stem}.errors{log.suffix}")
+
+
+def log_of_severity(log: Path, severity: str) -> Path:
+    """The log that a severity names by its first letter; empty means everything. Raises ApiError 400."""
+    letter = severity[:1].lower()
+    if letter in ("", "i"):
+        return log
+    if letter in ("w", "e"):
+        return errors_log(log)
+    raise ApiError(400, f'unknown log severity "{severity[:64]}"')
+
+
+def read_log(log: Path, offset: int) -> bytes:
+    """The current log from a byte on (blocking). Raises ApiError 400 beyond its end, 404 if there is none."""
+    try:
+        with log.open("rb") as file:
+            size = file.seek(0, io.SEEK_END)
+            if offset > size:
+                raise ApiError(400, f"log likely rotated (offset {offset}, size {size})")
+            file.seek(offset)
+            return file.read()
+    except FileNotFoundError:
+        raise ApiError(404, f"log {log.name} does not exist", "ErrNotFound") from None
+
+
+def archive_logs(log: Path) -> bytes:
+    """The current log and its rotated predecessors as TAR.GZ (blocking); a valid archive also where there is none."""
+    import tarfile
+
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for path in sorted(log.parent.glob(f"{log.name}*")):
+            if path == log or re.fullmatch(r"\.[0-9]+", path.name.removeprefix(log.name)):
+                archive.add(path, arcname=path.name)
+    return buffer.getvalue()
+
+
+def rotate() -> None:
+    """Start new log files in this process."""
+    for handler in logging.getLogger("aistore.server").handlers:
+        if isinstance(handler, logging.handlers.RotatingFileHandler):
+            handler.doRollover()

@@ -1,0 +1,58 @@
+"""Asking another node of the cluster on behalf of a client: relay, not redirect (protocol/00 13.3)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from aistore.http1.head import BadHead, find_head_end, parse_response
+from aistore.http1.message import Reply
+
+if TYPE_CHECKING:
+    from asyncio import StreamReader, StreamWriter
+
+__all__ = ["ask"]
+
+_PATIENCE: Final = 15.0
+_ANSWER_MAX: Final = 64 << 20  # logs are the largest
+_PASSED_ON: Final = frozenset({"content-type", "x-content-type-options", "allow"})
+
+
+async def ask(url: str, method: str, target: str, body: bytes = b"") -> Reply:
+    """The node's answer to one request; 502 with an empty body when it cannot be had."""
+    try:
+        return await asyncio.wait_for(_exchange(url, method, target, body), _PATIENCE)
+    except (OSError, EOFError, BadHead, ValueError, asyncio.TimeoutError):
+        return Reply(502)
+
+
+async def _exchange(url: str, method: str, target: str, body: bytes) -> Reply:
+    parts = urlsplit(url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    try:
+        return await _converse(reader, writer, parts.netloc, method, target, body)
+    finally:
+        writer.close()
+
+
+async def _converse(
+    reader: StreamReader, writer: StreamWriter, host: str, method: str, target: str, body: bytes
+) -> Reply:
+    head = f"{method} {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+    writer.write(head.encode() + body)
+    answer = bytearray()
+    while piece := await reader.read(1 << 16):
+        answer += piece
+        if len(answer) > _ANSWER_MAX:
+            raise ValueError("answer is too long")
+    end = find_head_end(bytes(answer), 0)
+    if end < 0:
+        raise EOFError("the node closed the connection without an answer")
+    parsed = parse_response(bytes(answer[:end]))
+    content = bytes(answer[end:])
+    announced = parsed.headers.get("content-length", "")
+    if announced.isdigit() and len(content) != int(announced):
+        raise EOFError("the node's answer was cut off")
+    headers = [(name.title(), value) for name, value in parsed.headers.items() if name in _PASSED_ON]
+    return Reply(parsed.status, headers, content)
