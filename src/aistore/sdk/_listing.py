@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import deque
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, List, Optional  # noqa: UP035  msgspec evaluates the annotations, on 3.10 too
+from typing import TYPE_CHECKING, Any, List, Optional, cast  # noqa: UP035  msgspec evaluates the annotations, on 3.10 too
 
 import msgspec
 
@@ -114,10 +114,12 @@ _slot = vars(BucketEntry)["object"]
 def _object_of(entry: BucketEntry) -> Object | None:
     """The object itself, made when it is first asked for: a listing of a million entries makes none."""
     held: Bucket | Object | None = _slot.__get__(entry)
-    if hasattr(held, "as_model"):  # still the bucket that was listed
-        held = held._listed(entry)
-        _slot.__set__(entry, held)
-    return held
+    listed = getattr(held, "_listed", None)
+    if listed is None:  # an object, or none
+        return cast("Object | None", held)
+    found: Object = listed(entry)
+    _slot.__set__(entry, found)
+    return found
 
 
 # The field keeps its place in the struct; its name leads to the handle.
@@ -154,7 +156,9 @@ class BucketList(msgspec.Struct):
 
     def get_entries(self) -> list[BucketEntry]:
         """The old name of `entries`."""
-        warnings.warn("BucketList.get_entries() is deprecated: use BucketList.entries", DeprecationWarning, stacklevel=2)
+        warnings.warn(
+            "BucketList.get_entries() is deprecated: use BucketList.entries", DeprecationWarning, stacklevel=2
+        )
         return self.entries
 
 

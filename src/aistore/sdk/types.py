@@ -405,7 +405,13 @@ class JobArgs(BaseModel):
 
     def as_dict(self) -> Document:
         """Document of the message (`protocol/30` 4); buckets stay models."""
-        return {"ID": self.id, "Kind": self.kind, "DaemonID": self.daemon_id, "Bck": self.bucket, "Buckets": self.buckets}
+        return {
+            "ID": self.id,
+            "Kind": self.kind,
+            "DaemonID": self.daemon_id,
+            "Bck": self.bucket,
+            "Buckets": self.buckets,
+        }
 
 
 class JobQuery(BaseModel):
@@ -492,7 +498,8 @@ class AggregatedJobSnap(RootModel[Dict[str, List[JobSnap]]]):
     def any_finished(self) -> bool:
         """Whether any snapshot is aborted or has ended."""
         return any(
-            snap.aborted or bool(snap.abort_err) or snap.end_time not in ("", ZERO_TIME) for snap in self.list_snapshots()
+            snap.aborted or bool(snap.abort_err) or snap.end_time not in ("", ZERO_TIME)
+            for snap in self.list_snapshots()
         )
 
     def idle_or_aborted(self) -> bool:

@@ -1,0 +1,94 @@
+"""Calls on buckets (`protocol/10` 3-13)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Optional
+
+from aistore.calls.query import encode_query
+from aistore.transport.request import Request
+from aistore.wire import actions, params
+from aistore.wire.messages import encode_action
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aistore.calls.bucket_ref import BucketRef
+    from aistore.calls.steps import Steps
+    from aistore.sdk.types import BucketModel
+    from aistore.transport.response import Response
+
+__all__ = ["act", "create", "destroy", "head", "list_buckets", "only_cloud", "only_own"]
+
+
+def only_own(ref: BucketRef) -> None:
+    """Raise `InvalidBckProvider` unless the bucket is one of the cluster's own: others are not made or destroyed from here."""
+    if ref.provider != "ais":
+        _refuse(ref)
+
+
+def only_cloud(ref: BucketRef) -> None:
+    """Raise `InvalidBckProvider` unless the bucket's content lives outside of the cluster."""
+    if ref.provider == "ais":
+        _refuse(ref)
+
+
+def _refuse(ref: BucketRef) -> None:
+    from aistore.sdk.errors import InvalidBckProvider
+    from aistore.sdk.provider import Provider
+
+    raise InvalidBckProvider(Provider.parse(ref.provider))
+
+
+def act(
+    ref: BucketRef,
+    method: str,
+    action: str,
+    value: object = None,
+    name: str = "",
+    parameters: Mapping[str, object] | None = None,
+) -> Steps[Response]:
+    """Send an action message to the bucket; `parameters` replace the bucket's own query."""
+    query = ref.query if parameters is None else encode_query(parameters)
+    return (yield Request(method, ref.resource, query, body=encode_action(action, name, value)))
+
+
+def create(ref: BucketRef, exist_ok: bool) -> Steps[None]:
+    """Make the bucket."""
+    only_own(ref)
+    from aistore.sdk.errors import ErrBckAlreadyExists
+
+    try:
+        yield from act(ref, "POST", actions.CREATE_BUCKET)
+    except ErrBckAlreadyExists as error:
+        # The same class covers a bucket that is busy, which says nothing about its being there (`protocol/10` 26.2).
+        if not exist_ok or error.tcode not in ("", "ErrBucketAlreadyExists"):
+            raise
+
+
+def destroy(ref: BucketRef, missing_ok: bool) -> Steps[None]:
+    """Destroy the bucket with all that it holds."""
+    only_own(ref)
+    from aistore.sdk.errors import ErrBckNotFound
+
+    try:
+        yield from act(ref, "DELETE", actions.DESTROY_BUCKET)
+    except ErrBckNotFound:
+        if not missing_ok:
+            raise
+
+
+def head(ref: BucketRef) -> Steps[Response]:
+    """Properties of the bucket, in headers."""
+    return (yield Request("HEAD", ref.resource, ref.query))
+
+
+def list_buckets(provider: str) -> Steps[list[BucketModel]]:
+    """Buckets of a provider, or with an empty one of all."""
+    from pydantic import TypeAdapter
+
+    from aistore.sdk.types import BucketModel
+
+    query = encode_query({params.PROVIDER: provider})
+    answer = yield Request("GET", "buckets", query, body=encode_action(actions.LIST))
+    listed = TypeAdapter(Optional[list[BucketModel]]).validate_json(answer.content)  # noqa: UP045  evaluated, on 3.10 too
+    return listed or []

@@ -1,0 +1,95 @@
+"""Whether content is what its checksum says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from aistore.transport.response import Response
+
+__all__ = ["Hasher", "bad_checksum", "check_body", "check_stored", "running_hasher", "stated_checksum"]
+
+_TYPE = "ais-checksum-type"
+_VALUE = "ais-checksum-value"
+_OK = 200
+
+xxh64_hexdigest = None
+
+
+class Hasher(Protocol):
+    """A checksum that grows with the content."""
+
+    def update(self, data: bytes | bytearray | memoryview, /) -> object:
+        """Take the next bytes."""
+        ...
+
+    def hexdigest(self) -> str:
+        """The checksum of all bytes so far."""
+        ...
+
+
+def _digest(kind: str, content: bytes | bytearray | memoryview) -> str | None:
+    """Checksum of some bytes; None for a type that is unknown here."""
+    global xxh64_hexdigest  # noqa: PLW0603  loaded by the first read, not by the import
+    if kind in ("xxhash2", "xxhash"):  # nearly always; the wire module for the others costs more to import than a read
+        if xxh64_hexdigest is None:
+            from xxhash import xxh64_hexdigest as loaded
+
+            xxh64_hexdigest = loaded
+        return xxh64_hexdigest(content)
+    from aistore.wire import checksum
+
+    return checksum.digest(kind, content) if kind in checksum.DIGITS else None
+
+
+def stated_checksum(answer: Response) -> tuple[str, str]:
+    """Type and value of the checksum of the whole object, as an answer states it; empty if it does not."""
+    fields = answer.head.headers
+    return fields.get(_TYPE, ""), fields.get(_VALUE, "")
+
+
+def check_body(answer: Response, content: bytes | bytearray | memoryview) -> None:
+    """Raise `ErrBadChecksum` unless a whole object arrived as it was stored.
+
+    Parts of objects (206), members of archives and results of transformations come without a checksum of their own.
+    """
+    fields = answer.head.headers
+    kind = fields.get(_TYPE)
+    if kind is None or answer.status != _OK:
+        return
+    computed = _digest(kind, content)
+    if computed is not None and computed != fields.get(_VALUE):
+        raise bad_checksum(answer, computed, "what was read")
+
+
+def check_stored(answer: Response, content: bytes | bytearray | memoryview) -> None:
+    """Raise `ErrBadChecksum` if the answer to a PUT names another checksum than that of the content that was sent."""
+    fields = answer.head.headers
+    kind = fields.get(_TYPE)
+    if kind is None:
+        return
+    computed = _digest(kind, content)
+    if computed is not None and computed != fields.get(_VALUE):
+        raise bad_checksum(answer, computed, "what was sent")
+
+
+def running_hasher(kind: str) -> Hasher | None:
+    """A fresh hasher; None for a type that is unknown here, or `none`."""
+    if kind in ("xxhash2", "xxhash"):
+        from xxhash import xxh64
+
+        fast: Hasher = xxh64()
+        return fast
+    from aistore.wire import checksum
+
+    return checksum.new_hasher(kind) if kind in checksum.DIGITS else None
+
+
+def bad_checksum(answer: Response, computed: str, what: str) -> Exception:
+    """The error for content whose checksum is `computed`."""
+    from aistore.calls.judge import prepared
+    from aistore.sdk.errors import ErrBadChecksum
+
+    kind, value = stated_checksum(answer)
+    text = f"the cluster states checksum {kind} {value}, {what} has {computed}: it was damaged on the way or on disk, try again"
+    return ErrBadChecksum(answer.status, text, answer.url, prepared(answer))

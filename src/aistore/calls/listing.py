@@ -1,0 +1,92 @@
+"""Listing the objects of a bucket (`protocol/10` 17-20)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aistore.sdk._listing import decode_page
+from aistore.sdk.list_object_flag import ListObjectFlag
+from aistore.transport.request import Request
+from aistore.wire import actions, headers
+from aistore.wire.messages import encode_action
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from aistore.calls.bucket_ref import BucketRef
+    from aistore.calls.steps import Steps
+    from aistore.sdk._listing import BucketEntry, BucketList
+
+__all__ = ["Listing", "all_entries", "page"]
+
+_MSGPACK = ("Accept", headers.MSGPACK)
+
+
+class Listing:
+    """What is listed: a request that stays the same from page to page, but for its token and id.
+
+    Raises NotImplementedError for `start_after` in a cloud bucket, whose backend could not do it.
+    """
+
+    __slots__ = ("_headers", "_ref", "_value")
+
+    def __init__(
+        self,
+        ref: BucketRef,
+        prefix: str = "",
+        props: str = "",
+        page_size: int = 0,
+        flags: Iterable[ListObjectFlag] | None = None,
+        target: str = "",
+        inventory_name: str = "",
+        start_after: str = "",
+    ) -> None:
+        if start_after and ref.provider != "ais":
+            raise NotImplementedError(f"start_after works for ais buckets only, not for {ref}")
+        chosen = list(flags or ())
+        self._headers: tuple[tuple[str, str], ...] = (_MSGPACK,)
+        if inventory_name:
+            chosen.append(ListObjectFlag.NBI)
+            self._headers = (_MSGPACK, (headers.INVENTORY_NAME, inventory_name))
+        self._ref = ref
+        self._value: dict[str, object] = {
+            "prefix": prefix,
+            "pagesize": page_size,
+            "uuid": "",
+            "props": props,
+            "continuation_token": "",
+            "flags": ListObjectFlag.join_flags(chosen),
+            "target": target,
+        }
+        if start_after:
+            self._value["start_after"] = start_after
+
+    def request(self, uuid: str = "", token: str = "") -> Request:
+        """The request for the page behind `token`; `uuid` is the id that the first page gave."""
+        value = self._value
+        if uuid or token:
+            value = {**value, "uuid": uuid, "continuation_token": token}
+            # Tokens go on from where it started.
+            if token:
+                value.pop("start_after", None)
+        ref = self._ref
+        return Request("GET", ref.resource, ref.query, self._headers, encode_action(actions.LIST, value=value))
+
+
+def page(listing: Listing, uuid: str = "", token: str = "") -> Steps[BucketList]:
+    """One page."""
+    answer = yield listing.request(uuid, token)
+    return decode_page(answer.content)
+
+
+def all_entries(listing: Listing, attach: Callable[[BucketList], None]) -> Steps[list[BucketEntry]]:
+    """The entries of all pages; `attach` sees every page before its entries are taken."""
+    found: list[BucketEntry] = []
+    uuid = token = ""
+    while True:
+        one = yield from page(listing, uuid, token)
+        attach(one)
+        found += one.entries
+        uuid, token = one.uuid, one.continuation_token
+        if not token:
+            return found

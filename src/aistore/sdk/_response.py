@@ -1,0 +1,108 @@
+"""Answers as `requests` shows them. Loaded by calls that are documented to return a `requests.Response`."""
+
+from __future__ import annotations
+
+import datetime
+import io
+from typing import TYPE_CHECKING
+
+import requests
+
+from aistore.calls.judge import prepared
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from aistore.transport.response import Response as Answer
+
+__all__ = ["RawStream", "Response"]
+
+
+class RawStream(io.BufferedReader):
+    """The body of an answer as it arrives: a binary file that can be read once, not seekable.
+
+    A body that ends early raises `TransportError`, it is never short.
+    """
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(_Body(answer), 64 * 1024)
+        self._answer = answer
+
+    @property
+    def status(self) -> int:
+        """Status of the answer."""
+        return self._answer.status
+
+    @property
+    def headers(self) -> requests.structures.CaseInsensitiveDict[str]:
+        """Headers of the answer."""
+        return requests.structures.CaseInsensitiveDict(self._answer.headers)
+
+    def read(self, amt: int | None = -1, decode_content: bool | None = None) -> bytes:  # noqa: ARG002  the cluster encodes nothing
+        """`amt` bytes, fewer only at the end; all that is left by default."""
+        return super().read(-1 if amt is None else amt)
+
+    def stream(self, amt: int = 64 * 1024, decode_content: bool | None = None) -> Iterator[bytes]:  # noqa: ARG002  as above
+        """The rest in pieces of `amt` bytes."""
+        while piece := self.read(amt):
+            yield piece
+
+    def release_conn(self) -> None:
+        """Give up what was not read."""
+        self.close()
+
+
+class _Body(io.RawIOBase):
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # BufferedReader passes nothing else
+        return self._answer.readinto(buffer)
+
+    def readall(self) -> bytes:
+        return self._answer.read()
+
+    def close(self) -> None:
+        if not self.closed:
+            self._answer.close()
+        super().close()
+
+
+class Response(requests.Response):
+    """A `requests.Response` that looks up what is asked for: most callers look at the status, if at anything."""
+
+    def __init__(self, answer: Answer) -> None:
+        # Not the base's constructor: it fills in a dozen attributes, which __getattr__ does one at a time.
+        self._answer = answer
+        self.status_code = answer.status
+
+    def __getattr__(self, name: str) -> object:
+        # Called for attributes that are not there yet; an unpickled response has all of them.
+        fill = _ATTRIBUTES.get(name)
+        if fill is None or "_answer" not in self.__dict__:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        value = fill(self._answer)
+        self.__dict__[name] = value
+        return value
+
+
+_ATTRIBUTES: dict[str, Callable[[Answer], object]] = {
+    "_content": lambda answer: False if answer.request.stream else answer.content,
+    "_content_consumed": lambda answer: not answer.request.stream,
+    "_next": lambda _: None,
+    "connection": lambda _: None,
+    "cookies": lambda _: requests.cookies.RequestsCookieJar(),
+    "elapsed": lambda _: datetime.timedelta(0),
+    "encoding": lambda answer: requests.utils.get_encoding_from_headers(
+        requests.structures.CaseInsensitiveDict(answer.headers)
+    ),
+    "headers": lambda answer: requests.structures.CaseInsensitiveDict(answer.headers),
+    "history": lambda _: [],
+    "raw": RawStream,
+    "reason": lambda answer: answer.reason,
+    "request": prepared,
+    "url": lambda answer: answer.url,
+}

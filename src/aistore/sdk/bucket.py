@@ -1,0 +1,308 @@
+"""Buckets."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from aistore.calls.bucket_ref import BucketRef
+from aistore.sdk.ais_source import AISSource
+from aistore.sdk.obj.object import Object
+from aistore.sdk.provider import Provider
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+    from typing import TypeAlias
+
+    import requests
+
+    from aistore.calls.listing import Listing
+    from aistore.calls.steps import Steps
+    from aistore.sdk._listing import BucketEntry, BucketList
+    from aistore.sdk.list_object_flag import ListObjectFlag
+    from aistore.sdk.multiobj.object_group import ObjectGroup
+    from aistore.sdk.multiobj.object_range import ObjectRange
+    from aistore.sdk.namespace import Namespace
+    from aistore.sdk.obj.object_iterator import ObjectIterator
+    from aistore.sdk.obj.object_props import ObjectProps
+    from aistore.sdk.request_client import RequestClient
+    from aistore.sdk.types import BucketModel
+
+    # Inside of the class `object` is a method.
+    Etl: TypeAlias = object
+    Value: TypeAlias = object
+
+__all__ = ["Bucket"]
+
+
+class Bucket(AISSource):
+    """A bucket, whether it exists or not. Making one sends nothing.
+
+    `provider` is where its content lives, `ais` for the cluster itself; `namespace` keeps buckets of the same name apart.
+    """
+
+    __slots__ = ("_client", "_namespace", "_ref")
+
+    def __init__(
+        self,
+        name: str,
+        client: RequestClient | None = None,
+        provider: Provider | str = Provider.AIS,
+        namespace: Namespace | None = None,
+    ) -> None:
+        self._client = client
+        self._namespace = namespace
+        known = provider if type(provider) is Provider else Provider.parse(provider)
+        self._ref = BucketRef(name, known.value, None if namespace is None else namespace.get_path())
+
+    # -- what it is called --
+
+    @property
+    def client(self) -> RequestClient:
+        """Client that makes its requests. Raises ValueError if it has none."""
+        if self._client is None:
+            raise ValueError(f"bucket {self._ref} has no client: make it with client.bucket({self._ref.name!r})")
+        return self._client
+
+    @client.setter
+    def client(self, client: RequestClient) -> None:
+        self._client = client
+
+    @property
+    def ref(self) -> BucketRef:
+        """Its identity, as calls want it."""
+        return self._ref
+
+    @property
+    def qparam(self) -> dict[str, str]:
+        """Query parameters that all its requests have."""
+        return self._ref.parameters
+
+    @property
+    def provider(self) -> Provider:
+        """Where its content lives."""
+        return Provider.parse(self._ref.provider)
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self._ref.name
+
+    @property
+    def namespace(self) -> Namespace | None:
+        """Its namespace; None for the global one."""
+        return self._namespace
+
+    def get_path(self) -> str:
+        """Its unique name: `ais/@#/data/`."""
+        return self._ref.uname
+
+    def as_model(self) -> BucketModel:
+        """The bucket as messages name it."""
+        from aistore.sdk.types import BucketModel
+
+        return BucketModel(name=self._ref.name, provider=self._ref.provider, namespace=self._namespace)
+
+    def verify_cloud_bucket(self) -> None:
+        """Raise `InvalidBckProvider` unless its content lives outside of the cluster."""
+        from aistore.calls.buckets import only_cloud
+
+        only_cloud(self._ref)
+
+    # -- the bucket itself --
+
+    def create(self, exist_ok: bool = False) -> Bucket:
+        """Make it, and return it.
+
+        Raises `ErrBckAlreadyExists` unless `exist_ok`, and `InvalidBckProvider` for a bucket whose content lives outside of the cluster.
+        """
+        from aistore.calls import buckets
+
+        self.client.run(buckets.create(self._ref, exist_ok))
+        return self
+
+    def delete(self, missing_ok: bool = False) -> None:
+        """Destroy it, with all that it holds.
+
+        Raises `ErrBckNotFound` unless `missing_ok`, and `InvalidBckProvider` for a bucket whose content lives outside of the cluster.
+        """
+        from aistore.calls import buckets
+
+        self.client.run(buckets.destroy(self._ref, missing_ok))
+
+    def head(self) -> requests.structures.CaseInsensitiveDict[str]:
+        """Its properties: headers, in which `Ais-Bucket-Props` has the JSON document of them. Raises `ErrBckNotFound`."""
+        import requests
+
+        from aistore.calls import buckets
+
+        return requests.structures.CaseInsensitiveDict(self.client.run(buckets.head(self._ref)).headers)
+
+    def make_request(
+        self,
+        method: str,
+        action: str,
+        value: Mapping[str, Value] | None = None,
+        params: Mapping[str, Value] | None = None,
+        name: str = "",
+    ) -> requests.Response:
+        """Send an action message to it and return the answer; `params` replace its own query parameters."""
+        from aistore.calls import buckets
+        from aistore.sdk._response import Response
+
+        steps = buckets.act(self._ref, method.upper(), action, value, name, params)
+        return Response(self.client.run(steps))
+
+    # -- its objects --
+
+    def object(self, obj_name: str, props: ObjectProps | None = None) -> Object:
+        """An object of the bucket, whether it exists or not; `props` are its properties, if they are known already."""
+        return Object(self._client or self.client, self._ref, obj_name, props)
+
+    def objects(
+        self,
+        obj_names: list[str] | None = None,
+        obj_range: ObjectRange | None = None,
+        obj_template: str | None = None,
+    ) -> ObjectGroup:
+        """Some objects of the bucket, by exactly one of names, range or template. Raises ValueError otherwise, and for an empty selection."""
+        from aistore.sdk.multiobj.object_group import ObjectGroup
+
+        return ObjectGroup(self, obj_names, obj_range, obj_template)
+
+    def list_objects(
+        self,
+        prefix: str = "",
+        props: str = "",
+        page_size: int = 0,
+        uuid: str = "",
+        continuation_token: str = "",
+        flags: Iterable[ListObjectFlag] | None = None,
+        target: str = "",
+        inventory_name: str = "",
+        start_after: str = "",
+    ) -> BucketList:
+        """One page of its objects, sorted by name, and the token of the next page: an empty one marks the last.
+
+        `props` says which properties the entries have (comma-separated: name, size, checksum, atime, version, location, custom, copies;
+        default name and size), `page_size` how many entries there are at most (0: as many as the server likes, 10,000 in ais buckets).
+        `uuid` and `continuation_token` are those of the page before. `start_after` begins behind that name (ais buckets only, else
+        NotImplementedError). `target` names the node that asks a remote backend.
+        """
+        from aistore.calls import listing
+
+        what = self._listing(prefix, props, page_size, flags, target, inventory_name, start_after)
+        return self._page(listing.page(what, uuid, continuation_token))
+
+    def list_objects_iter(
+        self,
+        prefix: str = "",
+        props: str = "",
+        page_size: int = 0,
+        flags: Iterable[ListObjectFlag] | None = None,
+        target: str = "",
+        inventory_name: str = "",
+        start_after: str = "",
+    ) -> ObjectIterator:
+        """Entries of its objects, one at a time; a page is requested when it is needed. Arguments as for `list_objects`."""
+        from aistore.calls import listing
+        from aistore.sdk.obj.object_iterator import ObjectIterator
+
+        what = self._listing(prefix, props, page_size, flags, target, inventory_name, start_after)
+
+        def next_page(uuid: str, continuation_token: str) -> BucketList:
+            return self._page(listing.page(what, uuid, continuation_token))
+
+        return ObjectIterator(next_page)
+
+    def list_all_objects(
+        self,
+        prefix: str = "",
+        props: str = "",
+        page_size: int = 0,
+        flags: Iterable[ListObjectFlag] | None = None,
+        target: str = "",
+        inventory_name: str = "",
+        start_after: str = "",
+    ) -> list[BucketEntry]:
+        """Entries of all its objects. Arguments as for `list_objects`."""
+        from aistore.calls import listing
+
+        what = self._listing(prefix, props, page_size, flags, target, inventory_name, start_after)
+        return self.client.run(listing.all_entries(what, self._attach))
+
+    def list_all_objects_iter(
+        self, prefix: str = "", props: str = "name,size", start_after: str = ""
+    ) -> Iterator[Object]:
+        """Its objects, with those properties cached that `props` names."""
+        for entry in self.list_objects_iter(prefix, props, start_after=start_after):
+            yield entry.object
+
+    def list_urls(self, prefix: str = "", etl: Etl = None) -> Iterator[str]:
+        """URLs of its objects whose names start with `prefix`; `etl` has them transformed when they are read."""
+        for entry in self.list_objects_iter(prefix, "name"):
+            yield self.object(entry.name).get_url(etl=etl)
+
+    def put_files(
+        self,
+        path: str | Path,
+        prefix_filter: str = "",
+        pattern: str = "*",
+        basename: bool = False,
+        prepend: str | None = None,
+        recursive: bool = False,
+        dry_run: bool = False,
+        verbose: bool = True,
+    ) -> list[str]:
+        """Store the files of a folder as objects; returns the names of the objects.
+
+        Files are those in `path`, and with `recursive` at any depth below it, that match `pattern` (as a shell does) and whose own names
+        start with `prefix_filter`. Objects are named by the path below `path`, or with `basename` by the file's name alone, after `prepend`.
+        `dry_run` stores nothing. `verbose` logs every file at level INFO. Raises ValueError if `path` is no directory.
+        """
+        from aistore.sdk._paths import files_of
+
+        log = logging.getLogger(f"{__name__}.put_files")
+        stored = []
+        for file, name in files_of(path, prefix_filter, pattern, basename, prepend or "", recursive):
+            if not dry_run:
+                self.object(name).get_writer().put_file(file)
+            stored.append(name)
+            if verbose:
+                done = "would be uploaded" if dry_run else "uploaded"
+                log.info("File '%s' %s as object '%s', %d bytes", file, done, name, file.stat().st_size)
+        if verbose:
+            log.info("%d files of %s %s to bucket %s", len(stored), path, "would go" if dry_run else "uploaded", self._ref)
+        return stored
+
+    def _listing(
+        self,
+        prefix: str,
+        props: str,
+        page_size: int,
+        flags: Iterable[ListObjectFlag] | None,
+        target: str,
+        inventory_name: str,
+        start_after: str,
+    ) -> Listing:
+        from aistore.calls.listing import Listing
+
+        return Listing(self._ref, prefix, props, page_size, flags, target, inventory_name, start_after)
+
+    def _page(self, steps: Steps[BucketList]) -> BucketList:
+        page = self.client.run(steps)
+        self._attach(page)
+        return page
+
+    def _attach(self, page: BucketList) -> None:
+        from aistore.sdk._listing import attach
+
+        attach(page, self)
+
+    def _listed(self, entry: BucketEntry) -> Object:
+        """The object of an entry of this bucket's listing."""
+        return Object(self.client, self._ref, entry.n, entry)
+
+    def __repr__(self) -> str:
+        return f"<Bucket {self._ref}>"

@@ -1,0 +1,170 @@
+"""The client: where everything starts."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from typing import TYPE_CHECKING, cast
+
+from aistore.sdk.bucket import Bucket
+from aistore.sdk.provider import Provider
+from aistore.sdk.request_client import RequestClient
+from aistore.sdk.session_manager import DEFAULT_POOL_SIZE, SessionManager
+
+if TYPE_CHECKING:
+    import urllib3
+
+    from aistore.sdk.cluster import Cluster
+    from aistore.sdk.job import Job
+    from aistore.sdk.namespace import Namespace
+    from aistore.sdk.obj.object import Object
+    from aistore.sdk.retry_config import RetryConfig
+
+__all__ = ["Client"]
+
+logger = logging.getLogger(__name__)
+
+_CONNECT, _READ = 3.0, 20.0
+
+
+class Client:
+    """A client of one cluster. Making one sends nothing; it is safe in threads and after a fork, and pickles.
+
+    `endpoint`: URL of a gateway, or `local:` with or without the path of a data folder, for the cluster in the box, which is started if need
+    be; by default what the environment says in `AIS_ENDPOINT`.
+    `skip_verify`, `ca_cert`, `client_cert`: TLS, see `AIS_SKIP_VERIFY_CRT`, `AIS_CLIENT_CA`, `AIS_CRT` and `AIS_CRT_KEY` too.
+    `timeout`: seconds to wait for a connection and for data, one number or a pair; 0 waits for ever. By default `AIS_CONNECT_TIMEOUT` and
+    `AIS_READ_TIMEOUT`, or 3 and 20.
+    `retry_config`: how failed requests are repeated, see `RetryConfig`.
+    `token`: what authorizes the requests; by default `AIS_AUTHN_TOKEN`.
+    `max_pool_size`: idle connections kept for each node; by default `AIS_MAX_CONN_POOL`, or 10.
+    `retry`: deprecated, the `http_retry` of a `RetryConfig`.
+
+    >>> Client("http://localhost:51080").bucket("images").object("cat.jpg")
+    <Object ais://images/cat.jpg>
+    """
+
+    __slots__ = ("_client",)
+
+    def __init__(
+        self,
+        endpoint: str | None = None,
+        skip_verify: bool = False,
+        ca_cert: str | None = None,
+        client_cert: str | tuple[str, str] | None = None,
+        timeout: float | tuple[float | None, float | None] | None = None,
+        retry_config: RetryConfig | None = None,
+        token: str | RetryConfig | urllib3.Retry | None = None,
+        max_pool_size: int | str | None = None,
+        *,
+        retry: urllib3.Retry | None = None,
+    ) -> None:
+        endpoint = endpoint or os.environ.get("AIS_ENDPOINT")
+        if not endpoint:
+            raise ValueError("no endpoint: pass the URL of a gateway, or `local:`, or set AIS_ENDPOINT")
+        if token is not None and not isinstance(token, str):
+            # The seventh argument was a retry policy before it was the token, which came eighth.
+            if hasattr(token, "http_retry"):
+                retry_config = cast("RetryConfig", token)
+            else:
+                retry = token
+            token = None
+        if isinstance(max_pool_size, str):
+            token, max_pool_size = max_pool_size, None
+        if retry is not None:
+            retry_config = _with_http_retry(retry, retry_config)
+        sessions = SessionManager(
+            None if retry_config is None else retry_config.http_retry,
+            ca_cert,
+            skip_verify,
+            client_cert,
+            _pool_size() if max_pool_size is None else max_pool_size,
+        )
+        self._client = RequestClient(
+            endpoint,
+            sessions,
+            _timeouts() if timeout is None else timeout,
+            token or os.environ.get("AIS_AUTHN_TOKEN"),
+            retry_config=retry_config,
+        )
+
+    def bucket(
+        self, bck_name: str, provider: Provider | str = Provider.AIS, namespace: Namespace | None = None
+    ) -> Bucket:
+        """A bucket, whether it exists or not. Sends nothing. Raises `InvalidBckProvider`."""
+        return Bucket(bck_name, self._client, provider, namespace)
+
+    def cluster(self) -> Cluster:
+        """The cluster. Sends nothing."""
+        from aistore.sdk.cluster import Cluster
+
+        return Cluster(self._client)
+
+    def job(self, job_id: str = "", job_kind: str = "") -> Job:
+        """A job by its id, or the jobs of a kind. Sends nothing."""
+        from aistore.sdk.job import Job
+
+        return Job(self._client, job_id, job_kind)
+
+    def get_object_from_url(self, url: str) -> Object:
+        """The object of a URL such as `ais://bucket/dir/name`. Sends nothing. Raises `InvalidURLException` or `InvalidBckProvider`."""
+        from urllib.parse import urlsplit
+
+        parts = urlsplit(url)
+        name = parts.path.lstrip("/")
+        if not (parts.scheme and parts.netloc and name):
+            from aistore.sdk.errors import InvalidURLException
+
+            raise InvalidURLException(url)
+        return self.bucket(parts.netloc, parts.scheme).object(name)
+
+    def fetch_object_by_url(self, url: str) -> Object:
+        """Deprecated: use `get_object_from_url`."""
+        warnings.warn(
+            "Client.fetch_object_by_url() is deprecated: use get_object_from_url()", DeprecationWarning, stacklevel=2
+        )
+        return self.get_object_from_url(url)
+
+    def __repr__(self) -> str:
+        return f"<Client {self._client.endpoint}>"
+
+
+def _with_http_retry(retry: urllib3.Retry, config: RetryConfig | None) -> RetryConfig:
+    from aistore.sdk.retry_config import RetryConfig
+
+    warnings.warn(
+        "Client(retry=...) is deprecated: use retry_config=RetryConfig(http_retry=...)",
+        DeprecationWarning,
+        stacklevel=3,
+    )
+    config = config or RetryConfig.default()
+    return RetryConfig(retry, config.network_retry, config.cold_get_conf)
+
+
+def _timeouts() -> tuple[float, float]:
+    return _seconds("AIS_CONNECT_TIMEOUT", _CONNECT), _seconds("AIS_READ_TIMEOUT", _READ)
+
+
+def _seconds(variable: str, default: float) -> float:
+    text = os.environ.get(variable)
+    if not text:
+        return default
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not seconds >= 0:
+        logger.warning("%s=%r is no number of seconds: %s is used", variable, text, default)
+        return default
+    return seconds
+
+
+def _pool_size() -> int:
+    text = os.environ.get("AIS_MAX_CONN_POOL")
+    if not text:
+        return DEFAULT_POOL_SIZE
+    if not text.isdecimal():
+        logger.warning("AIS_MAX_CONN_POOL=%r is no number: %d is used", text, DEFAULT_POOL_SIZE)
+        return DEFAULT_POOL_SIZE
+    return int(text)

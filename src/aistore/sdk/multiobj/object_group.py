@@ -1,0 +1,88 @@
+"""Groups of objects."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aistore.calls import groups
+from aistore.sdk.ais_source import AISSource
+from aistore.sdk.multiobj.object_names import ObjectNames
+from aistore.sdk.multiobj.object_range import ObjectRange
+from aistore.sdk.multiobj.object_template import ObjectTemplate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from aistore.sdk.bucket import Bucket
+    from aistore.sdk.multiobj.object_collection import ObjectCollection
+    from aistore.sdk.obj.object import Object
+    from aistore.sdk.request_client import RequestClient
+
+__all__ = ["ObjectGroup"]
+
+
+class ObjectGroup(AISSource):
+    """Some objects of a bucket: those of a list of names, of a range, or of a template.
+
+    Raises ValueError unless exactly one of the three is given, and not empty: to the server an empty selection is the whole bucket.
+    """
+
+    def __init__(
+        self,
+        bck: Bucket,
+        obj_names: list[str] | None = None,
+        obj_range: ObjectRange | None = None,
+        obj_template: str | None = None,
+    ) -> None:
+        given = [one for one in (obj_names, obj_range, obj_template) if one is not None]
+        if len(given) != 1:
+            raise ValueError("ObjectGroup accepts one and only one of: obj_names, obj_range, or obj_template")
+        self._collection: ObjectCollection
+        if obj_range is not None:
+            if not isinstance(obj_range, ObjectRange):
+                raise TypeError("obj_range must be of type ObjectRange")
+            self._collection = obj_range
+        elif not given[0]:
+            raise ValueError("Object selection must not be empty")
+        elif obj_names is not None:
+            self._collection = ObjectNames(obj_names)
+        else:
+            assert obj_template is not None  # one of the three was given
+            self._collection = ObjectTemplate(obj_template)
+        self._bck = bck
+
+    @property
+    def client(self) -> RequestClient:
+        """Client of the bucket."""
+        return self._bck.client
+
+    @client.setter
+    def client(self, client: RequestClient) -> None:
+        self._bck.client = client
+
+    def list_names(self) -> list[str]:
+        """Names of all objects of the group."""
+        return list(self._collection)
+
+    def list_urls(self, prefix: str = "", etl: object = None) -> Iterator[str]:
+        """URLs of all objects of the group; a `prefix` is ignored."""
+        del prefix
+        for name in self._collection:
+            yield self._bck.object(name).get_url(etl=etl)
+
+    def list_all_objects_iter(self, prefix: str = "", props: str | None = "name,size") -> Iterator[Object]:
+        """Objects of the group whose names start with `prefix`, with their properties; `props=None` skips those, and the requests for them."""
+        for name in self._collection:
+            if not name.startswith(prefix):
+                continue
+            found = self._bck.object(name)
+            if props is not None:
+                found.head(props)
+            yield found
+
+    def delete(self) -> str:
+        """Delete the objects of the group; returns the id of the job that does."""
+        return self.client.run(groups.delete(self._bck.ref, self._collection.get_value()))
+
+    def __repr__(self) -> str:
+        return f"<ObjectGroup {self._collection!r} of {self._bck!r}>"

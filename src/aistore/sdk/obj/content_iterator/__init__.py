@@ -1,0 +1,16 @@
+"""Content of objects in chunks: one stream, or many ranges at once."""
+
+from __future__ import annotations
+
+from aistore.sdk.obj.content_iterator.base import BaseContentIterProvider, ContentStream
+from aistore.sdk.obj.content_iterator.buffer import ParallelBuffer
+from aistore.sdk.obj.content_iterator.parallel import ParallelContentIterProvider
+from aistore.sdk.obj.content_iterator.sequential import ContentIterProvider
+
+__all__ = [
+    "BaseContentIterProvider",
+    "ContentIterProvider",
+    "ContentStream",
+    "ParallelBuffer",
+    "ParallelContentIterProvider",
+]
