@@ -8,16 +8,20 @@ from __future__ import annotations
 import io
 import logging
 import logging.handlers
+import os
 import re
 import time
 from typing import TYPE_CHECKING, Final
 
+from aistore.version import __version__
 from aistore.wire.errors import ApiError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ["LogFormatter", "archive_logs", "errors_log", "log_of_severity", "read_log", "rotate"]
+
+logger = logging.getLogger(__name__)
 
 ARCHIVE_TYPE: Final = "application/gzip"
 
@@ -79,3 +83,4 @@ def rotate() -> None:
     for handler in logging.getLogger("aistore.server").handlers:
         if isinstance(handler, logging.handlers.RotatingFileHandler):
             handler.doRollover()
+    logger.info("new log files of aistore-py %s, process %d", __version__, os.getpid())

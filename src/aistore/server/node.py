@@ -23,7 +23,15 @@ from aistore.server.stats import Stats
 from aistore.server.store.errors import BucketGone, StoreFull
 from aistore.server.store.store import Store
 from aistore.wire import access
-from aistore.wire.errors import ApiError, access_denied, backend_missing, bucket_not_found, error_body, out_of_space
+from aistore.wire.errors import (
+    ApiError,
+    access_denied,
+    backend_missing,
+    bucket_not_found,
+    error_body,
+    out_of_space,
+    remote_cluster_missing,
+)
 from aistore.wire.ids import new_job_id, new_node_id
 from aistore.wire.names import BACKENDS, parse_bucket
 from aistore.wire.props import BucketProps, unpack
@@ -203,6 +211,8 @@ class Node:
         if bucket is None:
             if identity.provider in BACKENDS:
                 raise backend_missing(self.gateway_name, identity.cname, BACKENDS[identity.provider])
+            if identity.uuid:
+                raise remote_cluster_missing(self.gateway_name, identity.cname, identity.uuid, name)
             raise bucket_not_found(identity.cname)
         if len(request.query) < 256:
             if len(self._known) >= _KNOWN_MAX:
@@ -221,7 +231,7 @@ class Node:
         """Raise `ApiError` 403 if the bucket's `access` property forbids an operation."""
         mask = self.props(bucket).access
         if not mask & bit:
-            raise access_denied(bucket.id.cname, mask, operation, access.describe(mask))
+            raise access_denied(bucket.id.cname, self.props(bucket).bid, operation, access.describe(mask))
 
     # -- objects -----------------------------------------------------------------------------------------------
 

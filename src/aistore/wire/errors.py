@@ -17,15 +17,24 @@ ERROR_HEADER = "Hdr-Error"
 class ApiError(Exception):
     """A refusal with its HTTP status; the server turns it into the error body, `headers` go with the answer.
 
-    `tcode` is the reference's error type (`ErrBckNotFound`), empty for plain texts.
+    `tcode` is the reference's error type (`ErrBckNotFound`), empty for plain texts. `call` is method and path that the error
+    document shows instead of the request's, where the reference's error comes from a call of its own to another node.
     """
 
-    def __init__(self, status: int, message: str, tcode: str = "", headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        tcode: str = "",
+        headers: Mapping[str, str] | None = None,
+        call: tuple[str, str] | None = None,
+    ) -> None:
         super().__init__(status, message, tcode)
         self.status = status
         self.message = message
         self.tcode = tcode
         self.headers: Mapping[str, str] = headers or {}
+        self.call = call
 
     def __str__(self) -> str:
         return f"{self.status}: {self.message}"
@@ -49,6 +58,8 @@ def error_body(err: ApiError, method: str, url_path: str, remote_addr: str, call
 
     `url_path` is the decoded path without query, `node` the printed node (`p[id]`).
     """
+    if err.call is not None:
+        method, url_path = err.call
     document = ErrorBody(
         err.tcode or msgspec.UNSET, err.message, method, url_path, remote_addr, caller, node, err.status
     )
@@ -76,6 +87,12 @@ def backend_missing(node: str, cname: str, backend: str) -> ApiError:
     """A bucket of a cloud provider that is not configured; `backend` as in `names.BACKENDS`."""
     message = f"{node}: failed to lookup bucket {cname}, err: {backend} backend is missing in the cluster configuration"
     return ApiError(404, message, "ErrFailedTo")
+
+
+def remote_cluster_missing(node: str, cname: str, uuid: str, bucket: str) -> ApiError:
+    """A bucket in a cluster that is not attached; the reference finds out by a HEAD of the bucket."""
+    message = f'{node}: failed to HEAD remote bucket {cname}, err: {node}: remote cluster "{uuid}" does not exist'
+    return ApiError(404, message, "ErrFailedTo", call=("HEAD", f"/v1/buckets/{bucket}"))
 
 
 def object_not_found(node: str, cname: str) -> ApiError:

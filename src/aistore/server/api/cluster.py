@@ -116,9 +116,9 @@ async def configure(node: Node, request: Request, tail: str) -> Reply:
     message = await read_action(node, request)
     action = message.action
     if action == actions.START:
-        return await jobs.start(node, message)
+        return await jobs.start(node, request, message)
     if action == actions.STOP:
-        return jobs.stop(node, message)
+        return jobs.stop(node, request, message)
     if action == actions.SET_CONFIG:
         await _set_config(node, message.value, transient=request.params.flag("transient"))
     elif action == actions.RESET_CONFIG:

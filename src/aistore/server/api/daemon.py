@@ -122,6 +122,7 @@ async def reverse(node: Node, request: Request, tail: str) -> Reply:
         raise invalid_request_uri(request.method, request.path, request.peer)
     if request.method not in ("GET", "PUT", "POST", "DELETE"):
         return method_refused(request, _ALLOW_REVERSE)
+    request.path = f"/v1/{tail}"  # the call that is executed, which its errors show
     wanted = request.headers.get("ais-node-id", "")
     if not wanted:
         raise ApiError(400, "missing node ID")

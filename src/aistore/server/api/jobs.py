@@ -28,12 +28,18 @@ QUERIES: Final = frozenset({"status", "status_all", "running_all", "qryxstats"})
 _STALE_WORK: Final = 1800.0
 
 
+# Where the reference's targets execute what the gateway passes on; errors found there show it.
+_TARGETS_PATH: Final = "/v1/xactions"
+
+
 # -- start and stop --
 
 
-async def start(node: Node, message: ActionMessage) -> Reply:
+async def start(node: Node, request: Request, message: ActionMessage) -> Reply:
     """Start a job by its kind; the answer is its id."""
     args = decode_value(message.value, JobArgs, "start", node.gateway_name)
+    if args.kind not in ("rebalance", "resilver"):
+        request.path = _TARGETS_PATH
     kind = find_kind(args.kind)
     job_id = new_job_id()
     if kind is None:
@@ -93,9 +99,10 @@ async def _work(node: Node, job: Job, bucket: Bucket | None) -> None:
         await node.control.scanner.run(lambda: node.store.forget_stale_work(_STALE_WORK))
 
 
-def stop(node: Node, message: ActionMessage) -> Reply:
+def stop(node: Node, request: Request, message: ActionMessage) -> Reply:
     """Abort jobs by id, or by kind and bucket."""
     args = decode_value(message.value, JobArgs, "stop", node.gateway_name)
+    request.path = _TARGETS_PATH
     kind = find_kind(args.kind)
     jobs = node.control.jobs
     if args.id:
@@ -129,7 +136,7 @@ async def query(node: Node, request: Request, what: str) -> Reply:
         bucket = message.bck.bucket_id() if message.bck else None
         running = node.control.jobs.select(kind.name if kind else "", bucket, running=True)
         return json_reply(request, [f"{job.kind}[{job.id}]" for job in running])
-    return json_reply(request, _snapshots(node, message))
+    return json_reply(request, _snapshots(node, request, message))
 
 
 def _shown(message: JobQuery, kind: Kind | None) -> str:
@@ -169,12 +176,12 @@ def _status_all(node: Node, message: JobQuery) -> object:
     return with_errors or None
 
 
-def _snapshots(node: Node, message: JobQuery) -> dict[str, object]:
+def _snapshots(node: Node, request: Request, message: JobQuery) -> dict[str, object]:
     kind = find_kind(message.kind)
     jobs = node.control.jobs
     targets = sorted(node.smap.targets)
     if message.id:
-        job = _job_of_ids(node, message, kind)
+        job = _job_of_ids(node, request, message, kind)
         return {target: [job.snapshot(counted=target == targets[0])] for target in targets}
     bucket: BucketId | None = None
     if message.bck:
@@ -185,10 +192,11 @@ def _snapshots(node: Node, message: JobQuery) -> dict[str, object]:
     return {target: [job.snapshot(counted=target == targets[0]) for job in found] for target in targets}
 
 
-def _job_of_ids(node: Node, message: JobQuery, kind: Kind | None) -> Job:
+def _job_of_ids(node: Node, request: Request, message: JobQuery, kind: Kind | None) -> Job:
     """The first job that is known of those listed in `id`."""
     ids = message.id.split(",")
     if len(ids) == 1 and not is_job_id(message.id):
+        request.path = _TARGETS_PATH
         raise ApiError(400, f'invalid xaction (job) UUID "{message.id}"')
     job = next(filter(None, map(node.control.jobs.find, ids)), None)
     if job is not None and (kind is None or job.kind == kind.name) and (not message.show_active or job.running):

@@ -64,7 +64,9 @@ def method_refused(request: Request, allow: str) -> Reply:
         return Reply(200, [("Allow", allow)])
     known = allow if request.method in ALL_METHODS else ""
     headers = [("Allow", known), ("Content-Type", TEXT), ("X-Content-Type-Options", "nosniff")]
-    return Reply(405, headers, b"" if request.method == "HEAD" else b"Method Not Allowed\n")
+    if request.method == "HEAD":
+        return Reply(405, [*headers, ("Content-Length", "19")])
+    return Reply(405, headers, b"Method Not Allowed\n")
 
 
 def bucket_name(request: Request, tail: str) -> str:

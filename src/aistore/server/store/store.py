@@ -7,37 +7,49 @@ change is committed, and what they report is then true after a crash (see `docs/
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import json
 import logging
 import os
 import shutil
 import sqlite3
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+from aistore.server.store.atimes import AccessTimes
+from aistore.server.store.cache import Key, RowCache
 from aistore.server.store.catalog import Catalog, Transaction
-from aistore.server.store.content import ContentFiles, Upload
-from aistore.server.store.errors import BucketExists, BucketGone, ObjectMissing, StoreFull
+from aistore.server.store.content import ContentFiles, Upload, in_thread
+from aistore.server.store.errors import (
+    BucketExists,
+    BucketGone,
+    ContentChanged,
+    ContentMissing,
+    ObjectMissing,
+    StoreFull,
+)
 from aistore.server.store.rows import OBJECT_COLUMNS, Bucket, ObjectRow
 from aistore.server.store.schema import LAYOUT_FILE, LAYOUT_INLINE, Durability, create_or_check
+from aistore.server.store.work import WorkFiles
 from aistore.wire.names import BucketId
 
 __all__ = ["Store"]
 
 logger = logging.getLogger(__name__)
 
-_CACHE_BYTES: Final = 48 << 20  # content of small objects, plus about 600 bytes for each row
-_ROW_BYTES: Final = 600
 _ROOM_CHECK_EVERY: Final = 0.25  # seconds between two looks at the free space of the disk
 _ROOM_KEPT: Final = (
     16 << 20
 )  # bytes left free, so that deletes (which need the catalog's log) still work on a full disk
-_ATIME_STEP: Final = 60 * 10**9  # an access time is written when it is this much newer than the stored one
-_ATIMES_KEPT: Final = 50_000
-_PURGE_AT_ONCE: Final = 2000
+_PURGE_AT_ONCE: Final = 500
+_UPKEEP_EVERY: Final = 5.0
+_BACKUP_EVERY: Final = 3600.0
+_STALE_CHECK_EVERY: Final = 3600.0
+_LOCK: Final = "catalog.lock"
+_LOCK_POLL: Final = 0.05
 
 PutCheck = Callable[[ObjectRow | None], None]
 
@@ -68,63 +80,91 @@ class Store:
             create_or_check(root / "catalog.db", durability)
         self.catalog = Catalog(root / "catalog.db", durability, shared=shared)
         self.content = ContentFiles(root / "content", self.catalog, durability)
+        self.work = WorkFiles(root / "work", self.content)
         self.objects = 0
         self.bytes = 0
         self._buckets: dict[BucketId, Bucket] = {}
-        # A plain dict takes longer and longer to find its first key when keys are taken from its front.
-        self._rows: OrderedDict[tuple[int, str], ObjectRow] = OrderedDict()
-        self._rows_bytes = 0
+        self._rows = RowCache()
+        self.atimes = AccessTimes(self.catalog, self._rows)
         self._data_version = 0
-        self._atimes: dict[tuple[int, str], int] = {}
-        self._readers: dict[int, int] = {}
         self._room_checked = 0.0
         self._room = 0
+        self._lock = -1
         self._upkeep: asyncio.Task[None] | None = None
+        self._upkeep_due = asyncio.Event()
         self.catalog.on_commit(self._count)
 
     # -- life --------------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
         """Recover from a crash if there was one, and be ready."""
-        self._read_totals()
+        self._lock = os.open(self.root / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         if self.primary:
+            # Recovery removes files that nothing refers to: nobody may be about to refer to one. The targets of a gateway that was
+            # killed live on until their last request is answered.
+            await self._take_lock(fcntl.LOCK_EX)
             removed = await self.catalog.submit(lambda tx: self.content.recover(tx.db))
             if removed:
                 logger.info("removed %d content files of writes that were cut off", removed)
+            await in_thread(self.work.recover)
+        await self._take_lock(fcntl.LOCK_SH)
+        self._read_totals()
+        if self.primary:
             self.content.remove_garbage()
             self._upkeep = asyncio.ensure_future(self._keep_up())
         await self.content.prepare()
         self._data_version = self.catalog.data_version()
 
-    async def close(self) -> None:
-        """Write what is pending and release the folder."""
-        if self._upkeep is not None:
-            self._upkeep.cancel()
-            await asyncio.gather(self._upkeep, return_exceptions=True)
-        await self._write_atimes()
-        await self.content.close()
-        await self.catalog.close()
-
-    async def _keep_up(self) -> None:
-        """Purge destroyed buckets, write access times, copy the catalog aside."""
-        copied = time.monotonic()
-        changes = self.objects, self.bytes
+    async def _take_lock(self, kind: int) -> None:
+        told = False
         while True:
             try:
+                fcntl.flock(self._lock, kind | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not told:
+                    logger.info("waiting for processes of an earlier server on %s to end", self.root)
+                    told = True
+                await asyncio.sleep(_LOCK_POLL)
+            else:
+                return
+
+    async def close(self) -> None:
+        """Write what is pending and release the folder."""
+        try:
+            if self._upkeep is not None:
+                self._upkeep.cancel()
+                await asyncio.gather(self._upkeep, return_exceptions=True)
+            try:
+                await self.atimes.write()
+            except (StoreFull, sqlite3.Error) as error:
+                logger.warning("access times of the last seconds are lost: %s", error)
+            await self.content.close()
+            await self.catalog.close()
+        finally:
+            if self._lock >= 0:
+                os.close(self._lock)
+                self._lock = -1
+
+    async def _keep_up(self) -> None:
+        """Purge destroyed buckets, write access times, copy the catalog aside, forget abandoned work."""
+        copied = tidied = time.monotonic()
+        changes = self.catalog.commits
+        while True:
+            try:
+                self._upkeep_due.clear()
                 await self._purge_dropped()
-                await self._write_atimes()
-                if (
-                    self.durability == "strict"
-                    and time.monotonic() - copied > 3600
-                    and changes != (self.objects, self.bytes)
-                ):
-                    copied, changes = time.monotonic(), (self.objects, self.bytes)
-                    await asyncio.get_running_loop().run_in_executor(
-                        None, self.catalog.back_up, self.root / "catalog.backup.db"
-                    )
-            except (StoreFull, sqlite3.Error, OSError):
+                await self.atimes.write()
+                now = time.monotonic()
+                if self.durability == "strict" and now - copied > _BACKUP_EVERY and changes != self.catalog.commits:
+                    copied, changes = now, self.catalog.commits
+                    await in_thread(self.catalog.back_up, self.root / "catalog.backup.db")
+                if now - tidied > _STALE_CHECK_EVERY:
+                    tidied = now
+                    await in_thread(self.work.remove_stale)
+            except Exception:
                 logger.exception("upkeep of the store failed; it is tried again")
-            await asyncio.sleep(5)
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._upkeep_due.wait(), _UPKEEP_EVERY)
 
     def _read_totals(self) -> None:
         totals = self.catalog.read("SELECT coalesce(sum(objects), 0), coalesce(sum(bytes), 0) FROM usage").fetchone()
@@ -141,7 +181,6 @@ class Store:
             if version != self._data_version:
                 self._data_version = version
                 self._rows.clear()
-                self._rows_bytes = 0
                 for bucket in self._buckets.values():
                     bucket.gone = True
                 self._buckets.clear()
@@ -159,18 +198,23 @@ class Store:
             ).fetchone()
             if row is None:
                 return None
-            found = self._buckets[bucket] = Bucket(row[0], bucket, row[1])
+            found = self._remember_bucket(Bucket(row[0], bucket, row[1]))
         return found
 
     def buckets(self) -> list[Bucket]:
         """All buckets, sorted by provider, namespace and name."""
+        self._see_others()
         rows = self.catalog.read(
             "SELECT id, provider, uuid, namespace, name, props FROM bucket ORDER BY provider, uuid, namespace, name"
         )
-        return [
-            Bucket(bid, BucketId(provider, uuid, namespace, name), props)
-            for bid, provider, uuid, namespace, name, props in rows
-        ]
+        found = []
+        for bid, provider, uuid, namespace, name, props in rows:
+            identity = BucketId(provider, uuid, namespace, name)
+            bucket = self._buckets.get(identity)
+            if bucket is None or bucket.bid != bid or bucket.props != props:
+                bucket = self._remember_bucket(Bucket(bid, identity, props))
+            found.append(bucket)
+        return found
 
     def create_bucket(self, bucket: BucketId, props: Callable[[int], bytes]) -> asyncio.Future[Bucket]:
         """Create a bucket; `props` makes its property document from its number. Raises `BucketExists`."""
@@ -188,7 +232,7 @@ class Store:
             document = props(bid)
             tx.execute("UPDATE bucket SET props = ? WHERE id = ?", (document, bid))
             made = Bucket(bid, bucket, document)
-            tx.after(lambda: self._buckets.__setitem__(bucket, made))
+            tx.after(lambda: self._remember_bucket(made))
             return made
 
         return self.catalog.submit(change)
@@ -205,6 +249,7 @@ class Store:
                 raise BucketGone(bucket.cname)
             tx.execute("INSERT INTO dropped VALUES (?)", (row[0][0],))
             tx.after(lambda: self._forget_bucket(bucket))
+            tx.after(self._upkeep_due.set)
 
         return self.catalog.submit(change)
 
@@ -218,12 +263,7 @@ class Store:
             document = change_props(row[0])
             tx.execute("UPDATE bucket SET props = ? WHERE id = ?", (document, bucket.bid))
             made = Bucket(bucket.bid, bucket.id, document)
-
-            def after() -> None:
-                self._forget_bucket(bucket.id)
-                self._buckets[bucket.id] = made
-
-            tx.after(after)
+            tx.after(lambda: self._remember_bucket(made))
             return made
 
         return self.catalog.submit(change)
@@ -232,6 +272,12 @@ class Store:
         """Number of objects in a bucket and their bytes."""
         row = self.catalog.read("SELECT objects, bytes FROM usage WHERE bucket = ?", (bucket.bid,)).fetchone()
         return (row[0], row[1]) if row else (0, 0)
+
+    def _remember_bucket(self, bucket: Bucket) -> Bucket:
+        """Keep what is now known of a bucket; whoever holds what was known before is told."""
+        self._forget_bucket(bucket.id)
+        self._buckets[bucket.id] = bucket
+        return bucket
 
     def _forget_bucket(self, bucket: BucketId) -> None:
         known = self._buckets.pop(bucket, None)
@@ -257,7 +303,7 @@ class Store:
             if not rows:
                 tx.execute("DELETE FROM dropped WHERE bucket = ?", (bid,))
                 tx.execute("DELETE FROM usage WHERE bucket = ?", (bid,))
-                tx.after(self.clear_cache)
+                tx.after(self._rows.clear)
             return bool(rows)
 
         return change
@@ -265,7 +311,6 @@ class Store:
     def clear_cache(self) -> None:
         """Forget the rows held in memory."""
         self._rows.clear()
-        self._rows_bytes = 0
 
     # -- reading objects ---------------------------------------------------------------------------------------
 
@@ -279,40 +324,34 @@ class Store:
             if found is None:
                 return None
             row = ObjectRow(bucket.bid, name, *found)
-            self._remember(key, row)
+            self._rows.keep(key, row)
         return row
 
-    def atime(self, row: ObjectRow) -> int:
-        """Last access of an object, Unix nanoseconds."""
-        return self._atimes.get((row.bid, row.name), row.atime)
+    def open_current(self, bucket: Bucket, row: ObjectRow) -> tuple[ObjectRow, int] | None:
+        """The row with a descriptor of its content file, -1 if its content lives in the catalog.
 
-    def touch(self, row: ObjectRow, when: int) -> None:
-        """Note an access. Access times are written in batches, and not for every access (as `relatime` does)."""
-        self._atimes[(row.bid, row.name)] = when
+        If the content is gone, because another version came since the row was looked up, that version; None if the object was deleted.
+        The descriptor stays readable whatever becomes of the object. Raises `ContentMissing`.
+        """
+        key = (bucket.bid, row.name)
+        while row.layout == LAYOUT_FILE:
+            try:
+                return row, self.content.open(row.content)
+            except FileNotFoundError as error:
+                missing = error
+            # What was committed is told a moment later: the cache may be behind the catalog.
+            self._rows.forget(key)
+            current = self.lookup(bucket, row.name)
+            if current is None:
+                return None
+            if (current.layout, current.content) == (row.layout, row.content):
+                raise ContentMissing(f"content {missing.filename} is missing from the data folder") from missing
+            row = current
+        return row, -1
 
     def pending_atimes(self, bucket: Bucket) -> dict[str, int]:
         """Access times of the bucket's objects that are not yet in the catalog."""
-        return {name: when for (bid, name), when in self._atimes.items() if bid == bucket.bid}
-
-    def open_content(self, row: ObjectRow) -> int:
-        """A descriptor of the object's content file; it stays readable when the object is replaced or deleted."""
-        return self.content.open(row.content)
-
-    def _remember(self, key: tuple[int, str], row: ObjectRow) -> None:
-        old = self._rows.get(key)
-        if old is not None:
-            self._rows_bytes -= _ROW_BYTES + (len(old.data) if old.data is not None else 0)
-        self._rows[key] = row
-        self._rows_bytes += _ROW_BYTES + (len(row.data) if row.data is not None else 0)
-        while self._rows_bytes > _CACHE_BYTES:
-            _, dropped = self._rows.popitem(last=False)
-            self._rows_bytes -= _ROW_BYTES + (len(dropped.data) if dropped.data is not None else 0)
-
-    def _forget(self, key: tuple[int, str]) -> None:
-        row = self._rows.pop(key, None)
-        if row is not None:
-            self._rows_bytes -= _ROW_BYTES + (len(row.data) if row.data is not None else 0)
-        self._atimes.pop(key, None)
+        return self.atimes.of_bucket(bucket.bid)
 
     # -- writing objects ---------------------------------------------------------------------------------------
 
@@ -325,8 +364,9 @@ class Store:
             self._room = stat.f_bavail * stat.f_frsize - _ROOM_KEPT
             if self.shared and self.capacity is not None:
                 self._read_totals()
-        if self.capacity is not None and self.bytes + size > self.capacity:
-            raise StoreFull(f"{self.bytes} bytes of the configured capacity of {self.capacity} are used")
+        if self.capacity is not None and self.bytes + self.content.pending + size > self.capacity:
+            used = self.bytes + self.content.pending
+            raise StoreFull(f"{used} bytes of the configured capacity of {self.capacity} are used")
         self._room -= size
         if self._room < 0:
             self._room_checked = 0.0
@@ -344,14 +384,14 @@ class Store:
         versioned: bool = True,
         fresh: bool = False,
         atime: int = 0,
-        version: str = "",
+        counted_from: str = "",
         check: PutCheck | None = None,
     ) -> asyncio.Future[ObjectRow]:
         """Make content the object's new version; the future gives its row.
 
-        `content` is bytes (up to `INLINE_MAX`) or a finished upload, which then belongs to the store. `custom` pairs are added to those
-        the object has; `fresh` forgets the object's pairs and version. `version` forces a version instead of counting. `check` sees the
-        version to be replaced and may refuse by raising a `StoreError`. Raises `BucketGone`, `StoreFull`.
+        `content` is bytes (up to `INLINE_MAX`) or a finished upload, which then belongs to the store whatever happens. `custom` pairs
+        are added to those the object has; `fresh` forgets the object's pairs and version. The version is one more than `counted_from`,
+        or else than the object's. `check` sees the version to be replaced and may refuse by raising. Raises `BucketGone`, `StoreFull`.
         """
         now = atime or time.time_ns()
         key = (bucket.bid, name)
@@ -361,16 +401,16 @@ class Store:
                 _require_bucket(tx, bucket)
             old = tx.execute(_LOOKUP_PLAIN, key).fetchone()
             pairs = custom
-            number = "1" if versioned else ""
+            before, kept = counted_from, ""
             if check is not None:
                 check(ObjectRow(bucket.bid, name, *old) if old is not None else None)
             if old is not None and not fresh:
                 if old[8]:
                     pairs = {**json.loads(old[8]), **(custom or {})}
-                if versioned:
-                    number = _next_version(old[5], pairs)
-            text = json.dumps(pairs, ensure_ascii=False) if pairs else None
-            number = version or number
+                before = before or old[5]
+                kept = old[5]
+            number = _next_version(before, pairs) if versioned else kept
+            text = _encode(pairs)
             if isinstance(content, bytes):
                 layout, size, data = LAYOUT_INLINE, len(content), content
                 where = tx.execute("INSERT INTO small (data) VALUES (?)", (content,)).lastrowid
@@ -378,6 +418,7 @@ class Store:
             else:
                 layout, size, data, where = LAYOUT_FILE, content.size, None, content.id
                 tx.execute("INSERT INTO file (id, size) VALUES (?, ?)", (where, size))
+                tx.after(content.settle)
             tx.execute(
                 "INSERT OR REPLACE INTO object VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (*key, size, layout, where, checksum_type, checksum, number, now, now, text),
@@ -392,7 +433,7 @@ class Store:
             tx.after(lambda: self._now_current(key, row))
             return row
 
-        return self.catalog.submit(change)
+        return self.catalog.submit(change, None if isinstance(content, bytes) else content.abandon)
 
     def _replace(self, tx: Transaction, bucket: Bucket, old: Sequence[object], size: int) -> None:
         old_size, layout, content = old[0], old[1], old[2]
@@ -402,9 +443,9 @@ class Store:
         if layout == LAYOUT_FILE:
             tx.after(self.content.remove_garbage)
 
-    def _now_current(self, key: tuple[int, str], row: ObjectRow) -> None:
-        self._atimes.pop(key, None)
-        self._remember(key, row)
+    def _now_current(self, key: Key, row: ObjectRow) -> None:
+        self.atimes.forget(key)
+        self._rows.keep(key, row)
 
     def set_custom(self, bucket: Bucket, name: str, custom: dict[str, str], *, replace: bool) -> asyncio.Future[None]:
         """Add to the object's custom pairs, or replace them all. Raises `ObjectMissing`."""
@@ -415,17 +456,10 @@ class Store:
             if old is None:
                 raise ObjectMissing(name)
             pairs = custom if replace or not old[0] else {**json.loads(old[0]), **custom}
-            text = json.dumps(pairs, ensure_ascii=False) if pairs else None
-            tx.execute("UPDATE object SET custom = ? WHERE bucket = ? AND name = ?", (text, *key))
-            tx.after(lambda: self._forget_row(key))
+            tx.execute("UPDATE object SET custom = ? WHERE bucket = ? AND name = ?", (_encode(pairs), *key))
+            tx.after(lambda: self._rows.forget(key))
 
         return self.catalog.submit(change)
-
-    def _forget_row(self, key: tuple[int, str]) -> None:
-        atime = self._atimes.get(key)
-        self._forget(key)
-        if atime is not None:
-            self._atimes[key] = atime
 
     def delete(self, bucket: Bucket, names: Sequence[str]) -> asyncio.Future[list[tuple[str, int]]]:
         """Delete objects; the future gives name and size of those that were there."""
@@ -456,6 +490,10 @@ class Store:
         for name, _ in names:
             self._forget((bid, name))
 
+    def _forget(self, key: Key) -> None:
+        self._rows.forget(key)
+        self.atimes.forget(key)
+
     def copy(
         self,
         source: Bucket,
@@ -463,12 +501,14 @@ class Store:
         target: Bucket,
         new_name: str,
         *,
-        checksum: tuple[str, str] | None = None,
-        version: str = "",
+        checksum: tuple[ObjectRow, tuple[str, str]] | None = None,
+        version: str = "1",
     ) -> asyncio.Future[ObjectRow]:
-        """Make `new_name` share the content of `name`; only rows are written. `version` is that of the copy (default "1").
+        """Make `new_name` share the content of `name`; only rows are written. `version` is that of the copy.
 
-        Raises `ObjectMissing`, `BucketGone`. A copy keeps custom pairs and access time; one onto itself changes nothing.
+        `checksum` is a version of the object and the checksum that a copy of it gets (type, value) instead of its own. A copy keeps
+        custom pairs and access time; one onto itself changes nothing. Raises `ObjectMissing`, `BucketGone`, and `ContentChanged` if the
+        object is no longer of the version that `checksum` is about.
         """
 
         def change(tx: Transaction) -> ObjectRow:
@@ -481,28 +521,20 @@ class Store:
             key = (target.bid, new_name)
             if (source.bid, name) == key:
                 return row
-            old = tx.execute(_LOOKUP_PLAIN, key).fetchone()
-            if old is not None and old[1:3] == found[1:3]:
-                return row
             if checksum is not None:
-                row.checksum_type, row.checksum = checksum
-            row.version = version or "1"
+                of, (row.checksum_type, row.checksum) = checksum
+                if (of.layout, of.content, of.mtime) != (row.layout, row.content, row.mtime):
+                    raise ContentChanged(name)
+            row.version, row.mtime = version, time.time_ns()
+            old = tx.execute(_LOOKUP_PLAIN, key).fetchone()
             tx.execute(f"UPDATE {'file' if row.in_file else 'small'} SET refs = refs + 1 WHERE id = ?", (row.content,))  # noqa: S608 (two constants)
             tx.execute(
                 "INSERT OR REPLACE INTO object VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
-                    *key,
-                    row.size,
-                    row.layout,
-                    row.content,
-                    row.checksum_type,
-                    row.checksum,
-                    row.version,
-                    row.atime,
-                    time.time_ns(),
+                    *key, row.size, row.layout, row.content, row.checksum_type, row.checksum, row.version, row.atime, row.mtime,
                     found[8],
                 ),
-            )
+            )  # fmt: skip
             if old is None:
                 tx.count(target.bid, 1, row.size)
             else:
@@ -512,53 +544,7 @@ class Store:
 
         return self.catalog.submit(change)
 
-    # -- appending ---------------------------------------------------------------------------------------------
-
-    @property
-    def work_dir(self) -> Path:
-        """Folder of work files (append sessions); they survive restarts and are removed a day after their last use."""
-        return self.root / "work"
-
-    async def adopt(self, path: Path) -> Upload:
-        """Turn a work file into a finished upload (its name in the work folder goes away)."""
-        upload = await self.content.create()
-        loop = asyncio.get_running_loop()
-
-        def move() -> None:
-            upload.size = path.stat().st_size
-            os.close(upload.fd)
-            upload.fd = -1
-            path.replace(upload.path)
-            upload.fd = os.open(upload.path, os.O_RDWR | os.O_CLOEXEC)
-            upload.finish()
-
-        try:
-            await loop.run_in_executor(None, move)
-        except BaseException:
-            upload.abandon()
-            raise
-        return upload
-
-    def forget_stale_work(self, older_than: float) -> None:
-        """Remove work files not touched for `older_than` seconds (blocking)."""
-        if not self.work_dir.is_dir():
-            return
-        limit = time.time() - older_than
-        for entry in os.scandir(self.work_dir):
-            if entry.stat().st_mtime < limit:
-                Path(entry.path).unlink(missing_ok=True)
-
-    # -- access times ------------------------------------------------------------------------------------------
-
-    async def _write_atimes(self) -> None:
-        if not self._atimes:
-            return
-        items = list(self._atimes.items())
-        for start in range(0, len(items), 1000):
-            await self.catalog.submit(_write_some_atimes(items[start : start + 1000]))
-        if len(self._atimes) > _ATIMES_KEPT:
-            for key, _ in items[: len(items) // 2]:
-                self._atimes.pop(key, None)
+    # -- the disk ----------------------------------------------------------------------------------------------
 
     def disk(self) -> tuple[int, int]:
         """Total and free bytes of the disk with the data folder."""
@@ -573,17 +559,6 @@ _LOOKUP: Final = (
 _LOOKUP_PLAIN: Final = f"SELECT {OBJECT_COLUMNS} FROM object WHERE bucket = ? AND name = ?"  # noqa: S608 (constants)
 
 
-def _write_some_atimes(items: list[tuple[tuple[int, str], int]]) -> Callable[[Transaction], None]:
-    def change(tx: Transaction) -> None:
-        for (bid, name), when in items:
-            tx.execute(
-                "UPDATE object SET atime = ?1 WHERE bucket = ?2 AND name = ?3 AND atime < ?1 - ?4",
-                (when, bid, name, _ATIME_STEP),
-            )
-
-    return change
-
-
 def _require_bucket(tx: Transaction, bucket: Bucket) -> None:
     if tx.execute("SELECT 1 FROM bucket WHERE id = ?", (bucket.bid,)).fetchone() is None:
         raise BucketGone(bucket.id.cname)
@@ -596,8 +571,12 @@ def _drop(tx: Transaction, layout: int, content: int) -> None:
         tx.drop_small(content)
 
 
+def _encode(pairs: dict[str, str] | None) -> str | None:
+    return json.dumps(pairs, ensure_ascii=False) if pairs else None
+
+
 def _next_version(old: str, custom: dict[str, str] | None) -> str:
     # An object that came from elsewhere keeps that place's version (protocol/20 6.1).
     if custom and custom.get("source"):
         return old
-    return str(int(old) + 1) if old.isdigit() else "1"
+    return str(int(old) + 1) if old.isascii() and old.isdigit() and len(old) < 19 else "1"
