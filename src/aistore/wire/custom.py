@@ -18,13 +18,13 @@ _STANDARD = ("source", "version", "ETag", "md5", "crc32c", "LastModified", "Last
 
 
 def parse_lines(lines: Iterable[str]) -> dict[str, str]:
-    """Pairs of the `Ais-Custom-Md` lines of a PUT, split at the first `=`, blanks around both dropped. Raises ApiError 400."""
+    """Pairs of the `Ais-Custom-Md` lines of a PUT, split at the first `=`, blanks and all. Raises ApiError 400."""
     pairs: dict[str, str] = {}
     for line in lines:
         key, equals, value = line.partition("=")
         if not equals:
             raise ApiError(400, f'custom metadata: invalid format "{line}" (expecting key=value)')
-        pairs[key.strip()] = value.strip()
+        pairs[key] = value
     check(pairs)
     return pairs
 
@@ -46,8 +46,8 @@ def check(pairs: Mapping[str, str], context: str = "") -> None:
 
 
 def format_lines(pairs: Mapping[str, str]) -> list[str]:
-    """One `key=value` for each `Ais-Custom-Md` line of an answer."""
-    return [f"{key}={value}" for key, value in pairs.items()]
+    """One `key=value` for each `Ais-Custom-Md` line of an answer; a header's value has no blanks around it."""
+    return [f"{key}={value}".strip() for key, value in pairs.items()]
 
 
 def format_listed(pairs: Mapping[str, str]) -> str:

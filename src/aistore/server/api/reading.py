@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Final
 
 from aistore.http1.message import FilePart, Reply
-from aistore.server.store.content import hash_file
+from aistore.server.store.content import hash_file, in_thread
 from aistore.wire.checksum import digest
+from aistore.wire.custom import format_lines
 from aistore.wire.errors import ApiError, bad_checksum, not_implemented, object_not_found, unsupported
 from aistore.wire.ranges import parse_range
 from aistore.wire.values import base36
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from aistore.http1.message import Params
     from aistore.http1.server import Request, Result
     from aistore.server.node import Node
@@ -52,23 +54,26 @@ def get(node: Node, request: Request, bucket: Bucket, name: str) -> Result:
         raise ApiError(400, f"blob-downloader is not supported for local buckets: {bucket.id.cname}")
     store = node.store
     row = store.lookup(bucket, name)
+    fd = -1
+    if row is not None and row.data is None:
+        row, fd = store.open_current(bucket, row) or (None, -1)
     if row is None:
         raise object_not_found(node.name, bucket.id.object_cname(name))
-    props = node.props(bucket)
+    if row.data is None:
+        try:
+            return _get_from_file(node, request, bucket, row, fd)
+        except BaseException:
+            os.close(fd)
+            raise
     if "range" in headers:
         return _get_range(node, request, bucket, row)
-    if props.checksum.validate_warm_get and row.checksum:
-        return _get_validated(node, bucket, row)
+    if node.props(bucket).checksum.validate_warm_get and row.checksum:
+        _compare(bucket, row, digest(row.checksum_type, row.data))
     start = row.head
     if start is None:
         start = row.head = _encode_head(row)
-    now = time.time_ns()
-    answer = b"%s%d\r\n\r\n" % (start, store.atime(row))
-    store.touch(row, now)
     node.stats.read(row.size)
-    if row.data is not None:
-        return answer + row.data
-    return _with_content(node, row, 0, row.size, answer)
+    return b"%s%d\r\n\r\n%s" % (start, store.atimes.note(row, time.time_ns()), row.data)
 
 
 def _check_reading_options(params: Params) -> None:
@@ -91,51 +96,76 @@ def object_headers(row: ObjectRow) -> list[tuple[str, str]]:
         headers += [("Ais-Checksum-Type", row.checksum_type), ("Ais-Checksum-Value", row.checksum)]
     if row.version:
         headers.append(("Ais-Version", row.version))
-    headers += [("Ais-Custom-Md", f"{key}={value}") for key, value in row.custom.items()]
+    headers += [("Ais-Custom-Md", line) for line in format_lines(row.custom)]
     if "ETag" in row.custom:
         headers.append(("ETag", row.custom["ETag"]))
     return headers
 
 
-def _with_content(node: Node, row: ObjectRow, offset: int, length: int, head: bytes | Reply) -> Result:
-    """Complete an answer with content from the object's file."""
-    fd = _open(node, row)
+def _get_from_file(node: Node, request: Request, bucket: Bucket, row: ObjectRow, fd: int) -> Result:
+    """The answer from the content file `fd`, which is closed when it was sent, or by the caller if this raises."""
+    props = node.props(bucket).checksum
+    offset, length, status = 0, row.size, 200
+    headers = [("Content-Type", "application/octet-stream"), *object_headers(row)]
+    if "range" in request.headers:
+        offset, length = parse_range(request.headers["range"], row.size, bucket.id.object_cname(row.name))
+        status = 206
+        headers += _range_headers(row, offset, length)
+    headers.append(("Ais-Atime", str(node.store.atimes.note(row, time.time_ns()))))
+    node.stats.read(length)
+    if status == 206 and props.enable_read_range and length < row.size and row.checksum:
+        part = _part(node, row, fd, offset, length)
+        return _send_range_hashed(Reply(206, headers, part), row, part)
+    if status == 200 and props.validate_warm_get and row.checksum:
+        part = _part(node, row, fd, 0, length)
+        return _send_validated(Reply(200, headers, part), bucket, row, part)
     if length <= _READ_AT_ONCE:
         data = _read_if_in_memory(fd, offset, length)
         if data is not None:
             os.close(fd)
-            if isinstance(head, bytes):
-                return head + data
-            head.body = data
-            return head
+            return Reply(status, headers, data)
+    return Reply(status, headers, _part(node, row, fd, offset, length))
+
+
+def _part(node: Node, row: ObjectRow, fd: int, offset: int, length: int) -> FilePart:
+    """A body from a file; the object counts as being read until it is closed (check-lock, protocol/20 14)."""
     key = (row.bid, row.name)
     node.reading[key] = node.reading.get(key, 0) + 1
-    part = FilePart(fd, offset, length, lambda: node.read_over(key))
-    if isinstance(head, bytes):
-        headers = [
-            ("Content-Type", "application/octet-stream"),
-            *object_headers(row),
-            ("Ais-Atime", str(node.store.atime(row))),
-        ]
-        return Reply(200, headers, part)
-    head.body = part
-    return head
+    return FilePart(fd, offset, length, lambda: node.read_over(key))
 
 
-def _open(node: Node, row: ObjectRow) -> int:
+async def _send_range_hashed(reply: Reply, row: ObjectRow, part: FilePart) -> Reply:
+    """Send the checksum of the range instead of the object's (bucket property `checksum.enable_read_range`)."""
     try:
-        return node.store.open_content(row)
-    except FileNotFoundError as error:
-        raise ApiError(
-            500, f"{node.name}: content of object {row.name!r} is missing from the data folder: {error.filename}"
-        ) from error
+        value = await in_thread(hash_file, row.checksum_type, part.fd, part.offset, part.length)
+    except BaseException:
+        part.close()
+        raise
+    reply.headers = _with_slice_checksum(reply.headers, value)
+    return reply
+
+
+async def _send_validated(reply: Reply, bucket: Bucket, row: ObjectRow, part: FilePart) -> Reply:
+    """Check the content against its checksum before it is sent (bucket property `checksum.validate_warm_get`)."""
+    try:
+        _compare(bucket, row, await in_thread(hash_file, row.checksum_type, part.fd, 0, row.size))
+    except BaseException:
+        part.close()
+        raise
+    return reply
+
+
+def _compare(bucket: Bucket, row: ObjectRow, value: str) -> None:
+    if value != row.checksum:
+        raise bad_checksum(row.checksum_type, row.checksum, value, bucket.id.object_cname(row.name))
 
 
 def _read_if_in_memory(fd: int, offset: int, length: int) -> bytes | None:
     """Read without waiting for the disk, or None if that is not possible."""
     flags = getattr(os, "RWF_NOWAIT", 0)
     if not flags:
-        return os.pread(fd, length, offset)
+        data = os.pread(fd, length, offset)
+        return data if len(data) == length else None
     buffer = bytearray(length)
     try:
         if length and os.preadv(fd, [buffer], offset, flags) != length:
@@ -145,71 +175,29 @@ def _read_if_in_memory(fd: int, offset: int, length: int) -> bytes | None:
     return bytes(buffer)
 
 
-def _get_range(node: Node, request: Request, bucket: Bucket, row: ObjectRow) -> Result:
+def _get_range(node: Node, request: Request, bucket: Bucket, row: ObjectRow) -> Reply:
+    """A range of content that lives in the catalog."""
+    assert row.data is not None
     offset, length = parse_range(request.headers["range"], row.size, bucket.id.object_cname(row.name))
-    atime = node.store.atime(row)
-    headers = [
-        ("Content-Type", "application/octet-stream"),
-        ("Accept-Ranges", "bytes"),
-        ("Content-Range", f"bytes {offset}-{offset + length - 1}/{row.size}"),
-        *object_headers(row),
-        ("Ais-Atime", str(atime)),
-    ]
-    node.store.touch(row, time.time_ns())
-    node.stats.read(length)
-    if row.data is None:
-        if node.props(bucket).checksum.enable_read_range and length < row.size and row.checksum:
-            return _get_range_hashed(node, row, offset, length, headers)
-        return _with_content(node, row, offset, length, Reply(206, headers))
     data = row.data[offset : offset + length]
+    headers: Sequence[tuple[str, str]] = [
+        ("Content-Type", "application/octet-stream"),
+        *object_headers(row),
+        *_range_headers(row, offset, length),
+        ("Ais-Atime", str(node.store.atimes.note(row, time.time_ns()))),
+    ]
+    node.stats.read(length)
     if node.props(bucket).checksum.enable_read_range and length < row.size and row.checksum:
         headers = _with_slice_checksum(headers, digest(row.checksum_type, data))
     return Reply(206, headers, data)
 
 
-async def _get_range_hashed(
-    node: Node, row: ObjectRow, offset: int, length: int, headers: list[tuple[str, str]]
-) -> Reply:
-    fd = _open(node, row)
-    try:
-        value = await asyncio.get_running_loop().run_in_executor(None, hash_file, row.checksum_type, fd, offset, length)
-    except BaseException:
-        os.close(fd)
-        raise
-    return Reply(206, _with_slice_checksum(headers, value), FilePart(fd, offset, length))
+def _range_headers(row: ObjectRow, offset: int, length: int) -> list[tuple[str, str]]:
+    return [("Accept-Ranges", "bytes"), ("Content-Range", f"bytes {offset}-{offset + length - 1}/{row.size}")]
 
 
-def _with_slice_checksum(headers: list[tuple[str, str]], value: str) -> list[tuple[str, str]]:
+def _with_slice_checksum(headers: Sequence[tuple[str, str]], value: str) -> list[tuple[str, str]]:
     return [(key, value if key == "Ais-Checksum-Value" else old) for key, old in headers]
-
-
-async def _get_validated(node: Node, bucket: Bucket, row: ObjectRow) -> Reply:
-    """Check the content against its checksum before it is sent (bucket property `checksum.validate_warm_get`)."""
-    headers = [
-        ("Content-Type", "application/octet-stream"),
-        *object_headers(row),
-        ("Ais-Atime", str(node.store.atime(row))),
-    ]
-    body: bytes | FilePart
-    if row.data is not None:
-        value, body = digest(row.checksum_type, row.data), row.data
-    else:
-        fd = _open(node, row)
-        body = FilePart(fd, 0, row.size)
-        try:
-            value = await asyncio.get_running_loop().run_in_executor(
-                None, hash_file, row.checksum_type, fd, 0, row.size
-            )
-        except BaseException:
-            body.close()
-            raise
-    if value != row.checksum:
-        if isinstance(body, FilePart):
-            body.close()
-        raise bad_checksum(row.checksum_type, row.checksum, value, bucket.id.object_cname(row.name))
-    node.store.touch(row, time.time_ns())
-    node.stats.read(row.size)
-    return Reply(200, headers, body)
 
 
 def head(node: Node, request: Request, bucket: Bucket, name: str) -> Reply:
@@ -228,7 +216,7 @@ def head(node: Node, request: Request, bucket: Bucket, name: str) -> Reply:
         names = [item.strip() for item in wanted.split(",") if item.strip()]
         unknown = next((item for item in names if item not in _HEAD_PROPS), None)
         if unknown is not None:
-            raise ApiError(400, f'invalid property "{unknown}" in props list')
+            raise ApiError(400, f'invalid property "{unknown}" in props list', headers={"Ais-Present": "true"})
     if presence in ("1", "3"):
         return Reply(200)
     if wanted:
@@ -241,7 +229,7 @@ def _head_v1(node: Node, bucket: Bucket, row: ObjectRow) -> list[tuple[str, str]
     headers = [
         ("Content-Length", str(row.size)),
         *object_headers(row),
-        ("Ais-Atime", str(node.store.atime(row))),
+        ("Ais-Atime", str(node.store.atimes.of(row))),
         ("Ais-Bucket-Name", identity.name),
         ("Ais-Bucket-Provider", identity.provider),
         ("Ais-Name", row.name),
@@ -262,11 +250,11 @@ def _head_v2(node: Node, row: ObjectRow, wanted: frozenset[str]) -> list[tuple[s
     if "checksum" in wanted and row.checksum:
         headers += [("Ais-Checksum-Type", row.checksum_type), ("Ais-Checksum-Value", row.checksum)]
     if "atime" in wanted:
-        headers.append(("Ais-Atime", str(node.store.atime(row))))
+        headers.append(("Ais-Atime", str(node.store.atimes.of(row))))
     if "version" in wanted and row.version:
         headers.append(("Ais-Version", row.version))
     if "custom" in wanted:
-        headers += [("Ais-Custom-Md", f"{key}={value}") for key, value in row.custom.items()]
+        headers += [("Ais-Custom-Md", line) for line in format_lines(row.custom)]
     if "location" in wanted:
         headers.append(("Ais-Location", node.location))
     if "copies" in wanted:
