@@ -13,6 +13,7 @@ import sys
 
 from aistore.server.folder import FolderInUseError
 from aistore.server.settings import ServerSettings
+from aistore.server.spawn import ServerStartError
 
 
 def main() -> None:
@@ -34,6 +35,9 @@ def main() -> None:
     except FolderInUseError as error:
         _answer({"error": str(error), "in_use": {"pid": error.pid, "url": error.url}})
         sys.exit(1)
+    except ServerStartError as error:  # of one of its targets
+        _answer({"error": error.reason})
+        raise
     except Exception as error:
         _answer({"error": f"{error}" or repr(error)})
         raise  # the traceback goes to the log
