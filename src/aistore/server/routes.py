@@ -24,6 +24,8 @@ __all__ = ["handle"]
 
 _OBJECTS: Final = "/v1/objects/"
 _OBJECT_METHODS: Final = frozenset({"GET", "PUT", "HEAD", "DELETE", "POST", "PATCH"})
+# What a target does only when a gateway sent the client (protocol/00 9.3).
+_CHANGES: Final = frozenset({"PUT", "DELETE", "POST", "PATCH"})
 # Resources of a gateway only, and of every node; the handler gets the path behind the resource.
 _OF_GATEWAY: Final[dict[str, Callable[[Node, Request, str], Result]]] = {"cluster": cluster, "reverse": reverse}
 _OF_NODE: Final[dict[str, Callable[[Node, Request, str], Result]]] = {"buckets": buckets, "daemon": daemon}
@@ -78,6 +80,10 @@ def _resource(node: Node, request: Request, rest: str) -> Result:
 def _object(node: Node, request: Request, tail: str) -> Result:
     if request.method not in _OBJECT_METHODS:
         return method_refused(request, objects.ALLOW)
+    if node.is_target and request.method in _CHANGES:
+        params = request.params
+        if not (params.get("pid") and params.get("utm")):
+            raise ApiError(400, f"{node.name}: {request.method}(obj) is expected to be redirected")
     bucket, _, name = tail.partition("/")
     return objects.handle(node, request, bucket, name)
 
