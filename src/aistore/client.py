@@ -15,11 +15,15 @@ __all__ = ["Bck", "Client"]
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found: object
+    found: type
     if name == "Client":
-        from aistore.sdk.client import Client as found
+        from aistore.sdk.client import Client
+
+        found = Client
     else:
-        from aistore.sdk.types import BucketModel as found
+        from aistore.sdk.types import BucketModel
+
+        found = BucketModel
     warnings.warn(
         f"aistore.client.{name} is deprecated: import {found.__name__} from {found.__module__}",
         DeprecationWarning,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING
 
 from aistore.calls.query import encode_query
 from aistore.transport.request import Request
@@ -90,5 +90,5 @@ def list_buckets(provider: str) -> Steps[list[BucketModel]]:
 
     query = encode_query({params.PROVIDER: provider})
     answer = yield Request("GET", "buckets", query, body=encode_action(actions.LIST))
-    listed = TypeAdapter(Optional[list[BucketModel]]).validate_json(answer.content)  # noqa: UP045  evaluated, on 3.10 too
+    listed = TypeAdapter(list[BucketModel] | None).validate_json(answer.content)
     return listed or []

@@ -7,11 +7,20 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from aistore.transport.response import Response
 
-__all__ = ["Hasher", "bad_checksum", "check_body", "check_stored", "running_hasher", "stated_checksum"]
+__all__ = [
+    "Hasher",
+    "bad_checksum",
+    "check_body",
+    "check_stored",
+    "check_stored_digest",
+    "running_hasher",
+    "stated_checksum",
+]
 
 _TYPE = "ais-checksum-type"
 _VALUE = "ais-checksum-value"
 _OK = 200
+_XXH64 = ("xxhash2", "xxhash")
 
 xxh64_hexdigest = None
 
@@ -31,7 +40,7 @@ class Hasher(Protocol):
 def _digest(kind: str, content: bytes | bytearray | memoryview) -> str | None:
     """Checksum of some bytes; None for a type that is unknown here."""
     global xxh64_hexdigest  # noqa: PLW0603  loaded by the first read, not by the import
-    if kind in ("xxhash2", "xxhash"):  # nearly always; the wire module for the others costs more to import than a read
+    if kind in _XXH64:  # nearly always; the wire module for the others costs more to import than a read
         if xxh64_hexdigest is None:
             from xxhash import xxh64_hexdigest as loaded
 
@@ -73,9 +82,16 @@ def check_stored(answer: Response, content: bytes | bytearray | memoryview) -> N
         raise bad_checksum(answer, computed, "what was sent")
 
 
+def check_stored_digest(answer: Response, xxh64: str) -> None:
+    """The same for content of which only the XXH64 is known; other types of checksums say nothing about it."""
+    kind, value = stated_checksum(answer)
+    if kind in _XXH64 and value != xxh64:
+        raise bad_checksum(answer, xxh64, "what was sent")
+
+
 def running_hasher(kind: str) -> Hasher | None:
     """A fresh hasher; None for a type that is unknown here, or `none`."""
-    if kind in ("xxhash2", "xxhash"):
+    if kind in _XXH64:
         from xxhash import xxh64
 
         fast: Hasher = xxh64()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING
 
 from aistore.calls.query import encode_query
 from aistore.calls.steps import Sleep
@@ -104,7 +104,7 @@ def list_status(kind: str, target_id: str) -> Steps[list[JobStatus]]:
     from aistore.sdk.types import JobStatus
 
     answer = yield _ask("status_all", {"kind": kind, "node": target_id, "show_active": False})
-    listed = TypeAdapter(Optional[list[JobStatus]]).validate_json(answer.content)  # noqa: UP045  evaluated, on 3.10 too
+    listed = TypeAdapter(list[JobStatus] | None).validate_json(answer.content)
     return listed or []
 
 
@@ -113,7 +113,7 @@ def list_running(kind: str, target_id: str) -> Steps[list[str]]:
     import msgspec
 
     answer = yield _ask("running_all", {"kind": kind, "node": target_id, "show_active": True})
-    listed = msgspec.json.decode(answer.content, type=Optional[list[str]])  # noqa: UP045  evaluated, on 3.10 too
+    listed = msgspec.json.decode(answer.content, type=list[str] | None)
     return listed or []
 
 

@@ -55,7 +55,7 @@ class Listing:
             "uuid": "",
             "props": props,
             "continuation_token": "",
-            "flags": ListObjectFlag.join_flags(chosen),
+            "flags": str(ListObjectFlag.join_flags(chosen)),
             "target": target,
         }
         if start_after:

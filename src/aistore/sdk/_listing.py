@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import deque
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, List, Optional, cast  # noqa: UP035  msgspec evaluates the annotations, on 3.10 too
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
@@ -132,7 +132,7 @@ class BucketList(msgspec.Struct):
     UUID: str
     ContinuationToken: str
     Flags: int
-    Entries: Optional[List[BucketEntry]] = None  # noqa: UP006, UP045  evaluated by msgspec
+    Entries: list[BucketEntry] | None = None
 
     @property
     def uuid(self) -> str:

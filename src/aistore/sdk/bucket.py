@@ -273,7 +273,9 @@ class Bucket(AISSource):
                 done = "would be uploaded" if dry_run else "uploaded"
                 log.info("File '%s' %s as object '%s', %d bytes", file, done, name, file.stat().st_size)
         if verbose:
-            log.info("%d files of %s %s to bucket %s", len(stored), path, "would go" if dry_run else "uploaded", self._ref)
+            log.info(
+                "%d files of %s %s to bucket %s", len(stored), path, "would go" if dry_run else "uploaded", self._ref
+            )
         return stored
 
     def _listing(

@@ -11,9 +11,9 @@
     │   ├── ErrETLNotFound           also LookupError
     │   ├── ErrETLAlreadyExists
     │   └── ErrBadChecksum           content arrived, but it is not what its checksum says
-    InvalidBckProvider               the call is not for buckets of this provider; also ValueError
-    InvalidURLException              no URL of an object; also ValueError
-    InvalidObjectRangeIndex          also ValueError
+    InvalidBckProvider               the call is not for buckets of this provider
+    InvalidURLException              no URL of an object
+    InvalidObjectRangeIndex          indices that make no range
     InvalidPipelineError             also ValueError
     Timeout                          a job took longer than the caller wanted to wait; also TimeoutError
     JobInfoNotFound                  also LookupError
@@ -183,7 +183,7 @@ class ErrBadChecksum(AISError):
     """What was read, or what the cluster says it stored, differs from its checksum; `status_code` is that of the answer."""
 
 
-class InvalidBckProvider(ValueError):
+class InvalidBckProvider(Exception):
     """The operation does not exist for buckets of this provider, or there is no such provider."""
 
     def __init__(self, provider: object) -> None:
@@ -194,7 +194,7 @@ class InvalidBckProvider(ValueError):
         return type(self), (self.provider,)
 
 
-class InvalidURLException(ValueError):
+class InvalidURLException(Exception):
     """The text is not the URL of an object."""
 
     def __init__(self, url: str) -> None:
@@ -205,7 +205,7 @@ class InvalidURLException(ValueError):
         return type(self), (self.url,)
 
 
-class InvalidObjectRangeIndex(ValueError):
+class InvalidObjectRangeIndex(Exception):
     """Indices of an object range contradict each other."""
 
     def __init__(self, message: str) -> None:

@@ -48,14 +48,14 @@ class ListObjectFlag(Enum):
     NBI = 15
     """List from an inventory."""
 
-    ALL = 1
-    TRY_HEAD_REMOTE = 7
-    USE_CACHE = 9
+    ALL = MISSING
+    TRY_HEAD_REMOTE = DONT_HEAD_REMOTE
+    USE_CACHE = NOT_CACHED
 
     @staticmethod
-    def join_flags(flags: Iterable[ListObjectFlag] | None) -> str:
-        """Bitmask of some flags, as the decimal text that goes over the wire."""
+    def join_flags(flags: Iterable[ListObjectFlag] | None) -> int:
+        """Bitmask of some flags; requests carry it as decimal text."""
         mask = 0
         for flag in flags or ():
             mask |= 1 << flag.value
-        return str(mask)
+        return mask

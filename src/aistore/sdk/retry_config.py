@@ -85,9 +85,16 @@ def _pickles(part: object) -> bool:
 def __getattr__(name: str) -> object:
     if name != "NETWORK_RETRY_EXCEPTIONS":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from requests.exceptions import ChunkedEncodingError, ConnectionError, ConnectTimeout, ReadTimeout
-    from urllib3.exceptions import TimeoutError
+    import urllib3
+    from requests import exceptions
 
     from aistore.sdk.errors import AISRetryableError
 
-    return (ConnectTimeout, ReadTimeout, ChunkedEncodingError, ConnectionError, AISRetryableError, TimeoutError)
+    return (
+        exceptions.ConnectTimeout,
+        exceptions.ReadTimeout,
+        exceptions.ChunkedEncodingError,
+        exceptions.ConnectionError,
+        AISRetryableError,
+        urllib3.exceptions.TimeoutError,
+    )

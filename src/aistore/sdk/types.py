@@ -7,7 +7,8 @@ of listings are `msgspec` structs, because there are millions of them.
 from __future__ import annotations
 
 import base64
-from typing import Any, Dict, List, Mapping, Optional, Union  # noqa: UP035  pydantic evaluates the annotations
+from collections.abc import Mapping  # noqa: TC003  pydantic evaluates it
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, field_validator
 
@@ -56,7 +57,7 @@ __all__ = [
 ]
 
 # What JSON can hold; the protocol leaves the contents of some members open.
-Document = Dict[str, Any]  # noqa: UP006  evaluated by pydantic
+Document = dict[str, Any]
 
 # Flags of nodes that take no requests: in maintenance, being decommissioned (`protocol/00` 12.2).
 _INACTIVE = 4 | 8
@@ -86,9 +87,9 @@ class Snode(BaseModel):
 
     daemon_id: str
     daemon_type: str
-    public_net: Optional[NetInfo] = None
-    intra_control_net: Optional[NetInfo] = None
-    intra_data_net: Optional[NetInfo] = None
+    public_net: NetInfo | None = None
+    intra_control_net: NetInfo | None = None
+    intra_data_net: NetInfo | None = None
     flags: int = 0
     id_digest: int = 0
 
@@ -127,7 +128,7 @@ class BucketModel(BaseModel):
 
     name: str
     provider: str
-    namespace: Optional[Namespace] = None
+    namespace: Namespace | None = None
 
     def as_dict(self) -> Document:
         """Document of the bucket; without a namespace there is no such member."""
@@ -158,7 +159,7 @@ class ListObjectsMsg(BaseModel):
     uuid: str
     props: str
     continuation_token: str
-    flags: List[ListObjectFlag]
+    flags: list[ListObjectFlag]
     target: str
     start_after: str = ""
 
@@ -170,7 +171,7 @@ class ListObjectsMsg(BaseModel):
             "uuid": self.uuid,
             "props": self.props,
             "continuation_token": self.continuation_token,
-            "flags": ListObjectFlag.join_flags(self.flags),
+            "flags": str(ListObjectFlag.join_flags(self.flags)),
             "target": self.target,
         }
         if self.start_after:
@@ -204,7 +205,7 @@ class TransformBckMsg(BaseModel):
     """Arguments of a transformation: names of the ETLs, and the time each object may take."""
 
     etl_name: str
-    etl_pipeline: Optional[List[str]] = None
+    etl_pipeline: list[str] | None = None
     timeout: str
 
     def as_dict(self) -> Document:
@@ -215,10 +216,10 @@ class TransformBckMsg(BaseModel):
 class TCBckMsg(BaseModel):
     """Arguments of a bucket's copy or transformation."""
 
-    ext: Optional[Dict[str, str]] = None
-    copy_msg: Optional[CopyBckMsg] = None
-    transform_msg: Optional[TransformBckMsg] = None
-    num_workers: Optional[int] = None
+    ext: dict[str, str] | None = None
+    copy_msg: CopyBckMsg | None = None
+    transform_msg: TransformBckMsg | None = None
+    num_workers: int | None = None
     cont_on_err: bool = False
 
     def as_dict(self) -> Document:
@@ -297,8 +298,8 @@ class PromoteAPIArgs(BaseModel):
 class BlobMsg(BaseModel):
     """Arguments of a blob download; `chunk_size` in bytes."""
 
-    chunk_size: Optional[int] = None
-    num_workers: Optional[int] = None
+    chunk_size: int | None = None
+    num_workers: int | None = None
     latest: bool
 
     def as_dict(self) -> Document:
@@ -331,8 +332,8 @@ class PrefetchMsg(BaseModel):
     object_selection: Document
     continue_on_err: bool
     latest: bool
-    blob_threshold: Optional[int] = None
-    num_workers: Optional[int] = None
+    blob_threshold: int | None = None
+    num_workers: int | None = None
 
     def as_dict(self) -> Document:
         """Document of the message; what is not set is left out."""
@@ -348,10 +349,10 @@ class TCMultiObj(BaseModel):
     """Arguments of a copy or transformation of many objects."""
 
     to_bck: BucketModel
-    tc_msg: Optional[TCBckMsg] = None
+    tc_msg: TCBckMsg | None = None
     continue_on_err: bool
     object_selection: Document
-    num_workers: Optional[int] = None
+    num_workers: int | None = None
 
     def as_dict(self) -> Document:
         """Document of the message."""
@@ -370,7 +371,7 @@ class ArchiveMultiObj(BaseModel):
 
     archive_name: str
     to_bck: BucketModel
-    mime: Optional[str] = None
+    mime: str | None = None
     include_source_name: bool = False
     allow_append: bool = False
     continue_on_err: bool = False
@@ -400,8 +401,8 @@ class JobArgs(BaseModel):
     id: str = ""
     kind: str = ""
     daemon_id: str = ""
-    bucket: Optional[BucketModel] = None
-    buckets: Optional[List[BucketModel]] = None
+    bucket: BucketModel | None = None
+    buckets: list[BucketModel] | None = None
 
     def as_dict(self) -> Document:
         """Document of the message (`protocol/30` 4); buckets stay models."""
@@ -457,10 +458,10 @@ class JobSnap(BaseModel):
     kind: str = ""
     start_time: str = Field(default="", alias="start-time")
     end_time: str = Field(default="", alias="end-time")
-    bucket: Optional[BucketModel] = Field(default=None, alias="bck")
-    source_bck: Optional[BucketModel] = Field(default=None, alias="src-bck")
-    destination_bck: Optional[BucketModel] = Field(default=None, alias="dst-bck")
-    stats: Optional[JobStats] = None
+    bucket: BucketModel | None = Field(default=None, alias="bck")
+    source_bck: BucketModel | None = Field(default=None, alias="src-bck")
+    destination_bck: BucketModel | None = Field(default=None, alias="dst-bck")
+    stats: JobStats | None = None
     aborted: bool = False
     is_idle: bool = False
     abort_err: str = Field(default="", alias="abort-err")
@@ -471,7 +472,7 @@ class JobSnap(BaseModel):
         return self.packed & 1023, (self.packed >> 10) & 1023, self.packed >> 20
 
 
-class AggregatedJobSnap(RootModel[Dict[str, List[JobSnap]]]):
+class AggregatedJobSnap(RootModel[dict[str, list[JobSnap]]]):
     """Snapshots of jobs by target id."""
 
     @property
@@ -531,8 +532,8 @@ class ETLRuntimeSpec(BaseModel):
     """How an ETL runs: image, command, environment."""
 
     image: str
-    command: Optional[List[str]] = None
-    env: Optional[List[EnvVar]] = None
+    command: list[str] | None = None
+    env: list[EnvVar] | None = None
 
     def as_dict(self) -> Document:
         """Document of the specification; what is not set is left out."""
@@ -549,8 +550,8 @@ class InitETLArgs(BaseModel):
 
     name: str
     comm_type: str
-    init_timeout: Optional[str] = None
-    obj_timeout: Optional[str] = None
+    init_timeout: str | None = None
+    obj_timeout: str | None = None
     direct_put: bool = False
 
 
@@ -592,23 +593,23 @@ class ETLInitMsg(BaseModel):
 
     name: str
     communication: str
-    init_timeout: Optional[str] = None
-    obj_timeout: Optional[str] = None
-    code: Optional[bytes] = None
-    spec: Optional[bytes] = None
-    dependencies: Optional[bytes] = None
+    init_timeout: str | None = None
+    obj_timeout: str | None = None
+    code: bytes | None = None
+    spec: bytes | None = None
+    dependencies: bytes | None = None
     chunk_size: int = 0
-    runtime: Union[str, ETLRuntimeSpec, None] = None
+    runtime: str | ETLRuntimeSpec | None = None
 
     @field_validator("code")
     @classmethod
-    def set_code(cls, code: Optional[bytes]) -> Optional[bytes]:
+    def set_code(cls, code: bytes | None) -> bytes | None:
         """Code arrives in base64."""
         return None if code is None else base64.b64decode(code)
 
     @field_validator("spec")
     @classmethod
-    def set_spec(cls, spec: Optional[bytes]) -> Optional[bytes]:
+    def set_spec(cls, spec: bytes | None) -> bytes | None:
         """So does a specification."""
         return None if spec is None else base64.b64decode(spec)
 
@@ -625,7 +626,7 @@ class ETLDetails(BaseModel):
     """An ETL: how it was started, and what failed."""
 
     init_msg: ETLInitMsg
-    obj_errors: Optional[List[ETLObjError]] = None
+    obj_errors: list[ETLObjError] | None = None
 
 
 class ETLInfo(BaseModel):

@@ -289,9 +289,7 @@ def _check_workers(
         raise ValueError("`num_workers` must be at least 2.")
     for name, value in (("byte_range", byte_range), ("blob_download_config", blob_download_config), ("etl", etl)):
         if value:
-            raise ValueError(
-                f"Cannot use `num_workers` with `{name}`. Parallel download is for full object retrieval."
-            )
+            raise ValueError(f"Cannot use `num_workers` with `{name}`. Parallel download is for full object retrieval.")
 
 
 def _range_headers(

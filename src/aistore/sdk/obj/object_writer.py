@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aistore.calls import objects
+from aistore.calls.content import outgoing
 from aistore.calls.integrity import check_stored
 from aistore.calls.query import encode_query
 
@@ -41,14 +42,15 @@ class ObjectWriter:
         of unknown length; what can be read only once is not sent again after a failure. `custom_metadata` is stored with it, added to that
         of an object that is replaced.
 
-        Bytes are compared with the checksum of what was stored, which raises `ErrBadChecksum` if they differ.
+        The checksum of what was stored is compared with that of what was sent; `ErrBadChecksum` says that they differ.
         """
-        body = content.encode() if isinstance(content, str) else content
-        if body is None:
-            raise TypeError("content must be bytes-like, text, a binary file or an iterable of bytes, not None")
-        answer = self._client.fetch(objects.put(self._path, self._query, body, custom_metadata))
-        if isinstance(body, (bytes, bytearray, memoryview)):
-            check_stored(answer, body)
+        if type(content) is bytes:
+            answer = self._client.fetch(objects.put(self._path, self._query, content, custom_metadata))
+            check_stored(answer, content)
+        else:
+            sent = outgoing(content)
+            answer = self._client.fetch(objects.put(self._path, self._query, sent.body, custom_metadata))
+            sent.check(answer)
 
         from aistore.sdk._response import Response
 

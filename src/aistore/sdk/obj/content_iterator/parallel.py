@@ -91,7 +91,7 @@ class ParallelContentIterProvider(BaseContentIterProvider):
         if hasher is not None and answer is not None:
             self._verify(hasher, answer)
 
-    def open(self, offset: int = 0, end: int | None = None) -> _ChunkStream:
+    def open(self, offset: int = 0, end: int | None = None) -> _ChunkStream:  # noqa: ARG002  the interface's
         """The content from byte `offset` on; an `end` is ignored, nothing is read ahead of need."""
         return _ChunkStream(self.create_iter(offset), offset, self._size, self._edition)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aistore.calls.integrity import check_body, stated_checksum
+from aistore.calls.integrity import bad_checksum, check_body, running_hasher, stated_checksum
 from aistore.sdk.obj.content_iterator.base import BaseContentIterProvider, Edition
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AnswerStream", "ContentIterProvider"]
 
+_WHOLE = 200
 _PARTIAL = 206
 
 
@@ -43,12 +44,22 @@ class ContentIterProvider(BaseContentIterProvider):
     __slots__ = ()
 
     def create_iter(self, offset: int = 0) -> Iterator[bytes]:
-        """The content from byte `offset` on, in chunks, the last of which may be shorter; a fresh GET, closed when the iterator is."""
+        """The content from byte `offset` on, in chunks, the last of which may be shorter; a fresh GET, closed when the iterator is.
+
+        Iterating over a whole object to its end verifies its checksum.
+        """
         answer = self._client.fetch(stream=True, offset=offset)
+        kind, value = stated_checksum(answer)
+        hasher = running_hasher(kind) if answer.status == _WHOLE else None
         try:
-            yield from answer.chunks(self._chunk_size)
+            for chunk in answer.chunks(self._chunk_size):
+                if hasher is not None:
+                    hasher.update(chunk)
+                yield chunk
         finally:
             answer.close()
+        if hasher is not None and hasher.hexdigest() != value:
+            raise bad_checksum(answer, hasher.hexdigest(), "what was read")
 
     def read_all(self) -> bytes:
         """The whole content; its checksum is verified."""

@@ -200,7 +200,9 @@ class ObjectFileReader(BufferedIOBase):
     def _verify(self, computed: str) -> None:
         kind, stated = self._checksum
         if computed != stated:
-            self._fail(f"the content has {kind} {computed}, but the cluster states {stated}: it was damaged on the way or on disk")
+            self._fail(
+                f"the content has {kind} {computed}, but the cluster states {stated}: it was damaged on the way or on disk"
+            )
 
     # -- streams ------------------------------------------------------------------------------------------------------------------
 
@@ -239,7 +241,9 @@ class ObjectFileReader(BufferedIOBase):
                 self._hasher = running_hasher(stream.checksum[0])
         elif stream.edition.differs_from(self._edition):
             was, now = self._edition, stream.edition
-            self._fail(f"the object was overwritten while it was read (version {was.version}, {was.size} bytes; then {now.version}, {now.size})")
+            self._fail(
+                f"the object was overwritten while it was read (version {was.version}, {was.size} bytes; then {now.version}, {now.size})"
+            )
 
     def _skip_to_position(self) -> bool:
         """Read on to the position; False if the stream ended before."""
@@ -360,10 +364,10 @@ class ObjectFileReader(BufferedIOBase):
 
 
 def _is_recoverable(error: Exception) -> bool:
-    from requests.exceptions import ChunkedEncodingError, ConnectionError
+    from requests import exceptions
 
     # Read timeouts are connection errors too.
-    return isinstance(error, (ChunkedEncodingError, ConnectionError))
+    return isinstance(error, (exceptions.ChunkedEncodingError, exceptions.ConnectionError))
 
 
 class ObjectFileWriter(BufferedWriter):
