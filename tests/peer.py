@@ -108,12 +108,14 @@ class PeerConnection:
 
 
 class Peer:
-    """Listens on a free port; the n-th connection is given to the n-th script, and the last one serves all further ones."""
+    """Listens on a free port, unless told otherwise; the n-th connection is given to the n-th script, and the last one serves all further ones."""
 
-    def __init__(self, *scripts: Callable[[PeerConnection], None], tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, *scripts: Callable[[PeerConnection], None], tls: ssl.SSLContext | None = None, port: int = 0
+    ) -> None:
         self._scripts = scripts
         self._tls = tls
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", port))
         self._lock = threading.Lock()
         self.port: int = self._listener.getsockname()[1]
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"

@@ -339,6 +339,17 @@ class TlsConnection(BlockingConnection):
             self._sock.settimeout(seconds)
             self._timeout = seconds
 
+    def is_alive(self) -> bool:
+        # A Python timeout makes even MSG_DONTWAIT wait. TLS data that nobody asked for counts as an end too: it may be the peer's.
+        try:
+            self._sock.settimeout(0.0)
+            return super().is_alive()
+        except OSError:
+            return False
+        finally:
+            if self._sock.fileno() >= 0:
+                self._sock.settimeout(self._timeout)
+
     @property
     def _can_sendfile(self) -> bool:
         return False

@@ -123,6 +123,8 @@ class Transport:
 
     def _send(self, leg: Leg) -> Response:
         request, _, origin, target, _ = leg
+        if origin.scheme == "https" and self._context is None:
+            self._context = self.tls.context()
         connection = self._pool.take(origin)
         if connection is None and (proxy := self._proxies.get(origin)) is not None:
             return proxy.send(leg, request.timeout or self.timeout)
@@ -180,8 +182,7 @@ class Transport:
     def _open(self, origin: Origin, timeout: float | None) -> BlockingConnection:
         if origin.scheme == "http":
             return BlockingConnection.connect(origin.host, origin.port, timeout)
-        if self._context is None:
-            self._context = self.tls.context()
+        assert self._context is not None  # made before: a missing file is no failure of the network
         return TlsConnection.handshake(origin.host, origin.port, timeout, self._context)
 
 

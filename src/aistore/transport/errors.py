@@ -70,8 +70,8 @@ class TransportError(requests.RequestException):
         tried = f", {self.attempts} attempts" if self.attempts > 1 else ""
         return f"{self.reason} [{self.method} {self.url}{tried}]"
 
-    def __reduce__(self) -> tuple[type[TransportError], tuple[object, ...]]:
-        return type(self), (self.reason, self.method, self.url, self.attempts)
+    def __reduce__(self) -> tuple[type[TransportError], tuple[object, ...], dict[str, object]]:
+        return type(self), (self.reason, self.method, self.url, self.attempts), vars(self)
 
 
 class ConnectionFailed(TransportError, requests.ConnectionError):
@@ -127,8 +127,8 @@ class RetriesExhausted(TransportError, requests.exceptions.RetryError):
         self.status = status
         self.message = message
 
-    def __reduce__(self) -> tuple[type[TransportError], tuple[object, ...]]:
-        return type(self), (self.status, self.message, self.method, self.url, self.attempts)
+    def __reduce__(self) -> tuple[type[TransportError], tuple[object, ...], dict[str, object]]:
+        return type(self), (self.status, self.message, self.method, self.url, self.attempts), vars(self)
 
 
 class TooManyRedirects(TransportError, requests.TooManyRedirects):
@@ -205,12 +205,12 @@ def _malformed(failure: BaseException, method: str, url: str) -> TransportError:
 
 
 def _tls(failure: BaseException, method: str, url: str) -> TransportError:
-    text = getattr(failure, "verify_message", None) or getattr(failure, "reason", None) or str(failure)
-    return TlsError(
-        f"no trusted TLS connection to {_origin(url)} ({text}): check `ca_cert`, `client_cert` and the host name",
-        method,
-        url,
-    )
+    unverified = getattr(failure, "verify_message", None)
+    text = unverified or getattr(failure, "reason", None) or str(failure)
+    advice = "check `ca_cert`, `client_cert` and the host name"
+    error = TlsError(f"no trusted TLS connection to {_origin(url)} ({text}): {advice}", method, url)
+    error.untrusted = unverified is not None
+    return error
 
 
 _TRANSLATIONS: tuple[

@@ -100,7 +100,10 @@ class Proxy:
             _raise(failure, request.method, leg.url, self._url)
         fields = Headers()
         for name, value in answer.headers.items():
-            fields.add(name.lower(), value)
+            if name.lower() in fields:
+                fields.add(name.lower(), value)
+            else:
+                fields[name.lower()] = value
         head = ResponseHead(answer.status, answer.reason or "", fields, True)
         source = _Source(answer, request.method, leg.url, self._url)
         keep = request.stream and answer.status < 300

@@ -9,9 +9,11 @@ from typing import NamedTuple
 __all__ = ["Origin", "base_url", "split_url"]
 
 _absolute = re.compile(
-    r"(?P<scheme>https?)://(?:[^/?#@]*@)?(?P<host>\[[0-9A-Fa-f:.%a-z]+\]|[^/?#@:\[\]\s]+)(?::(?P<port>\d{0,5}))?(?P<target>[/?][^#]*)?(?:#.*)?",
+    r"(?P<scheme>https?)://(?:[^/?#@]*@)?(?P<host>\[[0-9A-Fa-f:.%a-z]+\]|[A-Za-z0-9._~-]+)(?::(?P<port>\d{0,5}))?(?P<target>[/?][^#]*)?(?:#.*)?",
     re.IGNORECASE | re.DOTALL,
 ).fullmatch
+
+_loopback = re.compile(r"127(?:\.\d{1,3}){3}").fullmatch
 
 
 class Origin(NamedTuple):
@@ -30,7 +32,7 @@ class Origin(NamedTuple):
     @property
     def is_loopback(self) -> bool:
         """True for an address that can only be this machine."""
-        return self.host in ("localhost", "::1") or self.host.startswith("127.")
+        return self.host in ("localhost", "::1") or _loopback(self.host) is not None
 
     def __str__(self) -> str:
         return f"{self.scheme}://{self.authority}"

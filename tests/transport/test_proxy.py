@@ -1,0 +1,136 @@
+"""A proxy of the environment: taken for other than loopback, with the same answers and errors as without."""
+
+from __future__ import annotations
+
+import io
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from aistore.transport import Request, Timeout, Transport
+from aistore.transport.errors import ConnectionFailed, IncompleteBody, ReadTimeout
+from peer import Peer, PeerConnection, always, echo, once
+from policies import Policy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+BIG = bytes(range(251)) * 8000
+ENDPOINT = "http://aistore.example:8080"
+
+
+@pytest.fixture(autouse=True)
+def no_proxy_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (
+        "http_proxy",
+        "https_proxy",
+        "all_proxy",
+        "no_proxy",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+        "NO_PROXY",
+        "REQUEST_METHOD",
+    ):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_requests_go_through_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Peer(echo) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        transport = Transport(ENDPOINT, retry=Policy(), token="secret")
+        for body in (b"small", io.BytesIO(BIG), BIG, [b"one", b"two"]):
+            response = transport.exchange(Request("PUT", "objects/b/o", "provider=ais", (("X", "y"),), body))
+            assert response.content == (b"onetwo" if isinstance(body, list) else b"small" if body == b"small" else BIG)
+        received = proxy.requests[0]
+        assert (received.method, received.target) == ("PUT", f"{ENDPOINT}/v1/objects/b/o?provider=ais")
+        assert received.headers["host"] == "aistore.example:8080"
+        assert (received.headers["authorization"], received.headers["x"]) == ("Bearer secret", "y")
+        assert received.headers["content-length"] == "5"
+        assert response.headers["content-length"] == "6"
+        response = transport.exchange(Request("PUT", "o", body=BIG, stream=True))
+        assert b"".join(response.chunks(100_001)) == BIG
+        buffer = bytearray(len(BIG) + 5)
+        view = memoryview(buffer)
+        response = transport.exchange(Request("PUT", "o", body=BIG, stream=True))
+        got = 0
+        while count := response.readinto(view[got:]):
+            got += count
+        assert buffer[:got] == BIG
+        assert proxy.connections == 1
+        transport.close()
+
+
+@pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY", "all_proxy"])
+def test_which_variables_count(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    with Peer(always(200, b"proxied")) as proxy:
+        monkeypatch.setenv(variable, proxy.url.replace("http://", "http://user:pass@"))
+        transport = Transport(ENDPOINT, retry=Policy())
+        assert transport.exchange(Request("GET", "o")).content == b"proxied"
+        assert proxy.requests[0].headers["proxy-authorization"] == "Basic dXNlcjpwYXNz"
+        transport.close()
+
+
+def test_loopback_and_exceptions_are_reached_directly(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Peer(echo) as proxy, Peer(always(200, b"direct")) as peer:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        transport = Transport(peer.url, retry=Policy())
+        assert transport.exchange(Request("GET", "o")).content == b"direct"
+        transport.close()
+        monkeypatch.setenv("no_proxy", ".invalid")
+        with pytest.raises(ConnectionFailed, match="has no address"):
+            Transport("http://aistore.invalid", retry=Policy()).exchange(Request("GET", "o"))
+        assert proxy.connections == 0
+
+
+def test_redirects_and_repeats_work_as_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    def script(connection: PeerConnection) -> None:
+        for answer in ((307, b"", "Location: /elsewhere"), (503, b"busy"), (200, b"data")):
+            connection.request()
+            connection.answer(*answer)
+
+    with Peer(script) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        transport = Transport(ENDPOINT, retry=Policy(total=1))
+        response = transport.exchange(Request("GET", "o"))
+        assert (response.content, response.url) == (b"data", f"{ENDPOINT}/elsewhere")
+        assert [r.target for r in proxy.requests] == [
+            f"{ENDPOINT}/v1/o",
+            f"{ENDPOINT}/elsewhere",
+            f"{ENDPOINT}/elsewhere",
+        ]
+        transport.close()
+
+
+def stalling(connection: PeerConnection) -> None:
+    connection.request()
+    connection.wait_for_end()
+
+
+@pytest.mark.parametrize(
+    ("script", "error"),
+    [
+        (once(b""), ConnectionFailed),
+        (stalling, ReadTimeout),
+        (once(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc"), IncompleteBody),
+    ],
+)
+def test_failures_are_the_same_errors(
+    monkeypatch: pytest.MonkeyPatch, script: Callable[[PeerConnection], None], error: type[Exception]
+) -> None:
+    with Peer(script) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url.replace("http://", "http://user:pass@"))
+        transport = Transport(ENDPOINT, timeout=Timeout(5, 0.1), retry=Policy(2))
+        with pytest.raises(error, match=f"through the proxy {proxy.url}") as raised:
+            transport.exchange(Request("GET", "o"))
+        assert "pass" not in str(raised.value).replace("pass ", "")
+        assert len(proxy.requests) == 2
+
+
+def test_a_proxy_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    monkeypatch.setenv("http_proxy", f"127.0.0.1:{port}")
+    with pytest.raises(ConnectionFailed, match=f"through the proxy http://127.0.0.1:{port}"):
+        Transport(ENDPOINT, retry=Policy()).exchange(Request("GET", "o"))
