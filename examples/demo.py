@@ -279,7 +279,8 @@ def run(own: Path | None, keep: bool) -> None:
             if own:
                 print("  no training: the labels of your files are not known")
             else:
-                accuracy = step(f"train on streamed images, {EPOCHS} epochs", lambda: train(bucket))
+                seen = EPOCHS * sum(name.startswith("images/train/") for name in data.sources)
+                accuracy = step(f"train on streamed images, {EPOCHS} epochs", lambda: train(bucket), objects=seen)
                 print(f"  accuracy on the {100 // HELD_OUT} % held out: {accuracy:.1%}")
         finally:
             cluster.stop()

@@ -126,7 +126,7 @@ def listed(caller: Caller) -> dict[str, int]:
     message = json.dumps({"action": "list", "name": "", "value": {"props": "name,size", "pagesize": 0}}).encode()
     status, content = caller("GET", "/v1/buckets/kill", message)
     assert status == 200, content
-    return {entry["n"]: int(entry.get("s", 0)) for entry in json.loads(content)["entries"] or []}
+    return {entry["name"]: int(entry.get("size", 0)) for entry in json.loads(content)["entries"] or []}
 
 
 def one_round(cluster: LocalCluster, possible: dict[str, set[Version]], seed: int) -> int:
