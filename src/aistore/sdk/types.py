@@ -6,12 +6,23 @@ of listings are `msgspec` structs, because there are millions of them.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping  # noqa: TC003  pydantic evaluates it
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel, field_validator
+from pydantic import BaseModel, ConfigDict, Field, RootModel
 
+from aistore.sdk._etl_models import (
+    EnvVar,
+    ETLDetails,
+    ETLInfo,
+    ETLInitMsg,
+    ETLNodeLogs,
+    ETLObjError,
+    ETLRuntimeSpec,
+    ETLSpecMsg,
+    InitETLArgs,
+    InitSpecETLArgs,
+)
 from aistore.sdk._listing import BucketEntry, BucketList
 from aistore.sdk.list_object_flag import ListObjectFlag
 from aistore.sdk.namespace import Namespace
@@ -506,142 +517,3 @@ class AggregatedJobSnap(RootModel[dict[str, list[JobSnap]]]):
     def idle_or_aborted(self) -> bool:
         """Whether waiting for idleness may end: all are idle, or one was aborted."""
         return self.all_idle() or self.any_aborted()
-
-
-# -- ETL --
-
-
-class EnvVar(BaseModel):
-    """An environment variable of an ETL."""
-
-    name: str
-    value: str
-
-    @field_validator("value", mode="before")
-    @classmethod
-    def convert_to_str(cls, v: object) -> str:
-        """Numbers and booleans become text."""
-        return str(v)
-
-    def as_dict(self) -> Document:
-        """Document of the variable."""
-        return {"name": self.name, "value": self.value}
-
-
-class ETLRuntimeSpec(BaseModel):
-    """How an ETL runs: image, command, environment."""
-
-    image: str
-    command: list[str] | None = None
-    env: list[EnvVar] | None = None
-
-    def as_dict(self) -> Document:
-        """Document of the specification; what is not set is left out."""
-        document: Document = {"image": self.image}
-        if self.command:
-            document["command"] = self.command
-        if self.env:
-            document["env"] = [variable.as_dict() for variable in self.env]
-        return document
-
-
-class InitETLArgs(BaseModel):
-    """What all ways to start an ETL have in common."""
-
-    name: str
-    comm_type: str
-    init_timeout: str | None = None
-    obj_timeout: str | None = None
-    direct_put: bool = False
-
-
-class ETLSpecMsg(InitETLArgs):
-    """Arguments of an ETL given by its runtime."""
-
-    runtime: ETLRuntimeSpec
-
-    def as_dict(self) -> Document:
-        """Document of the message (`protocol/50`)."""
-        return {
-            "name": self.name,
-            "communication": f"{self.comm_type}://",
-            "init_timeout": self.init_timeout,
-            "obj_timeout": self.obj_timeout,
-            "support_direct_put": self.direct_put,
-            "runtime": self.runtime.as_dict(),
-        }
-
-
-class InitSpecETLArgs(InitETLArgs):
-    """Arguments of an ETL given by a Kubernetes specification, in base64 (servers before 5.0)."""
-
-    spec: str
-
-    def as_dict(self) -> Document:
-        """Document of the message."""
-        return {
-            "name": self.name,
-            "init_timeout": self.init_timeout,
-            "obj_timeout": self.obj_timeout,
-            "communication": f"{self.comm_type}://",
-            "spec": self.spec,
-        }
-
-
-class ETLInitMsg(BaseModel):
-    """How an ETL was started, as the cluster tells it."""
-
-    name: str
-    communication: str
-    init_timeout: str | None = None
-    obj_timeout: str | None = None
-    code: bytes | None = None
-    spec: bytes | None = None
-    dependencies: bytes | None = None
-    chunk_size: int = 0
-    runtime: str | ETLRuntimeSpec | None = None
-
-    @field_validator("code")
-    @classmethod
-    def set_code(cls, code: bytes | None) -> bytes | None:
-        """Code arrives in base64."""
-        return None if code is None else base64.b64decode(code)
-
-    @field_validator("spec")
-    @classmethod
-    def set_spec(cls, spec: bytes | None) -> bytes | None:
-        """So does a specification."""
-        return None if spec is None else base64.b64decode(spec)
-
-
-class ETLObjError(BaseModel):
-    """An object that an ETL could not transform."""
-
-    obj_name: str
-    msg: str
-    ecode: int
-
-
-class ETLDetails(BaseModel):
-    """An ETL: how it was started, and what failed."""
-
-    init_msg: ETLInitMsg
-    obj_errors: list[ETLObjError] | None = None
-
-
-class ETLInfo(BaseModel):
-    """An ETL as lists show it."""
-
-    id: str = ""
-    xaction_id: str = ""
-    stage: str = ""
-    obj_count: int = 0
-    in_bytes: int = 0
-    out_bytes: int = 0
-
-
-class ETLNodeLogs(BaseModel):
-    """What an ETL logged on one target."""
-
-    target_id: str = ""
-    logs: str = ""

@@ -89,13 +89,13 @@ class ObjectWriter:
 
         return ObjectFileWriter(self, mode)
 
-    def _probe(self) -> None:
-        """Raise `ErrObjNotFound` unless the object exists."""
-        self._client.run(objects.head(self._path, self._query, "size"))
+    def _probe(self) -> int:
+        """Size of the object; raises `ErrObjNotFound` unless it exists."""
+        return self._client.run(objects.head(self._path, self._query, "size")).head.headers.length
 
-    def _remove(self) -> None:
-        """Delete the object."""
-        self._client.run(objects.delete(self._path, self._query))
+    def _remove_if_empty(self) -> None:
+        if self._probe() <= 0:
+            self._client.run(objects.delete(self._path, self._query))
 
     def __repr__(self) -> str:
         return f"<ObjectWriter {self._path}?{self._query}>"

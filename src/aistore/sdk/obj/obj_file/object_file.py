@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import tempfile
 import warnings
 from io import BufferedIOBase, BufferedWriter
 from typing import TYPE_CHECKING
@@ -15,14 +14,14 @@ from aistore.sdk.obj.obj_file.errors import (
     ObjectFileReaderStreamError,
     ObjectFileReaderUnexpectedEOF,
 )
+from aistore.sdk.obj.obj_file.sinks import BUFFER, Appendix, Replacement
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from typing_extensions import Buffer
-
     from aistore.calls.integrity import Hasher
     from aistore.sdk.obj.content_iterator.base import BaseContentIterProvider, ContentStream, Edition
+    from aistore.sdk.obj.obj_file.sinks import Sink
     from aistore.sdk.obj.object_writer import ObjectWriter
 
 __all__ = ["ObjectFileReader", "ObjectFileWriter"]
@@ -383,9 +382,9 @@ class ObjectFileWriter(BufferedWriter):
     def __init__(self, obj_writer: ObjectWriter, mode: str) -> None:
         if mode not in ("a", "w"):
             raise ValueError(f"Invalid mode: {mode}")
-        sink: _Sink = _Replacement(obj_writer) if mode == "w" else _Appendix(obj_writer)
+        sink: Sink = Replacement(obj_writer) if mode == "w" else Appendix(obj_writer)
         sink.begin()
-        super().__init__(sink, _PIECE)
+        super().__init__(sink, BUFFER)
         self._sink = sink
 
     def write(self, buffer: bytes | bytearray | memoryview) -> int:  # type: ignore[override]  # any buffer, as everywhere in io
@@ -418,106 +417,17 @@ class ObjectFileWriter(BufferedWriter):
     ) -> None:
         if kind is None:
             self.close()
-        else:
-            self._abandon()
+        elif not self.closed:
+            self._sink.discard()
+            super().close()
 
     def __del__(self) -> None:
         # Not the base's, which would store what an unfinished writer left behind.
         if hasattr(self, "_sink") and not self.closed:
             warnings.warn(f"{self!r} was not closed: what it wrote is not stored", ResourceWarning, stacklevel=2)
-            self._abandon()
-
-    def _abandon(self) -> None:
-        """Close without storing."""
-        if not self.closed:
-            self._sink.discard()
+            self._sink.forget()
             super().close()
 
     def _check_open(self) -> None:
         if self.closed:
             raise ValueError(_CLOSED)
-
-
-class _Sink(io.RawIOBase):
-    """Where a file writer's buffer empties into; `discard` makes it swallow the rest."""
-
-    def __init__(self, obj_writer: ObjectWriter) -> None:
-        self._writer = obj_writer
-        self._handle = ""
-        self._discarded = False
-
-    def writable(self) -> bool:
-        return True
-
-    def begin(self) -> None:
-        """What opening the file does."""
-
-    def write(self, data: Buffer, /) -> int:
-        data = memoryview(data)
-        if not self._discarded:
-            self._take(data)
-        return len(data)
-
-    def _take(self, data: memoryview) -> None:
-        self._handle = self._writer.append_content(data, handle=self._handle)
-
-    def commit(self) -> None:
-        """Make visible what was taken."""
-        if self._handle and not self._discarded:
-            handle, self._handle = self._handle, ""
-            self._writer.append_content(b"", handle=handle, flush=True)
-
-    def discard(self) -> None:
-        """Forget what was not committed."""
-        self._discarded = True
-
-
-class _Appendix(_Sink):
-    """Appends, piece after piece; the cluster shows none of it before the flush."""
-
-
-class _Replacement(_Sink):
-    """Collects the new content and stores it with one PUT; what is written after that is appended to it."""
-
-    def __init__(self, obj_writer: ObjectWriter) -> None:
-        super().__init__(obj_writer)
-        # Kept until the file is closed; more than 16 MiB go to disk.
-        self._spool: tempfile.SpooledTemporaryFile[bytes] | None = tempfile.SpooledTemporaryFile(16 * _PIECE)  # noqa: SIM115
-        self._made = False
-
-    def begin(self) -> None:
-        from aistore.sdk.errors import ErrObjNotFound
-
-        try:
-            self._writer._probe()
-        except ErrObjNotFound:
-            self._writer.put_content(b"")
-            self._made = True
-
-    def _take(self, data: memoryview) -> None:
-        if self._spool is None:
-            super()._take(data)
-        else:
-            self._spool.write(data)
-
-    def commit(self) -> None:
-        if self._discarded:
-            return
-        if self._spool is None:
-            super().commit()
-            return
-        spool = self._spool
-        if spool.seek(0, os.SEEK_END) or not self._made:
-            spool.seek(0)
-            self._writer.put_content(spool)
-        self._spool = None
-        spool.close()
-
-    def discard(self) -> None:
-        pending = not self._discarded and self._spool is not None
-        super().discard()
-        if self._spool is not None:
-            self._spool.close()
-        if pending and self._made:
-            # The empty object was a promise that is not kept.
-            self._writer._remove()
