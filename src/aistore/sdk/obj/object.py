@@ -226,7 +226,7 @@ class Object:
         self,
         archive_config: ArchiveConfig | None = None,
         blob_download_config: BlobDownloadConfig | None = None,
-        chunk_size: int | None = None,
+        chunk_size: int = 32 * 1024,
         etl: object = None,
         writer: Writable | None = None,
         latest: bool = False,

@@ -54,11 +54,10 @@ class ObjectAttributes(Mapping[str, str]):
 
     __slots__ = ("_fields", "_lines")
 
-    def __init__(self, response_headers: Mapping[str, str] | None = None) -> None:
-        given = {} if response_headers is None else response_headers
-        self._fields = {str(name).lower(): str(value) for name, value in given.items()}
+    def __init__(self, response_headers: Mapping[str, str]) -> None:
+        self._fields = {str(name).lower(): str(value) for name, value in response_headers.items()}
         # Repeated headers of an answer, apart: only there a comma in custom metadata is no separator.
-        lines: Callable[[str], list[str]] | None = getattr(given, "lines", None)
+        lines: Callable[[str], list[str]] | None = getattr(response_headers, "lines", None)
         self._lines = lines(_CUSTOM_MD) if lines is not None else None
 
     @property

@@ -89,8 +89,7 @@ class ObjectClient:
             text = f"bytes={offset}-"
         return (*(line for line in self.headers if line[0] != "Range"), ("Range", text))
 
-    @property
-    def has_offsets(self) -> bool:
+    def can_get_at_offset(self) -> bool:
         """Whether a GET may start in the middle: of the object itself, but not of a result that is made on the way."""
         return not any(f"{name}=" in self.query for name in ("archpath", "archregx", "etl_name")) and not (
             self.byte_range[0] is None and self.byte_range[1] is not None

@@ -225,7 +225,7 @@ class ObjectFileReader(BufferedIOBase):
         return ahead < 0 or (ahead > _SKIP and self._seekable)
 
     def _open(self) -> None:
-        offset = self._position if self._provider.client.has_offsets else 0
+        offset = self._position if self._provider.client.can_get_at_offset() else 0
         end = None if self._span is None else offset + self._span - 1
         self._stream = stream = self._provider.open(offset, end)
         self._stream_position = stream.start
@@ -293,7 +293,7 @@ class ObjectFileReader(BufferedIOBase):
     @property
     def _seekable(self) -> bool:
         client = self._provider.client
-        return client.has_offsets and client.byte_range == (None, None)
+        return client.can_get_at_offset() and client.byte_range == (None, None)
 
     def seekable(self) -> bool:
         """Whether the file can be read from anywhere."""
