@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import threading
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -155,6 +156,13 @@ class Peer:
             self.failures.append(e)
         finally:
             sock.close()
+
+    def seen(self, count: int) -> list[Received]:
+        """The requests, once there are `count` of them: a client that gave up may be ahead of this server."""
+        end = time.monotonic() + DEADLINE
+        while len(self.requests) < count and time.monotonic() < end:
+            time.sleep(0.005)
+        return self.requests
 
     def __enter__(self) -> Peer:
         return self

@@ -212,10 +212,10 @@ def test_a_slow_body_is_no_stalled_one() -> None:
         connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n")
         for _ in range(20):
             connection.send(b"x")
-            more.acquire(timeout=0.05)
+            more.acquire(timeout=0.08)
 
     with Peer(script) as peer:
-        ask = Ask(peer, timeout=0.6)
+        ask = Ask(peer, timeout=1.0)
         assert ask.content() == b"x" * 20
         ask.connection.close()
 

@@ -133,10 +133,10 @@ def test_stalls_cuts_and_dead_connections() -> None:
 
     cut = once(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc")
     with Peer(dying, stalling, cut, dying, always(200, b"second"), tls=server_context()) as peer:
-        transport = transport_to(peer, timeout=Timeout(5, 0.2))
+        transport = transport_to(peer)
         assert transport.exchange(Request("GET", "o")).content == b"first"
         with pytest.raises(ReadTimeout):
-            transport.exchange(Request("GET", "o"))
+            transport.exchange(Request("GET", "o", timeout=Timeout(5, 0.2)))
         with pytest.raises(IncompleteBody, match="3 of 100"):
             transport.exchange(Request("GET", "o"))
         assert transport.exchange(Request("GET", "o")).content == b"first"
