@@ -6,7 +6,6 @@ buckets, listing and jobs, and redirects object calls to its target processes (r
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import socket
 import time
@@ -49,7 +48,6 @@ __all__ = ["Node"]
 logger = logging.getLogger(__name__)
 
 _KNOWN_MAX: Final = 4096
-_STALE_WORK: Final = 24 * 3600.0
 
 
 class Node:
@@ -104,7 +102,6 @@ class Node:
         await self.server.listen(sock)
         if self.redirects:
             await self._start_targets()
-        await asyncio.get_running_loop().run_in_executor(None, self.store.forget_stale_work, _STALE_WORK)
 
     async def stop(self) -> None:
         """Finish what is under way and close everything."""

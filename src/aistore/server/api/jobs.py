@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["QUERIES", "query", "start", "stop"]
 
 QUERIES: Final = frozenset({"status", "status_all", "running_all", "qryxstats"})
-_STALE_WORK: Final = 1800.0
 
 
 # Where the reference's targets execute what the gateway passes on; errors found there show it.
@@ -96,7 +95,7 @@ async def _work(node: Node, job: Job, bucket: Bucket | None) -> None:
         if limit:
             await visit(job, node.control.scanner, bucket, "", limit)
     elif job.kind == "cleanup-store":
-        await node.control.scanner.run(lambda: node.store.forget_stale_work(_STALE_WORK))
+        await node.control.scanner.run(node.store.work.remove_stale)
 
 
 def stop(node: Node, request: Request, message: ActionMessage) -> Reply:

@@ -108,12 +108,8 @@ async def _patch(node: Node, request: Request, bucket: Bucket, name: str) -> Rep
     message = parse_action(await request.read(_MESSAGE_MAX), "PATCH", node.name)
     pairs = _custom_pairs(node, message.value)
     custom_metadata.check(pairs, bucket.id.object_cname(name))
-    replace = request.params.flag("set-new-custom")
     try:
-        if pairs or replace:
-            await node.store.set_custom(bucket, name, pairs, replace=replace)
-        elif node.store.lookup(bucket, name) is None:
-            raise ObjectMissing(name)
+        await node.store.set_custom(bucket, name, pairs, replace=request.params.flag("set-new-custom"))
     except ObjectMissing:
         raise object_not_found(node.name, bucket.id.object_cname(name)) from None
     return _OK

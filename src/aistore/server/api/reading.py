@@ -69,11 +69,15 @@ def get(node: Node, request: Request, bucket: Bucket, name: str) -> Result:
         return _get_range(node, request, bucket, row)
     if node.props(bucket).checksum.validate_warm_get and row.checksum:
         _compare(bucket, row, digest(row.checksum_type, row.data))
+    return _whole(node, row, row.data)
+
+
+def _whole(node: Node, row: ObjectRow, data: bytes) -> bytes:
     start = row.head
     if start is None:
         start = row.head = _encode_head(row)
     node.stats.read(row.size)
-    return b"%s%d\r\n\r\n%s" % (start, store.atimes.note(row, time.time_ns()), row.data)
+    return b"%s%d\r\n\r\n%s" % (start, node.store.atimes.note(row, time.time_ns()), data)
 
 
 def _check_reading_options(params: Params) -> None:
@@ -106,25 +110,30 @@ def _get_from_file(node: Node, request: Request, bucket: Bucket, row: ObjectRow,
     """The answer from the content file `fd`, which is closed when it was sent, or by the caller if this raises."""
     props = node.props(bucket).checksum
     offset, length, status = 0, row.size, 200
-    headers = [("Content-Type", "application/octet-stream"), *object_headers(row)]
     if "range" in request.headers:
         offset, length = parse_range(request.headers["range"], row.size, bucket.id.object_cname(row.name))
         status = 206
+    validate = status == 200 and props.validate_warm_get and row.checksum != ""
+    hash_range = status == 206 and props.enable_read_range and row.checksum != "" and length < row.size
+    data = (
+        _read_if_in_memory(fd, offset, length) if length <= _READ_AT_ONCE and not validate and not hash_range else None
+    )
+    if data is not None and status == 200:
+        os.close(fd)
+        return _whole(node, row, data)
+    headers = [("Content-Type", "application/octet-stream"), *object_headers(row)]
+    if status == 206:
         headers += _range_headers(row, offset, length)
     headers.append(("Ais-Atime", str(node.store.atimes.note(row, time.time_ns()))))
     node.stats.read(length)
-    if status == 206 and props.enable_read_range and length < row.size and row.checksum:
-        part = _part(node, row, fd, offset, length)
-        return _send_range_hashed(Reply(206, headers, part), row, part)
-    if status == 200 and props.validate_warm_get and row.checksum:
-        part = _part(node, row, fd, 0, length)
-        return _send_validated(Reply(200, headers, part), bucket, row, part)
-    if length <= _READ_AT_ONCE:
-        data = _read_if_in_memory(fd, offset, length)
-        if data is not None:
-            os.close(fd)
-            return Reply(status, headers, data)
-    return Reply(status, headers, _part(node, row, fd, offset, length))
+    if data is not None:
+        os.close(fd)
+        return Reply(status, headers, data)
+    part = _part(node, row, fd, offset, length)
+    reply = Reply(status, headers, part)
+    if validate:
+        return _send_validated(reply, bucket, row, part)
+    return _send_range_hashed(reply, row, part) if hash_range else reply
 
 
 def _part(node: Node, row: ObjectRow, fd: int, offset: int, length: int) -> FilePart:

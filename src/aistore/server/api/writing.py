@@ -1,20 +1,19 @@
-"""PUT of an object: content, append sessions, copies (protocol/20 6, 7, 11)."""
+"""PUT of an object: content, and copies of objects (protocol/20 6, 11)."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import os
 from typing import TYPE_CHECKING, Final
 
 from aistore.http1.message import Pending, Reply
+from aistore.server.api.append import append
 from aistore.server.api.reading import object_headers
-from aistore.server.store.content import hash_file
-from aistore.server.store.errors import ObjectMissing
+from aistore.server.store.content import finished, hash_file, in_thread
+from aistore.server.store.errors import ContentChanged, ObjectMissing
 from aistore.server.store.schema import INLINE_MAX
 from aistore.wire import access
-from aistore.wire.checksum import DIGITS, Hasher, check_value, digest, new_hasher
+from aistore.wire.checksum import DIGITS, Hasher, digest, new_hasher
 from aistore.wire.custom import parse_lines
 from aistore.wire.errors import (
     ApiError,
@@ -23,12 +22,9 @@ from aistore.wire.errors import (
     not_implemented,
     object_not_found,
 )
-from aistore.wire.ids import new_letters
 from aistore.wire.names import check_object_name, parse_uname
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from aistore.http1.server import Body, Request, Result
     from aistore.server.node import Node
     from aistore.server.store.content import Upload
@@ -54,7 +50,7 @@ def put(node: Node, request: Request, bucket: Bucket, name: str) -> Result:
             raise not_implemented("write", "members of archives")
         if params.get("append_type"):
             node.check_access(bucket, access.APPEND, "APPEND")
-            return _append(node, request, bucket, name)
+            return append(node, request, bucket, name)
     node.check_access(bucket, access.PUT, "PUT")
     headers = request.headers
     custom = parse_lines(_utf8(line) for line in request.lines("ais-custom-md")) if "ais-custom-md" in headers else None
@@ -71,7 +67,7 @@ def put(node: Node, request: Request, bucket: Bucket, name: str) -> Result:
     store.check_room(len(content))
     future = store.put(
         bucket, name, content, kind, digest(kind, content), custom=custom,
-        versioned=node.props(bucket).versioning.enabled, fresh=_is_fresh(request), version=headers.get("ais-version", ""),
+        versioned=node.props(bucket).versioning.enabled, fresh=_is_fresh(request), counted_from=headers.get("ais-version", ""),
     )  # fmt: skip
     node.stats.written(len(content))
     return Pending(future, _render_put)
@@ -87,7 +83,10 @@ def _render_put(row: ObjectRow) -> bytes | Reply:
 
 
 def _utf8(value: str) -> str:
-    return value.encode("latin-1").decode("utf-8", "surrogateescape")
+    try:
+        return value.encode("latin-1").decode()
+    except UnicodeDecodeError:
+        raise ApiError(400, f"custom metadata: {value!r} is not UTF-8") from None
 
 
 def _is_fresh(request: Request) -> bool:
@@ -106,45 +105,18 @@ async def _put_slowly(
         row = store.lookup(bucket, name)
         if row is not None and (row.checksum_type, row.checksum) == (kind, expected):
             return await _already_there(node, request, bucket, name, custom)
-    received = await _receive(node, request, [props.checksum.type, kind] if expected else [props.checksum.type])
-    content, sums = received
+    content, sums = await _receive(node, request, [props.checksum.type, kind] if expected else [props.checksum.type])
     if expected and sums[kind] != expected:
         if not isinstance(content, bytes):
             content.abandon()
         raise bad_checksum(kind, expected, sums[kind], bucket.id.object_cname(name))
     size = len(content) if isinstance(content, bytes) else content.size
-    row = await _commit(
-        node, bucket, name, content, props.checksum.type, sums[props.checksum.type], custom, fresh, request
-    )
+    row = await store.put(
+        bucket, name, content, props.checksum.type, sums[props.checksum.type], custom=custom,
+        versioned=props.versioning.enabled, fresh=fresh, counted_from=request.headers.get("ais-version", ""),
+    )  # fmt: skip
     node.stats.written(size)
     return _render_put(row)
-
-
-async def _commit(
-    node: Node,
-    bucket: Bucket,
-    name: str,
-    content: bytes | Upload,
-    kind: str,
-    value: str,
-    custom: dict[str, str] | None,
-    fresh: bool,
-    request: Request,
-) -> ObjectRow:
-    """Make received content visible. From the call of `store.put` on the upload belongs to the store, whatever happens here."""
-    versioned = node.props(bucket).versioning.enabled
-    version = request.headers.get("ais-version", "")
-    future = node.store.put(
-        bucket, name, content, kind, value, custom=custom, versioned=versioned, fresh=fresh, version=version
-    )
-    try:
-        return await asyncio.shield(future)
-    except asyncio.CancelledError:
-        raise
-    except Exception:
-        if not isinstance(content, bytes):
-            content.abandon()
-        raise
 
 
 def _client_checksum(request: Request, bucket_kind: str) -> tuple[str, str]:
@@ -178,16 +150,15 @@ async def _receive(node: Node, request: Request, kinds: list[str]) -> tuple[byte
         return request.content, {kind: digest(kind, request.content) for kind in kinds}
     hashers = {kind: hasher for kind in kinds if (hasher := new_hasher(kind)) is not None}
     upload: Upload | None = None
-    loop = asyncio.get_running_loop()
     try:
         if request.content is not None:
             store.check_room(len(request.content))
-            upload = await store.content.create()
+            upload = await store.content.create(len(request.content))
+            data = memoryview(request.content)
             if store.durability == "relaxed":
-                _take(upload, hashers, memoryview(request.content))
-                upload.finish()
+                _take_and_finish(upload, hashers, data)
             else:
-                await loop.run_in_executor(None, _take_and_finish, upload, hashers, memoryview(request.content))
+                await in_thread(_take_and_finish, upload, hashers, data)
         else:
             body = request.body
             assert body is not None
@@ -199,9 +170,9 @@ async def _receive(node: Node, request: Request, kinds: list[str]) -> tuple[byte
                 store.check_room(n)
                 small = bytes(first[:n])
                 return small, {kind: digest(kind, small) for kind in kinds}
-            upload = await store.content.create()
+            upload = await store.content.create(body.length or 0)
             await _receive_pieces(node, body, upload, hashers, first, n)
-            await loop.run_in_executor(None, upload.finish)
+            await in_thread(upload.finish)
     except BaseException:
         if upload is not None:
             upload.abandon()
@@ -220,14 +191,15 @@ async def _receive_pieces(
         while n:
             if body.length is None:
                 node.store.check_room(n)
+                upload.reserve(n)
             if writing is not None:
-                await writing
+                await finished(writing)
             writing = loop.run_in_executor(None, _take, upload, hashers, memoryview(piece)[:n])
             piece, other = other, piece
             n = await body.readinto(piece)
     finally:
         if writing is not None:
-            await writing
+            await finished(writing)
 
 
 def _take(upload: Upload, hashers: dict[str, Hasher], data: memoryview) -> None:
@@ -256,169 +228,36 @@ async def _copy(node: Node, request: Request, bucket: Bucket, name: str) -> Repl
     if params.get("etl_name"):
         raise ApiError(400, f"ETL {params['etl_name']} doesn't exist")
     target_name = check_object_name(target_name)
-    row = node.store.lookup(bucket, name)
-    if row is None:
-        raise object_not_found(node.name, bucket.id.object_cname(name))
-    checksum = await _checksum_for(node, row, node.props(target).checksum.type)
-    version = row.version if target.bid == bucket.bid else ""
-    try:
-        await node.store.copy(bucket, name, target, target_name, checksum=checksum, version=version)
-    except ObjectMissing:
-        raise object_not_found(node.name, bucket.id.object_cname(name)) from None
-    return _OK
-
-
-async def _checksum_for(node: Node, row: ObjectRow, kind: str) -> tuple[str, str] | None:
-    """Checksum of the content by another bucket's type, None if it is of that type already."""
-    if row.checksum_type == kind:
-        return None
-    if row.data is not None:
-        return kind, digest(kind, row.data)
-    fd = node.store.open_content(row)
-    try:
-        return kind, await asyncio.get_running_loop().run_in_executor(None, hash_file, kind, fd, 0, row.size)
-    finally:
-        os.close(fd)
-
-
-# -- append --------------------------------------------------------------------------------------------------------
-#
-# A session is a work file that any process of the data folder can go on with: `target|work file|checksum type|state`, where the state
-# is the length that the file has to have, so that a request that is sent twice is appended once.
-
-
-async def _append(node: Node, request: Request, bucket: Bucket, name: str) -> Reply:
-    params = request.params
-    kind = params["append_type"]
-    handle = params.get("append_handle", "")
-    if kind not in ("append", "flush"):
-        raise ApiError(
-            400, f'invalid operation "{kind}" (expecting either "append" or "flush") - check "append_type" query'
-        )
-    session = _parse_handle(node, handle) if handle else None
-    if kind == "flush":
-        return await _flush(node, request, bucket, name, session)
-    loop = asyncio.get_running_loop()
-    if session is None:
+    kind = node.props(target).checksum.type
+    while True:
         row = node.store.lookup(bucket, name)
-        path = node.store.work_dir / f"append-{new_letters()}"
-        size = await loop.run_in_executor(None, _start_work, node, row, path)
-    else:
-        path, size = session
-    fd = _open_work(bucket, path)
-    try:
-        await loop.run_in_executor(None, os.ftruncate, fd, size)
-        os.lseek(fd, size, os.SEEK_SET)
-        size += await _append_body(node, request, fd)
-        if node.store.durability == "strict":
-            await loop.run_in_executor(None, os.fsync, fd)
-    finally:
-        os.close(fd)
-    node.stats.appended()
-    return Reply(200, (("Ais-Append-Handle", _make_handle(node, path, size, node.props(bucket).checksum.type)),))
-
-
-def _make_handle(node: Node, path: Path, size: int, kind: str) -> str:
-    state = base64.urlsafe_b64encode(str(size).encode()).decode()
-    return f"{node.target_id}|{path.name}|{kind}|{state}"
-
-
-def _parse_handle(node: Node, handle: str) -> tuple[Path, int]:
-    items = handle.split("|")
-    if len(items) != 4:
-        raise ApiError(400, f'invalid APPEND handle: "{handle}"')
-    target, work, _, state = items
-    if not node.smap.has_target(target):
-        raise ApiError(
-            400,
-            f"{node.name}: APPEND failure: node {target} not present in Smap v{node.smap.version}",
-            "errNodeNotFound",
-        )
-    try:
-        size = int(base64.urlsafe_b64decode(state))
-    except (ValueError, binascii.Error):
-        size = -1
-    if size < 0 or not (work.startswith("append-") and work[7:].isalpha() and work.isascii()):
-        raise ApiError(400, f'invalid APPEND handle: "{handle}"')
-    return node.store.work_dir / work, size
-
-
-def _open_work(bucket: Bucket, path: Path) -> int:
-    try:
-        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise ApiError(404, f"[fs-path] {bucket.id.cname}/{path.name}: work file does not exist") from None
-
-
-def _start_work(node: Node, row: ObjectRow | None, path: Path) -> int:
-    """Start a work file with the object's present content; its size."""
-    path.parent.mkdir(exist_ok=True)
-    node.store.forget_stale_work(24 * 3600)
-    with path.open("xb") as work:
         if row is None:
-            return 0
-        if row.data is not None:
-            return work.write(row.data)
-        fd = node.store.open_content(row)
+            raise object_not_found(node.name, bucket.id.object_cname(name))
+        version = row.version if target.bid == bucket.bid else "1"
+        checksum = None
+        if row.checksum_type != kind:
+            row, value = await _checksum_for(node, bucket, row, kind)
+            checksum = row, (kind, value)
         try:
-            offset = 0
-            while piece := os.pread(fd, _PIECE, offset):
-                offset += work.write(piece)
-            return offset
-        finally:
-            os.close(fd)
+            await node.store.copy(bucket, name, target, target_name, checksum=checksum, version=version)
+        except ObjectMissing:
+            raise object_not_found(node.name, bucket.id.object_cname(name)) from None
+        except ContentChanged:
+            continue
+        return _OK
 
 
-async def _append_body(node: Node, request: Request, fd: int) -> int:
-    loop = asyncio.get_running_loop()
-    if request.content is not None:
-        node.store.check_room(len(request.content))
-        return await loop.run_in_executor(None, _write_all, fd, request.content)
-    assert request.body is not None
-    total = 0
-    async for piece in request.body.chunks(_PIECE):
-        node.store.check_room(len(piece))
-        total += await loop.run_in_executor(None, _write_all, fd, piece)
-    return total
-
-
-def _write_all(fd: int, data: bytes | memoryview) -> int:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
-    return len(data)
-
-
-async def _flush(node: Node, request: Request, bucket: Bucket, name: str, session: tuple[Path, int] | None) -> Reply:
-    if session is None:
-        raise ApiError(
-            400,
-            "failed to finalize append-file operation: empty source in the {partialCksum:<nil> nodeID: workFQN:} handle",
-        )
-    path, size = session
-    headers = request.headers
-    given = headers.get("ais-checksum-type", "").lower(), headers.get("ais-checksum-value", "")
-    if all(given):
-        check_value(*given)
+async def _checksum_for(node: Node, bucket: Bucket, row: ObjectRow, kind: str) -> tuple[ObjectRow, str]:
+    """The object's version and its checksum of another type."""
+    if row.data is not None:
+        return row, digest(kind, row.data)
+    current = node.store.open_current(bucket, row)
+    if current is None:
+        raise object_not_found(node.name, bucket.id.object_cname(row.name))
+    row, fd = current
+    if row.data is not None:
+        return row, digest(kind, row.data)
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return _OK  # flushed before: the reference does nothing either (protocol/20 7.2)
-    kind = node.props(bucket).checksum.type
-    loop = asyncio.get_running_loop()
-    try:
-        os.ftruncate(fd, size)
-        value = await loop.run_in_executor(None, hash_file, kind, fd, 0, size)
+        return row, await in_thread(hash_file, kind, fd, 0, row.size)
     finally:
         os.close(fd)
-    if all(given) and given != (kind, value):
-        raise ApiError(500, f"BAD DATA CHECKSUM: {kind}({value} != {given[1]})", "ErrBadCksum")
-    content: bytes | Upload
-    if size <= INLINE_MAX:
-        content = path.read_bytes()
-    else:
-        content = await node.store.adopt(path)
-    await _commit(node, bucket, name, content, kind, value, None, False, request)
-    path.unlink(missing_ok=True)
-    node.stats.written(size)
-    return _OK

@@ -44,10 +44,10 @@ class Transaction:
     def __init__(self, db: sqlite3.Connection) -> None:
         self.db = db
         self.execute = db.execute
-        self._after: list[Callable[[], None]] = []
+        self._after: list[Callable[[], object]] = []
         self._usage: dict[int, list[int]] = {}
 
-    def after(self, action: Callable[[], None]) -> None:
+    def after(self, action: Callable[[], object]) -> None:
         """Call `action` (on the loop) once the batch is committed, before anybody learns of it."""
         self._after.append(action)
 
@@ -103,11 +103,13 @@ class Catalog:
         self._thread = ThreadPoolExecutor(1, "catalog-writer")
         self._queue: list[_Entry] = []
         self._scheduled = False
-        self._commits = 0
+        self.commits = 0
+        """Number of batches so far."""
         self._checkpointing = False
         self._checkpoint_thread = ThreadPoolExecutor(1, "catalog-checkpoint")
         self._on_commit: Callable[[int, int], None] | None = None
         self._idle: asyncio.Future[None] | None = None
+        self._closing = False
         self._closed = False
 
     def on_commit(self, action: Callable[[int, int], None]) -> None:
@@ -237,8 +239,8 @@ class Catalog:
                     future.set_result(result)
             for future, (reason, undo) in batch.refused.items():
                 _refuse(future, reason, undo)
-        self._commits += 1
-        if self._commits % _CHECKPOINT_EVERY == 0:
+        self.commits += 1
+        if self.commits % _CHECKPOINT_EVERY == 0:
             self._checkpoint_if_large()
         if self._queue:
             asyncio.get_running_loop().call_soon(self._flush)
@@ -293,11 +295,19 @@ class Catalog:
                 source.execute("BEGIN")
                 source.execute("SELECT 1 FROM meta").fetchone()
                 with closing(sqlite3.connect(part)) as copy:
-                    source.backup(copy, pages=2048, sleep=0.001)
+                    source.backup(copy, pages=2048, sleep=0.001, progress=self._go_on)
             part.replace(target)
         except BaseException:
             part.unlink(missing_ok=True)
             raise
+
+    def _go_on(self, _status: int, _left: int, _total: int) -> None:
+        if self._closing:
+            raise StoreClosed("the copy of the catalog was given up: the store closes")
+
+    def prepare_to_close(self) -> None:
+        """Give up what would hold up `close`."""
+        self._closing = True
 
     async def close(self) -> None:
         """Finish what is queued, fold the log into the database, close all connections."""
@@ -342,12 +352,12 @@ def _refuse(future: asyncio.Future[Any], error: BaseException, undo: Callable[[]
     if undo is not None:
         _call(undo)
     if not future.done():
-        future.set_exception(
-            error if isinstance(error, Exception) else RuntimeError(f"the change was broken off: {error!r}")
-        )
+        if isinstance(error, StopIteration) or not isinstance(error, Exception):  # a future cannot hold these
+            error = RuntimeError(f"the change was broken off: {error!r}")
+        future.set_exception(error)
 
 
-def _call(action: Callable[[], None]) -> None:
+def _call(action: Callable[[], object]) -> None:
     """A follow-up that fails must not keep the others of its batch from learning what became of them."""
     try:
         action()

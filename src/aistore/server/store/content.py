@@ -1,8 +1,9 @@
 """Content files: where bytes live that are too many for the catalog.
 
 A file is named by a fresh id, never by an object's name, and never changes once it is complete. Ids come in blocks of 4,096, one folder
-each; a block is noted as open in the catalog before its first id is used. So after a crash only the files of open blocks have to be
-compared with the catalog, and start-up does not grow with what is stored.
+each; a block is noted as open in the catalog before its first id is used, and closed when all its ids are used and the last of their
+uploads is stored or abandoned. So after a crash only the files of open blocks have to be compared with the catalog, and start-up does
+not grow with what is stored.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ import asyncio
 import errno
 import logging
 import os
+import re
 import sys
-from typing import TYPE_CHECKING, Final
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from aistore.server.store.errors import StoreFull
 from aistore.wire.checksum import new_hasher
@@ -25,12 +28,34 @@ if TYPE_CHECKING:
     from aistore.server.store.catalog import Catalog, Transaction
     from aistore.server.store.schema import Durability
 
-__all__ = ["ContentFiles", "Upload", "full_or", "hash_file", "sync_file"]
+__all__ = ["ContentFiles", "Upload", "finished", "full_or", "hash_file", "in_thread", "sync_file"]
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 _BLOCK: Final = 4096
+_is_content: Final = re.compile(r"[0-9a-f]{16}").fullmatch
 _REMOVE_AT_ONCE: Final = 512
+
+
+async def finished(future: asyncio.Future[T]) -> T:
+    """Wait for work in a thread to its end, also when the waiting task is cancelled.
+
+    What the thread works on (a descriptor, a buffer) must not be taken away under it.
+    """
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        while not future.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait((future,))
+        raise
+
+
+async def in_thread(work: Callable[..., T], *args: object) -> T:
+    """Run blocking work in a thread and wait for its end, whatever happens (see `finished`)."""
+    return await finished(asyncio.get_running_loop().run_in_executor(None, work, *args))
 
 
 def full_or(error: OSError) -> Exception:
@@ -71,17 +96,27 @@ def hash_file(kind: str, fd: int, offset: int, length: int) -> str:
 
 
 class Upload:
-    """A content file that is being written; nothing refers to it until a change of the catalog does."""
+    """A content file that is being written; nothing refers to it until a change of the catalog does.
 
-    __slots__ = ("_files", "fd", "id", "path", "size")
+    Whoever creates one either hands it to the store or abandons it.
+    """
+
+    __slots__ = ("_files", "_reserved", "_settled", "fd", "id", "path", "size")
 
     def __init__(self, files: ContentFiles, content: int, fd: int, path: Path) -> None:
         self._files = files
+        self._reserved = 0
+        self._settled = False
         self.id = content
         self.fd = fd
         self.path = path
         self.size = 0
         """Bytes written so far."""
+
+    def reserve(self, size: int) -> None:
+        """Count `size` more bytes as used, before they are written (on the loop)."""
+        self._reserved += size
+        self._files.pending += size
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append (blocking; a large upload does this in a thread). Raises `StoreFull`."""
@@ -95,23 +130,32 @@ class Upload:
             raise full_or(error) from error
 
     def finish(self) -> None:
-        """Close the file; under `strict` its bytes and its name then survive power loss (blocking)."""
+        """Close the file; under `strict` its bytes and its name then survive power loss (blocking). Raises `StoreFull`."""
+        fd, self.fd = self.fd, -1
         try:
             if self._files.durability == "strict":
-                sync_file(self.fd)
+                sync_file(fd)
                 self._files.sync_folder(self.path.parent)
         except OSError as error:
             raise full_or(error) from error
         finally:
-            os.close(self.fd)
-            self.fd = -1
+            os.close(fd)
 
     def abandon(self) -> None:
-        """Remove the file: nothing became of it."""
+        """Remove the file: nothing became of it (on the loop, when no thread writes to it)."""
+        if self._settled:
+            return
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
         self.path.unlink(missing_ok=True)
+        self.settle()
+
+    def settle(self) -> None:
+        """The catalog has it, or it is gone (on the loop)."""
+        if not self._settled:
+            self._settled = True
+            self._files.settled(self.id, self._reserved)
 
 
 class ContentFiles:
@@ -121,9 +165,13 @@ class ContentFiles:
         self.root = root
         self.durability = durability
         self._catalog = catalog
+        self.pending = 0
+        """Bytes of uploads under way."""
         self._block = -1
         self._next = _BLOCK
         self._spare: asyncio.Future[int] | None = None
+        # For each open block of this process its uploads under way, plus one while ids may still be taken from it.
+        self._used: dict[int, int] = {}
         self._removing: asyncio.Future[None] | None = None
 
     # -- ids and files -----------------------------------------------------------------------------------------
@@ -141,9 +189,9 @@ class ContentFiles:
         self._block = await self._take_block()
         self._next = 0
 
-    async def create(self) -> Upload:
-        """A new, empty content file. Raises `StoreFull`."""
-        if self._next == _BLOCK:
+    async def create(self, size: int = 0) -> Upload:
+        """A new, empty content file; `size` bytes of it are counted as used from now on. Raises `StoreFull`."""
+        while self._next == _BLOCK:
             await self._change_block()
         content = self._block * _BLOCK + self._next
         self._next += 1
@@ -152,37 +200,54 @@ class ContentFiles:
         path = self.path(content)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
-            return Upload(self, content, os.open(path, flags, 0o600), path)
+            upload = Upload(self, content, os.open(path, flags, 0o600), path)
         except OSError as error:
             raise full_or(error) from error
+        self._used[self._block] += 1
+        upload.reserve(size)
+        return upload
+
+    def settled(self, content: int, reserved: int) -> None:
+        """An upload is over."""
+        self.pending -= reserved
+        self._used[content // _BLOCK] -= 1
 
     async def _change_block(self) -> None:
-        old = self._block
-        spare, self._spare = self._spare, None
-        block = await (spare if spare is not None else self._take_block())
-        if self._next == _BLOCK:  # nobody else changed it meanwhile
+        spare = self._spare
+        if spare is None or (spare.done() and spare.exception() is not None):  # what failed then may be possible now
+            spare = self._spare = asyncio.ensure_future(self._take_block())
+        block = await asyncio.shield(spare)
+        if self._spare is spare:  # the first of those who waited
+            self._spare = None
+            self._used[self._block] -= 1
             self._block, self._next = block, 0
-        if old >= 0:
-            logger.debug("content block %d is used up", old)
 
     async def _take_block(self) -> int:
-        """Note a new block in the catalog and make its folder."""
+        """Note a new block in the catalog and make its folder. Raises `StoreFull`."""
+        over = [block for block, uses in self._used.items() if not uses]
 
         def change(tx: Transaction) -> int:
             block = tx.execute("INSERT INTO block DEFAULT VALUES").lastrowid
             assert block is not None
-            # Blocks that are used up need no look after a crash. An upload takes at most days, a block is far behind by then.
-            tx.execute("UPDATE block SET open = 0 WHERE open = 1 AND id < ?", (block - 64,))
+            for old in over:
+                tx.execute("UPDATE block SET open = 0 WHERE id = ?", (old,))
             return block
 
-        block = await self._catalog.submit(change)
-        folder = self.root / f"{block:08x}"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            if self.durability == "strict":
-                self.sync_folder(self.root)
-        except OSError as error:
-            raise full_or(error) from error
+        while True:
+            block = await self._catalog.submit(change)
+            folder = self.root / f"{block:08x}"
+            try:
+                folder.mkdir(parents=True)
+                if self.durability == "strict":
+                    self.sync_folder(self.root)
+                break
+            except FileExistsError:  # the catalog was put back to an earlier state
+                continue
+            except OSError as error:
+                raise full_or(error) from error
+        for old in over:
+            self._used.pop(old, None)
+        self._used[block] = 1
         return block
 
     def sync_folder(self, folder: Path) -> None:
@@ -196,25 +261,21 @@ class ContentFiles:
     # -- garbage and recovery ----------------------------------------------------------------------------------
 
     def recover(self, db: sqlite3.Connection) -> int:
-        """Remove files that a crash left behind; the number removed. Looks at open blocks only."""
+        """Remove files that a crash left behind; the number removed. Looks at open blocks only, and closes them."""
         removed = 0
-        last = db.execute("SELECT max(id) FROM block").fetchone()[0]
         for (block,) in db.execute("SELECT id FROM block WHERE open = 1").fetchall():
             folder = self.root / f"{block:08x}"
             try:
-                names = [entry.name for entry in folder.iterdir()]
+                paths = [path for path in folder.iterdir() if _is_content(path.name)]
             except FileNotFoundError:
-                names = []
-            for name in names:
-                try:
-                    content = int(name, 16)
-                except ValueError:
-                    continue
-                if db.execute("SELECT 1 FROM file WHERE id = ?", (content,)).fetchone() is None:
-                    (folder / name).unlink(missing_ok=True)
+                paths = []
+            for path in paths:
+                if db.execute("SELECT 1 FROM file WHERE id = ?", (int(path.name, 16),)).fetchone() is None:
+                    path.unlink(missing_ok=True)
                     removed += 1
-            if block != last:
-                db.execute("UPDATE block SET open = 0 WHERE id = ?", (block,))
+            with suppress(OSError):  # holds content, or was never made
+                folder.rmdir()
+            db.execute("UPDATE block SET open = 0 WHERE id = ?", (block,))
         return removed
 
     def remove_garbage(self) -> None:

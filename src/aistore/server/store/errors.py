@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = [
     "BucketExists",
     "BucketGone",
+    "ContentChanged",
     "ContentMissing",
     "ObjectMissing",
     "StoreClosed",
@@ -28,6 +29,10 @@ class BucketExists(StoreError):
 
 class ObjectMissing(StoreError):
     """The object does not exist (any more)."""
+
+
+class ContentChanged(StoreError):
+    """The object has other content now than that which a change was about: look again."""
 
 
 class ContentMissing(StoreError):

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ["OBJECT_COLUMNS", "Bucket", "ObjectRow"]
 
+_ROW_BYTES = 600  # measured, with the head that the API keeps in it
+
 OBJECT_COLUMNS = "size, layout, content, checksum_type, checksum, version, atime, mtime, custom"
 
 
@@ -35,10 +37,11 @@ class Bucket:
 
 
 class ObjectRow:
-    """One version of an object. Rows are never changed: a new version is a new row."""
+    """One version of an object. A new version is a new row; of a row only the access time is ever changed."""
 
     __slots__ = (
         "atime", "bid", "checksum", "checksum_type", "content", "custom", "data", "head", "layout", "mtime", "name", "size", "version",
+        "weight",
     )  # fmt: skip
 
     def __init__(
@@ -74,6 +77,10 @@ class ObjectRow:
         self.custom: dict[str, str] = json.loads(custom) if custom else {}
         self.data = data
         """The content, if it lives in the catalog."""
+        self.weight = _ROW_BYTES + 2 * len(name) + (len(data) if data is not None else 0)
+        if custom:
+            self.weight += 4 * len(custom)  # the pairs, and the head that carries them
+        """Bytes of memory that the row takes, about."""
         self.head: bytes | None = None
         """Encoded answer head without access time, kept here by the API."""
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sqlite3
 import sys
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING, Final, Literal
 
-from aistore.server.store.errors import StoreCorrupt
+from aistore.server.store.errors import StoreCorrupt, StoreFull
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,48 +62,64 @@ def connect(path: Path, durability: Durability, *, readonly: bool = False) -> sq
     `relaxed` writes the log without flushing it, which survives the death of the process but not of the machine.
     """
     db = sqlite3.connect(path, timeout=30.0, isolation_level=None, check_same_thread=False, cached_statements=256)
-    db.execute("PRAGMA journal_mode=WAL")
-    db.execute(f"PRAGMA synchronous={'FULL' if durability == 'strict' else 'OFF'}")
-    if sys.platform == "darwin" and durability == "strict":
-        db.execute("PRAGMA fullfsync=1")
-    # Checkpoints run on a connection of their own: one in the middle of a commit would add its time to that commit.
-    db.execute("PRAGMA wal_autocheckpoint=0")
-    db.execute("PRAGMA cache_size=-8192")
-    db.execute("PRAGMA temp_store=MEMORY")
-    if readonly:
-        db.execute("PRAGMA query_only=1")
+    try:
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute(f"PRAGMA synchronous={'FULL' if durability == 'strict' else 'OFF'}")
+        if sys.platform == "darwin" and durability == "strict":
+            db.execute("PRAGMA fullfsync=1")
+        # Checkpoints run on a connection of their own: one in the middle of a commit would add its time to that commit.
+        db.execute("PRAGMA wal_autocheckpoint=0")
+        db.execute("PRAGMA cache_size=-8192")
+        db.execute("PRAGMA temp_store=MEMORY")
+        if readonly:
+            db.execute("PRAGMA query_only=1")
+    except BaseException:
+        db.close()
+        raise
     return db
 
 
 def create_or_check(path: Path, durability: Durability) -> None:
-    """Create the catalog if there is none; refuse one that this version cannot use."""
+    """Create the catalog if there is none; refuse one that this version cannot use. Raises `StoreCorrupt`, `StoreFull`."""
     try:
-        db = connect(path, durability)
+        with closing(connect(path, durability)) as db:
+            _create_or_check(db, path)
     except sqlite3.DatabaseError as error:
+        if "disk is full" in str(error):
+            raise StoreFull(f"the disk with {path.parent} is full") from error
         raise _corrupt(path, error) from error
-    try:
-        db.execute("BEGIN IMMEDIATE")
-        found = db.execute("PRAGMA user_version").fetchone()[0]
-        if found > FORMAT:
-            raise StoreCorrupt(
-                f"{path.parent} was written by a newer version (format {found}, this one knows {FORMAT}): upgrade aistore-py"
-            )
-        if found == 0:
-            if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                raise StoreCorrupt(f"{path} is not a catalog of aistore-py: choose another data folder")
-            for statement in _TABLES.split(";"):
-                if statement.strip():
-                    db.execute(statement)
-            db.execute("INSERT INTO meta VALUES ('created', ?)", (str(time.time_ns()),))
-            db.execute(f"PRAGMA user_version={FORMAT}")
-        db.execute("COMMIT")
-    except sqlite3.DatabaseError as error:
-        raise _corrupt(path, error) from error
-    finally:
-        db.close()
+
+
+def _create_or_check(db: sqlite3.Connection, path: Path) -> None:
+    db.execute("BEGIN IMMEDIATE")
+    found = db.execute("PRAGMA user_version").fetchone()[0]
+    if found > FORMAT:
+        raise StoreCorrupt(
+            f"{path.parent} was written by a newer version (format {found}, this one knows {FORMAT}): upgrade aistore-py"
+        )
+    if found == 0:
+        if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            raise StoreCorrupt(f"{path} is not a catalog of aistore-py: choose another data folder")
+        if (path.parent / "content").is_dir():
+            raise StoreCorrupt(f"the catalog {path} is lost, though content lies beside it{_hint(path)}")
+        for statement in _TABLES.split(";"):
+            if statement.strip():
+                db.execute(statement)
+        db.execute("INSERT INTO meta VALUES ('created', ?)", (str(time.time_ns()),))
+        db.execute(f"PRAGMA user_version={FORMAT}")
+    db.execute("COMMIT")
 
 
 def _corrupt(path: Path, error: sqlite3.DatabaseError) -> StoreCorrupt:
+    return StoreCorrupt(f"cannot open the catalog {path}: {error}{_hint(path)}")
+
+
+def _hint(path: Path) -> str:
     backup = path.with_name("catalog.backup.db")
-    hint = f"; a copy made earlier is {backup}: put it in its place to go back to that time" if backup.exists() else ""
-    return StoreCorrupt(f"cannot open the catalog {path}: {error}{hint}")
+    if not backup.exists():
+        return ""
+    # A log that belongs to another state of the database would be played into the copy.
+    return (
+        f"; a copy made earlier is {backup}: to go back to that time, remove {path.name}, {path.name}-wal and {path.name}-shm"
+        " and put the copy in their place"
+    )

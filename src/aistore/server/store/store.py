@@ -16,8 +16,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from aistore.server.store.atimes import AccessTimes
 from aistore.server.store.cache import Key, RowCache
@@ -35,6 +34,9 @@ from aistore.server.store.rows import OBJECT_COLUMNS, Bucket, ObjectRow
 from aistore.server.store.schema import LAYOUT_FILE, LAYOUT_INLINE, Durability, create_or_check
 from aistore.server.store.work import WorkFiles
 from aistore.wire.names import BucketId
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["Store"]
 
@@ -133,6 +135,7 @@ class Store:
         try:
             if self._upkeep is not None:
                 self._upkeep.cancel()
+                self.catalog.prepare_to_close()
                 await asyncio.gather(self._upkeep, return_exceptions=True)
             try:
                 await self.atimes.write()
@@ -347,6 +350,8 @@ class Store:
             if (current.layout, current.content) == (row.layout, row.content):
                 raise ContentMissing(f"content {missing.filename} is missing from the data folder") from missing
             row = current
+        if row.data is None:
+            raise ContentMissing(f"content {row.content} is missing from the catalog")
         return row, -1
 
     def pending_atimes(self, bucket: Bucket) -> dict[str, int]:
@@ -577,6 +582,6 @@ def _encode(pairs: dict[str, str] | None) -> str | None:
 
 def _next_version(old: str, custom: dict[str, str] | None) -> str:
     # An object that came from elsewhere keeps that place's version (protocol/20 6.1).
-    if custom and custom.get("source"):
+    if old and custom and custom.get("source"):
         return old
     return str(int(old) + 1) if old.isascii() and old.isdigit() and len(old) < 19 else "1"

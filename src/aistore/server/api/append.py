@@ -1,0 +1,150 @@
+"""APPEND to an object (protocol/20 7).
+
+A session is a work file that any process of the data folder can go on with: `target|work file|checksum type|state`, where the state is
+the length that the file has to have, so that a request that is sent twice is appended once.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+from typing import TYPE_CHECKING, Final
+
+from aistore.http1.message import Reply
+from aistore.server.store.content import hash_file, in_thread, sync_file
+from aistore.server.store.schema import INLINE_MAX
+from aistore.server.store.work import WorkBusy, WorkGone, write_all
+from aistore.wire.checksum import check_value
+from aistore.wire.errors import ApiError
+
+if TYPE_CHECKING:
+    from aistore.http1.server import Request
+    from aistore.server.node import Node
+    from aistore.server.store.content import Upload
+    from aistore.server.store.rows import Bucket
+
+__all__ = ["append"]
+
+_PIECE: Final = 1 << 20
+_OK: Final = Reply(200)
+
+
+async def append(node: Node, request: Request, bucket: Bucket, name: str) -> Reply:
+    """Append to a session, begin one, or flush it into the object."""
+    params = request.params
+    kind = params["append_type"]
+    handle = params.get("append_handle", "")
+    if kind not in ("append", "flush"):
+        raise ApiError(
+            400, f'invalid operation "{kind}" (expecting either "append" or "flush") - check "append_type" query'
+        )
+    session = _parse_handle(node, handle) if handle else None
+    try:
+        if kind == "flush":
+            return await _flush(node, request, bucket, name, session)
+        work, size = session or await _begin(node, bucket, name)
+        with node.store.work.open(work, size) as fd:
+            size = await _receive(node, request, fd, size)
+            if node.store.durability == "strict":
+                await in_thread(sync_file, fd)
+    except WorkGone:
+        raise ApiError(404, f"{bucket.id.object_cname(name)}: append session {handle} does not exist") from None
+    except WorkBusy:
+        raise ApiError(409, f"{bucket.id.object_cname(name)}: append session {handle} is busy") from None
+    node.stats.appended()
+    return Reply(200, (("Ais-Append-Handle", _make_handle(node, work, size, node.props(bucket).checksum.type)),))
+
+
+def _make_handle(node: Node, work: str, size: int, kind: str) -> str:
+    state = base64.urlsafe_b64encode(str(size).encode()).decode()
+    return f"{node.target_id}|{work}|{kind}|{state}"
+
+
+def _parse_handle(node: Node, handle: str) -> tuple[str, int]:
+    """Work file and length of a session. Raises `ApiError` 400."""
+    items = handle.split("|")
+    if len(items) != 4:
+        raise ApiError(400, f'invalid APPEND handle: "{handle}"')
+    target, work, _, state = items
+    if not node.smap.has_target(target):
+        raise ApiError(
+            400,
+            f"{node.name}: APPEND failure: node {target} not present in Smap v{node.smap.version}",
+            "errNodeNotFound",
+        )
+    try:
+        digits = base64.urlsafe_b64decode(state)
+    except (ValueError, binascii.Error):
+        digits = b""
+    if not (
+        digits.isdigit() and len(digits) < 19 and work.startswith("append-") and work[7:].isalpha() and work.isascii()
+    ):
+        raise ApiError(400, f'invalid APPEND handle: "{handle}"')
+    return work, int(digits)
+
+
+async def _begin(node: Node, bucket: Bucket, name: str) -> tuple[str, int]:
+    """Start a session with the object's present content."""
+    store = node.store
+    row = store.lookup(bucket, name)
+    current = store.open_current(bucket, row) if row is not None else None
+    if current is None:
+        return await in_thread(store.work.start, b"", -1)
+    row, fd = current
+    try:
+        store.check_room(row.size)
+        return await in_thread(store.work.start, row.data, fd)
+    finally:
+        if fd >= 0:
+            os.close(fd)
+
+
+async def _receive(node: Node, request: Request, fd: int, size: int) -> int:
+    """Append the request's body to the work file; its new size."""
+    if request.content is not None:
+        node.store.check_room(size + len(request.content))
+        return size + await in_thread(write_all, fd, request.content)
+    assert request.body is not None
+    async for piece in request.body.chunks(_PIECE):
+        node.store.check_room(size + len(piece))  # a session grows outside the store: all of it has to fit in the end
+        size += await in_thread(write_all, fd, piece)
+    return size
+
+
+async def _flush(node: Node, request: Request, bucket: Bucket, name: str, session: tuple[str, int] | None) -> Reply:
+    if session is None:
+        raise ApiError(
+            400,
+            "failed to finalize append-file operation: empty source in the {partialCksum:<nil> nodeID: workFQN:} handle",
+        )
+    given = request.headers.get("ais-checksum-type", "").lower(), request.headers.get("ais-checksum-value", "")
+    if all(given):
+        check_value(*given)
+    if request.body is not None:  # it does not count (protocol/20 7.2)
+        async for _ in request.body.chunks():
+            pass
+    store, props = node.store, node.props(bucket)
+    kind = props.checksum.type
+    work, size = session
+    if not store.work.exists(work):
+        return _OK  # flushed before: the reference does nothing either (protocol/20 7.2)
+    with store.work.open(work, size) as fd:
+        value = await in_thread(hash_file, kind, fd, 0, size)
+        if all(given) and given != (kind, value):
+            raise ApiError(500, f"BAD DATA CHECKSUM: {kind}({value} != {given[1]})", "ErrBadCksum")
+        store.check_room(size)
+        content: bytes | Upload
+        if size <= INLINE_MAX:
+            content = os.pread(fd, size, 0)
+        else:
+            content = await store.content.create(size)
+            try:
+                await in_thread(store.work.give_to, content, work)
+            except BaseException:
+                content.abandon()
+                raise
+        await store.put(bucket, name, content, kind, value, versioned=props.versioning.enabled)
+        store.work.remove(work)
+    node.stats.written(size)
+    return _OK

@@ -1,0 +1,148 @@
+"""Work files: content that grows over several requests (append sessions) before it becomes an object.
+
+A work file survives restarts. It belongs to whoever holds its lock; what lies behind the length that its owner last acknowledged does
+not count.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from aistore.server.store.content import full_or, sync_file
+from aistore.wire.ids import new_letters
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from aistore.server.store.content import ContentFiles, Upload
+
+__all__ = ["WorkBusy", "WorkFiles", "WorkGone", "write_all"]
+
+_KEPT_SECONDS: Final = 24 * 3600.0
+_PIECE: Final = 1 << 20
+
+
+class WorkGone(Exception):
+    """There is no such work file (any more), or it is shorter than it has to be."""
+
+
+class WorkBusy(Exception):
+    """Another request works on this file at this moment."""
+
+
+class WorkFiles:
+    """The folder of work files. All methods block, `open` but for an instant."""
+
+    def __init__(self, root: Path, content: ContentFiles) -> None:
+        self.root = root
+        self._content = content
+
+    def start(self, data: bytes | None, fd: int) -> tuple[str, int]:
+        """A new work file that begins with `data`, or with what lies in `fd`; its name and size. Raises `StoreFull`."""
+        self.root.mkdir(exist_ok=True)
+        name = f"append-{new_letters()}"
+        path = self.root / name
+        size = 0
+        try:
+            with path.open("xb", buffering=0) as work:
+                if data is not None:
+                    size = write_all(work.fileno(), data)
+                while data is None and (piece := os.pread(fd, _PIECE, size)):
+                    size += write_all(work.fileno(), piece)
+                if self._content.durability == "strict":
+                    sync_file(work.fileno())
+                    self._content.sync_folder(self.root)
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            raise full_or(error) from error
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        return name, size
+
+    def exists(self, name: str) -> bool:
+        """Whether there is such a work file."""
+        return (self.root / name).exists()
+
+    @contextmanager
+    def open(self, name: str, size: int) -> Iterator[int]:
+        """A descriptor of a work file at its end, cut to the `size` that was acknowledged. Raises `WorkGone`, `WorkBusy`."""
+        path = self.root / name
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise WorkGone(name) from None
+        try:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise WorkBusy(name) from None
+            there = os.fstat(fd)
+            # Between opening and locking it may have become an object's content, which nobody may write to.
+            if there.st_nlink != 1 or there.st_size < size:
+                raise WorkGone(name)
+            os.ftruncate(fd, size)
+            os.lseek(fd, size, os.SEEK_SET)
+            yield fd
+        finally:
+            os.close(fd)
+
+    def give_to(self, upload: Upload, name: str) -> None:
+        """Make a work file's bytes those of an upload, and finish that. The work file stays, so that nothing is lost if that fails.
+
+        Until `remove` both are one file under two names. Raises `StoreFull`.
+        """
+        path = self.root / name
+        try:
+            os.close(upload.fd)
+            upload.fd = -1
+            upload.path.unlink()
+            try:
+                os.link(path, upload.path)
+            except OSError:  # a file system without hard links
+                shutil.copyfile(path, upload.path)
+            upload.fd = os.open(upload.path, os.O_RDWR | os.O_CLOEXEC)
+            upload.size = os.fstat(upload.fd).st_size
+        except OSError as error:
+            raise full_or(error) from error
+        upload.finish()
+
+    def remove(self, name: str) -> None:
+        """The content has found its place."""
+        (self.root / name).unlink(missing_ok=True)
+
+    def recover(self) -> None:
+        """Remove work files whose content is that of an object: a crash came before `remove`. Comes after the content's recovery."""
+        for path in self._all():
+            if path.stat().st_nlink > 1:
+                path.unlink()
+
+    def remove_stale(self) -> None:
+        """Remove work files that nobody has touched for a day."""
+        limit = time.time() - _KEPT_SECONDS
+        for path in self._all():
+            try:
+                if path.stat().st_mtime < limit:
+                    path.unlink()
+            except FileNotFoundError:
+                continue
+
+    def _all(self) -> list[Path]:
+        return list(self.root.iterdir()) if self.root.is_dir() else []
+
+
+def write_all(fd: int, data: bytes | bytearray | memoryview) -> int:
+    """Write all of it (blocking); the number of bytes. Raises `StoreFull`."""
+    view = memoryview(data)
+    try:
+        while view:
+            view = view[os.write(fd, view) :]
+    except OSError as error:
+        raise full_or(error) from error
+    return len(data)
