@@ -19,9 +19,7 @@ from aistore.wire.errors import ApiError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["LogFormatter", "archive_logs", "errors_log", "log_of_severity", "read_log", "rotate"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["LogFormatter", "archive_logs", "errors_log", "first_line", "log_of_severity", "read_log", "rotate"]
 
 ARCHIVE_TYPE: Final = "application/gzip"
 
@@ -78,9 +76,15 @@ def archive_logs(log: Path) -> bytes:
     return buffer.getvalue()
 
 
+def first_line() -> str:
+    """What a log file begins with, whatever the level of what is logged into it."""
+    record = logging.makeLogRecord({"levelno": logging.INFO, "module": "logs", "lineno": 1})
+    record.msg = f"aistore-py {__version__}, process {os.getpid()}"
+    return LogFormatter().format(record) + "\n"
+
+
 def rotate() -> None:
     """Start new log files in this process."""
     for handler in logging.getLogger("aistore.server").handlers:
         if isinstance(handler, logging.handlers.RotatingFileHandler):
             handler.doRollover()
-    logger.info("new log files of aistore-py %s, process %d", __version__, os.getpid())

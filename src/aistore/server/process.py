@@ -21,10 +21,11 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from aistore.server.folder import CLIENTS_LOCK, LOG, ServedFolder, lock_file
-from aistore.server.logs import LogFormatter, errors_log
+from aistore.server.logs import LogFormatter, errors_log, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+    from io import TextIOWrapper
     from pathlib import Path
     from typing import Protocol
 
@@ -190,10 +191,18 @@ async def _watch_clients(settings: ServerSettings, stop: Callable[[Stop], None])
 class _LogFile(logging.handlers.RotatingFileHandler):
     """The rotated log of the data folder; standard error can follow it (tracebacks of a dying interpreter)."""
 
-    def __init__(self, path: Path, stderr_follows: bool) -> None:
+    def __init__(self, path: Path, stderr_follows: bool, first_line: Callable[[], str] = str) -> None:
+        self._first_line = first_line
         super().__init__(path, maxBytes=_LOG_BYTES, backupCount=_LOGS_KEPT, encoding="utf-8")
         self._stderr_follows = stderr_follows
         self._redirect()
+
+    def _open(self) -> TextIOWrapper:
+        stream = super()._open()
+        if not stream.tell():
+            stream.write(self._first_line())
+            stream.flush()
+        return stream
 
     def doRollover(self) -> None:
         super().doRollover()
@@ -208,7 +217,7 @@ def _open_log(settings: ServerSettings, stderr_to_log: bool) -> None:
     path = settings.data_dir / (LOG if settings.role == "node" else f"{settings.node_id}.log")
     errors = _LogFile(errors_log(path), stderr_follows=False)
     errors.setLevel(logging.WARNING)
-    handlers: list[logging.Handler] = [_LogFile(path, stderr_to_log), errors]
+    handlers: list[logging.Handler] = [_LogFile(path, stderr_to_log, first_line), errors]
     if not stderr_to_log:
         terminal = logging.StreamHandler()
         terminal.setLevel(logging.WARNING)

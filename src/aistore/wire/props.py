@@ -194,6 +194,11 @@ def _from_wire(kind: type, value: object) -> object:
     return Size(parse_size(value)) if kind is Size else Duration(parse_duration(value))
 
 
+def _from_kept(kind: type, value: object) -> object:
+    # msgspec asks for `object` too, which anything is.
+    return value if kind is object else kind(value)
+
+
 _wire = msgspec.json.Encoder(enc_hook=_to_wire)
 # Kept properties are exact: the wire rounds sizes. Files and catalog hold plain numbers.
 _kept = msgspec.json.Encoder(enc_hook=int)
@@ -221,7 +226,7 @@ def pack(document: msgspec.Struct) -> bytes:
 
 def unpack(data: bytes, kind: type[S]) -> S:
     """The inverse of `pack`."""
-    return msgspec.json.decode(data, type=kind, dec_hook=lambda cls, value: cls(value))
+    return msgspec.json.decode(data, type=kind, dec_hook=_from_kept)
 
 
 def change(current: S, value: object, fixed: frozenset[str] = frozenset()) -> S:

@@ -16,14 +16,14 @@ from aistore.server.store.errors import StoreError
 from aistore.wire.errors import ApiError
 from aistore.wire.ids import new_job_id
 from aistore.wire.kinds import KINDS
+from aistore.wire.names import BucketId  # noqa: TC001 (msgspec reads the annotations of _Record)
 from aistore.wire.snaps import BucketRef, JobSnapshot, JobStats, JobStatus, NamespaceRef, fold_errors
 from aistore.wire.values import SECOND, format_time
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable, Coroutine
 
     from aistore.server.store.store import Store
-    from aistore.wire.names import BucketId
 
 __all__ = ["Job", "JobRegistry"]
 
@@ -60,7 +60,7 @@ class Job:
 
     def __init__(self, record: _Record) -> None:
         self._record = record
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Future[None] | None = None
 
     @property
     def id(self) -> str:
@@ -132,6 +132,7 @@ class JobRegistry:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._jobs: dict[str, Job] = {}
+        self._keeping: set[asyncio.Future[None]] = set()
         rows = store.catalog.read("SELECT record FROM job ORDER BY finished").fetchall()
         for (data,) in rows:
             job = Job(msgspec.json.decode(data, type=_Record))
@@ -161,7 +162,7 @@ class JobRegistry:
     def start(
         self,
         kind: str,
-        work: Callable[[Job], Awaitable[None]],
+        work: Callable[[Job], Coroutine[object, object, None]],
         *,
         job_id: str = "",
         bucket: BucketId | None = None,
@@ -181,30 +182,39 @@ class JobRegistry:
         )
         job = Job(record)
         self._jobs[job.id] = job
-        job._task = asyncio.ensure_future(self._run(job, record, work))
+        # A callback learns of the end even when the job is stopped before it took its first step.
+        job._task = asyncio.ensure_future(work(job))
+        job._task.add_done_callback(lambda task: self._ended(job, record, task))
         return job
 
-    async def _run(self, job: Job, record: _Record, work: Callable[[Job], Awaitable[None]]) -> None:
-        try:
-            await work(job)
-        except asyncio.CancelledError:
+    def _ended(self, job: Job, record: _Record, task: asyncio.Future[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if task.cancelled():
             record.abort_reason = record.abort_reason or USER_ABORT
-        except (ApiError, StoreError, OSError) as error:
-            record.abort_reason = error.message if isinstance(error, ApiError) else str(error)
-        except Exception as error:  # a defect must not leave a job that seems to run for ever
-            logger.exception("job %s[%s] failed", job.kind, job.id)
+        elif isinstance(error, ApiError):
+            record.abort_reason = error.message
+        elif isinstance(error, StoreError | OSError):
+            record.abort_reason = str(error)
+        elif error is not None:  # a defect must not leave a job that seems to run for ever
+            logger.error("job %s[%s] failed", job.kind, job.id, exc_info=error)
             record.abort_reason = f"internal error: {type(error).__name__}: {error} (see the server's log)"
         record.ended = time.time_ns()
-        # Its end, in the order of the history: the latest last.
+        # The history is in the order of ends: the latest last.
         self._jobs[job.id] = self._jobs.pop(job.id)
-        await self._keep(record)
+        keeping = asyncio.ensure_future(self._keep(record, self._forget_old(record.ended)))
+        self._keeping.add(keeping)
+        keeping.add_done_callback(self._keeping.discard)
 
-    async def _keep(self, record: _Record) -> None:
-        """Write the finished job's record, and forget old ones."""
-        oldest = [job.id for job in self._jobs.values() if job.ended and record.ended - job.ended > _RETENTION]
-        dropped = oldest[: max(0, len(self._jobs) - _RECORDS_KEPT)]
+    def _forget_old(self, now: int) -> list[str]:
+        """Drop records past their time while there are too many; their ids."""
+        old = [job.id for job in self._jobs.values() if job.ended and now - job.ended > _RETENTION]
+        dropped = old[: max(0, len(self._jobs) - _RECORDS_KEPT)]
         for job_id in dropped:
             del self._jobs[job_id]
+        return dropped
+
+    async def _keep(self, record: _Record, dropped: list[str]) -> None:
+        """Write the finished job's record."""
         data = msgspec.json.encode(record)
         try:
             await self._store.catalog.submit(
@@ -224,14 +234,14 @@ class JobRegistry:
 
     async def close(self) -> None:
         """Stop what runs, and keep its records."""
-        running = [job for job in self._jobs.values() if job.running and job._task is not None]
-        for job in running:
-            job._record.abort_reason = job._record.abort_reason or "the server was stopped"
-            if job._task is not None:
+        tasks = []
+        for job in self._jobs.values():
+            if job.running and job._task is not None:
+                job._record.abort_reason = job._record.abort_reason or "the server was stopped"
                 job._task.cancel()
-        await asyncio.gather(
-            *(job._task for job in self._jobs.values() if job._task is not None), return_exceptions=True
-        )
+                tasks.append(job._task)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._keeping)
 
 
 def _ref(bucket: BucketId | None) -> BucketRef:
