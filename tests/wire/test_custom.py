@@ -10,7 +10,7 @@ from aistore.wire.snaps import fold_errors, pack_glob_id
 
 
 def test_lines_split_at_the_first_equals() -> None:
-    assert custom.parse_lines(["expr=a=b=c", " k = v ", "n=", "k=2"]) == {"expr": "a=b=c", "k": "2", "n": ""}
+    assert custom.parse_lines(["expr=a=b=c", "k = v", "n=", "n=2"]) == {"expr": "a=b=c", "k ": " v", "n": "2"}
     assert custom.format_lines({"a": "b=c"}) == ["a=b=c"]
 
 
