@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BufferedRandom, BufferedWriter, FileIO
 from typing import TYPE_CHECKING, cast
 
 from aistore.calls.integrity import check_body
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     class Writable(Protocol):
         """What content can be copied to: a file that is open for writing, say."""
 
-        def write(self, data: bytes, /) -> object: ...
+        def write(self, data: bytes | memoryview, /) -> object: ...
 
     class ParallelObjectReader:
         """How type checkers see an `ObjectReader` with `num_workers`."""
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 
 _CHUNK = 32 * 1024
-_PIECE = 1024 * 1024
+_PIECE = 256 * 1024
 
 
 class ObjectReader:
@@ -107,13 +108,20 @@ class ObjectReader:
     def copy_to(self, writer: Writable) -> int:
         """Write the content to a file that is open for writing; returns its number of bytes. Interrupted streams are resumed."""
         total = 0
+        # Files of the standard library keep nothing of what they are given, so one buffer, small enough for the cache, serves all pieces.
+        buffer = memoryview(bytearray(_PIECE)) if type(writer) in (BufferedWriter, FileIO, BufferedRandom) else None
         with self.as_file() as source:
-            while piece := source.read(_PIECE):
+            while True:
+                if buffer is None:
+                    piece: bytes | memoryview = source.read(_PIECE)
+                else:
+                    piece = buffer[: source.readinto(buffer)]
+                if not piece:
+                    return total
                 total += len(piece)
                 # Unbuffered files may take a part of it.
                 while isinstance(taken := writer.write(piece), int) and taken < len(piece):
                     piece = piece[taken:]
-        return total
 
     def raw(self) -> RawStream:
         """The content as it arrives: a binary file that can be read once."""
