@@ -177,7 +177,9 @@ class Connection(asyncio.BufferedProtocol):
                         self.deadline = self._server.now + self._server.limits.body
                         return
                     content, data = data[:length], data[length:]
-                self._continue = False
+                if self._continue:  # it may be left out when the body is here already; the reference sends it
+                    self._continue = False
+                    self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
                 self._head = None
                 if not self._dispatch(Request(head, content, None, self)):
                     self._pending = data

@@ -99,9 +99,9 @@ class Node:
             raise
         await self._join()
         self.control = Control(self.store)
-        await self.server.listen(sock)
         if self.redirects:
             await self._start_targets()
+        await self.server.listen(sock)
 
     async def stop(self) -> None:
         """Finish what is under way and close everything."""

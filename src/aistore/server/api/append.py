@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from aistore.server.store.content import Upload
     from aistore.server.store.rows import Bucket
 
-__all__ = ["append"]
+__all__ = ["append", "url_of_session"]
 
 _PIECE: Final = 1 << 20
 _OK: Final = Reply(200)
@@ -54,6 +54,12 @@ async def append(node: Node, request: Request, bucket: Bucket, name: str) -> Rep
         raise ApiError(409, f"{bucket.id.object_cname(name)}: append session {handle} is busy") from None
     node.stats.appended()
     return Reply(200, (("Ais-Append-Handle", _make_handle(node, work, size, node.props(bucket).checksum.type)),))
+
+
+def url_of_session(node: Node, handle: str) -> str:
+    """Where the target that a session's handle names answers (protocol/00 9.1). Raises `ApiError` 400."""
+    _parse_handle(node, handle)
+    return node.smap.targets[handle.partition("|")[0]]
 
 
 def _make_handle(node: Node, work: str, size: int, kind: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aistore.http1.message import Pending, Reply
+from aistore.server.api.append import url_of_session
 from aistore.server.api.reading import get, head
 from aistore.server.api.writing import put
 from aistore.server.store.errors import ObjectMissing
@@ -51,6 +52,8 @@ def handle(node: Node, request: Request, bucket_name: str, object_name: str) -> 
     bucket = node.bucket(bucket_name, request)
     name = check_object_name(object_name, directory=method == "HEAD")
     if node.redirects:
+        if method == "PUT" and params.get("append_type") and (session := params.get("append_handle")):
+            return node.redirect_to(request, url_of_session(node, session))
         return node.redirect(request, bucket, name)
     if method == "GET":
         return get(node, request, bucket, name)
