@@ -139,6 +139,9 @@ async def _post(node: Node, request: Request, bucket_name: str, object_name: str
         bucket = node.bucket(bucket_name, request)
         if action == "blob-download":
             raise not_remote(action, bucket.id.cname)
+        if not message.name.startswith("/"):
+            what = f'invalid promote source "{message.name}": must be an absolute path'
+            raise ApiError(400, what, "errInvalidPromoteSource")
         raise not_implemented(action, "files")
     if action not in ("rename-obj", "check-lock", "mpt-upload", "mpt-complete", "mpt-abort"):
         if object_name:
