@@ -32,9 +32,10 @@ def cluster3() -> Iterator[LocalCluster]:
 
 
 @pytest.fixture
-def client(cluster: LocalCluster) -> Client:
+def client(cluster: LocalCluster) -> Iterator[Client]:
     """A client of the one node."""
-    return cluster.client()
+    with cluster.client() as made:
+        yield made
 
 
 @pytest.fixture

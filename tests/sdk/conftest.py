@@ -17,4 +17,4 @@ def _closed_clients() -> Iterator[None]:
     """Close the connections of the clients that a test made."""
     yield
     while MADE:
-        MADE.pop().cluster().client.transport.close()
+        MADE.pop().close()

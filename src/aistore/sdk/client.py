@@ -13,6 +13,8 @@ from aistore.sdk.request_client import RequestClient
 from aistore.sdk.session_manager import DEFAULT_POOL_SIZE, SessionManager
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     import urllib3
 
     from aistore.sdk.cluster import Cluster
@@ -125,6 +127,18 @@ class Client:
             "Client.fetch_object_by_url() is deprecated: use get_object_from_url()", DeprecationWarning, stacklevel=2
         )
         return self.get_object_from_url(url)
+
+    def close(self) -> None:
+        """Close its idle connections; it can be used again. A client that is dropped does so by itself."""
+        self._client.transport.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
 
     def __repr__(self) -> str:
         return f"<Client {self._client.endpoint}>"
