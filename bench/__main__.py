@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import mmap
 import os
 import platform
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -33,12 +33,15 @@ OURS = Path(sys.executable)
 ROUNDS = 3
 
 
+def environment() -> dict[str, str]:
+    """The environment of what is measured: nothing of this project on the path, temporary files in memory."""
+    return {**os.environ, "PYTHONPATH": "", "TMPDIR": in_memory() or tempfile.gettempdir()}
+
+
 def measure(python: Path, operation: str, endpoint: str, count: int) -> dict[str, float]:
     """Run one operation of the workload in a process of its own."""
     command = [str(python), str(HERE / "workload.py"), operation, endpoint, str(count)]
-    out = subprocess.run(
-        command, check=True, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": ""}
-    ).stdout
+    out = subprocess.run(command, check=True, capture_output=True, text=True, env=environment()).stdout
     result: dict[str, float] = json.loads(out.splitlines()[-1])
     return result
 
@@ -46,7 +49,7 @@ def measure(python: Path, operation: str, endpoint: str, count: int) -> dict[str
 def child_cpu(command: list[str]) -> tuple[float, float]:
     """CPU seconds and peak memory (MiB) of a command."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "PYTHONPATH": ""})
+    subprocess.run(command, check=True, capture_output=True, env=environment())
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, after.ru_maxrss / 1024
 
@@ -57,22 +60,28 @@ def best(results: list[dict[str, float]], key: str) -> float:
     return max(values) if key in ("per_s", "gb_s") else min(values)
 
 
-def touch_memory(size: int = 4 << 30) -> None:
-    """Touch memory and give it back.
+def touch_memory() -> None:
+    """Touch 4 GiB of memory and give it back, in a process of its own.
 
     Under a hypervisor that takes free memory back, the first use of a page costs a multiple of the copy that is measured; whoever comes
     first would pay for all.
     """
-    with mmap.mmap(-1, size) as memory:
-        for offset in range(0, size, mmap.PAGESIZE):
-            memory[offset] = 1
+    code = "import mmap; m = mmap.mmap(-1, 4 << 30); [m.__setitem__(i, 1) for i in range(0, 4 << 30, mmap.PAGESIZE)]"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def in_memory() -> str | None:
+    """A folder in memory with room for some gibibytes, so that the disk's mood is not measured; None if there is none."""
+    shm = Path("/dev/shm")
+    return str(shm) if shm.is_dir() and shutil.disk_usage(shm).free > 6 << 30 else None
 
 
 def in_turn(
     operation: str, endpoint: str, count: int, rounds: int = ROUNDS
 ) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
     """Results of ours and of the official SDK, measured in turn."""
-    ours, official = [], []
+    ours: list[dict[str, float]] = []
+    official: list[dict[str, float]] = []
     large = operation.startswith("gib")
     for _ in range(rounds):
         for python, results in ((OURS, ours), (OFFICIAL, official)):
@@ -240,7 +249,10 @@ def main() -> int:
     parts = set(options.only.split(","))
     began = time.time()
     rows: list[Row] = []
-    with tempfile.TemporaryDirectory() as folder, LocalCluster(Path(folder) / "data", durability="relaxed") as cluster:
+    with (
+        tempfile.TemporaryDirectory(dir=in_memory() if "big" in parts else None) as folder,
+        LocalCluster(Path(folder) / "data", durability="relaxed") as cluster,
+    ):
         prepare(cluster, "big" in parts)
         if "sdk" in parts:
             rows += sdk(cluster.url, options.quick)

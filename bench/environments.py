@@ -16,6 +16,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1] / ".envs"
 VERSIONS = ("2.0.0", "1.17.0")
 
+# 1.17.0 names the argument of xxh64() as xxhash did before 4.0.
+PINS = {"1.17.0": ("xxhash<4",)}
+
 
 def official_python(version: str) -> Path:
     """The interpreter whose `aistore` is the official SDK of this version."""
@@ -45,7 +48,13 @@ def make(version: str) -> None:
     try:
         venv.create(folder, with_pip=True, clear=True)
         pip = [str(official_python(version)), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
-        subprocess.run([*pip, f"aistore=={version}"], check=True, capture_output=True, text=True, timeout=600)
+        subprocess.run(
+            [*pip, f"aistore=={version}", *PINS.get(version, ())],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
     except (subprocess.SubprocessError, OSError) as error:
         detail = getattr(error, "stderr", None) or str(error)
         failed.write_text(f"the official SDK {version} could not be installed: {detail.strip()[-500:]}")
