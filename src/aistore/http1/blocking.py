@@ -13,17 +13,10 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
+from aistore.http1.answer import read_head
 from aistore.http1.body import ChunkedBody, ClosingBody, SizedBody
 from aistore.http1.failures import BodySourceChanged, ConnectTimedOut, HeadCut, NoAnswer, ReadTimedOut, WriteTimedOut
-from aistore.http1.head import (
-    CHUNKED,
-    NO_LENGTH,
-    BadHead,
-    ResponseHead,
-    find_head_end,
-    parse_response,
-    response_framing,
-)
+from aistore.http1.head import CHUNKED, MAX_HEAD, NO_LENGTH, BadHead, ResponseHead, parse_response, response_framing
 from aistore.http1.payload import BytesPayload, FilePayload, Payload
 
 if TYPE_CHECKING:
@@ -38,9 +31,6 @@ FIRST_READ: Final = 64 * 1024
 
 EXPECT_WAIT: Final = 1.0
 """Seconds to wait for `100 Continue` before the body is sent anyway (RFC 9110 10.1.1 wants the wait bounded)."""
-
-MAX_INTERIM: Final = 32
-"""1xx answers that are skipped before the final one."""
 
 SENDFILE_PIECE: Final = 64 * 1024 * 1024
 _MORE: Final[int] = getattr(socket, "MSG_MORE", 0)
@@ -246,28 +236,21 @@ class BlockingConnection:
     def _answer(
         self, method: str, data: bytes, *, stop_at_continue: bool = False
     ) -> tuple[ResponseHead, bytes | BlockingBody] | None:
-        for _ in range(MAX_INTERIM):
-            end = find_head_end(data)
-            while end < 0:
-                more = self._receive()
-                if not more:
-                    raise HeadCut(f"closed after {len(data)} bytes of the head")
-                start = len(data)
-                data += more
-                end = find_head_end(data, start)
+        end = data.find(b"\r\n\r\n") + 4
+        if 4 <= end <= MAX_HEAD:
             head = parse_response(data[:end])
-            status = head.status
-            if status >= 200:
+            if head.status >= 200:
                 return head, self._body_of(method, head, data[end:])
-            if status == 101:
-                raise BadHead(502, "101 Switching Protocols, which nobody asked for")
-            data = data[end:]
-            if status == 100 and stop_at_continue and not data:
+        steps = read_head(data, stop_at_continue=stop_at_continue)
+        try:
+            next(steps)
+            while True:
+                steps.send(self._receive())
+        except StopIteration as found:
+            if found.value is None:
                 return None
-            data = data or self._receive()
-            if not data:
-                raise HeadCut(f"closed after the interim answer {status}")
-        raise BadHead(502, f"more than {MAX_INTERIM} interim answers")
+            head, surplus = found.value
+            return head, self._body_of(method, head, surplus)
 
     def _body_of(self, method: str, head: ResponseHead, surplus: bytes) -> bytes | BlockingBody:
         length = response_framing(head, method)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterable, Iterable, Iterator
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from aistore.http1.failures import BodySourceChanged
@@ -47,7 +47,8 @@ class Readable(Protocol):
         ...
 
 
-Body: TypeAlias = BytesLike | Readable | Iterable[BytesLike] | None
+Body: TypeAlias = BytesLike | Readable | Iterable[BytesLike] | AsyncIterable[BytesLike] | None
+"""What a request may carry; an asynchronous iterable only in the asyncio client."""
 
 
 class Payload:
@@ -168,6 +169,21 @@ class IterablePayload(Payload):
         return not self.started or iter(self._source) is not self._source
 
 
+class AsyncIterablePayload(Payload):
+    """The same for an asynchronous iterable, which only the asyncio client can send."""
+
+    length = None
+
+    def __init__(self, source: AsyncIterable[BytesLike]) -> None:
+        self.source = source
+
+    def pieces(self) -> Iterator[BytesLike]:
+        raise TypeError("an asynchronous iterable cannot be sent from blocking code, nor through a proxy")
+
+    def rewind(self) -> bool:
+        return not self.started or self.source.__aiter__() is not self.source
+
+
 def as_payload(body: Body) -> Payload | None:
     """How `body` is sent; `TypeError` for what is no body (text among it: the protocol carries bytes)."""
     if body is None:
@@ -182,6 +198,8 @@ def as_payload(body: Body) -> Payload | None:
         return BytesPayload(memoryview(body))  # type: ignore[arg-type]  # arrays and others with the buffer protocol
     except TypeError:
         pass
+    if isinstance(body, AsyncIterable):
+        return AsyncIterablePayload(body)
     if isinstance(body, Iterable):
         return IterablePayload(body)
     raise TypeError(

@@ -8,11 +8,28 @@ from aistore.transport.request import Request, Timeout
 from aistore.transport.response import Headers, Response, StreamConsumed
 
 if TYPE_CHECKING:
+    from aistore.transport.aio import AsyncResponse, AsyncTransport
     from aistore.transport.blocking import Transport
+    from aistore.transport.tls import TlsConfig
 
-__all__ = ["Headers", "Request", "Response", "StreamConsumed", "Timeout", "Transport"]
+__all__ = [
+    "AsyncResponse",
+    "AsyncTransport",
+    "Headers",
+    "Request",
+    "Response",
+    "StreamConsumed",
+    "Timeout",
+    "TlsConfig",
+    "Transport",
+]
 
-_HOME = {"Transport": "aistore.transport.blocking"}
+_HOME = {
+    "AsyncResponse": "aistore.transport.aio",
+    "AsyncTransport": "aistore.transport.aio",
+    "TlsConfig": "aistore.transport.tls",
+    "Transport": "aistore.transport.blocking",
+}
 
 
 def __getattr__(name: str) -> object:

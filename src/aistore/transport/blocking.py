@@ -6,36 +6,26 @@ import time
 from typing import TYPE_CHECKING, NoReturn
 
 from aistore.http1.blocking import BlockingConnection, TlsConnection
-from aistore.http1.encode import encode_request_line
 from aistore.http1.failures import NoAnswer
-from aistore.http1.payload import EXPECT_FROM, as_payload
-from aistore.transport.heads import HeadBlocks
-from aistore.transport.policy import Leg, Sleep, is_append, recover
+from aistore.transport.base import BaseTransport, may_resend, raise_typed, transport_error
+from aistore.transport.policy import Leg, Sleep, recover
 from aistore.transport.pool import Pool
-from aistore.transport.proxy import Proxies
 from aistore.transport.redirect import FOLLOWED
-from aistore.transport.request import Request, Timeout
 from aistore.transport.response import Response
-from aistore.transport.retry import Rules
-from aistore.transport.tls import TlsConfig
-from aistore.transport.url import base_url, split_url
 
 if TYPE_CHECKING:
-    import ssl
-
     from aistore.http1.body import BlockingBody
     from aistore.http1.head import ResponseHead
     from aistore.transport.errors import TransportError
+    from aistore.transport.request import Request, Timeout
     from aistore.transport.retry import Retry
+    from aistore.transport.tls import TlsConfig
     from aistore.transport.url import Origin
 
 __all__ = ["Transport"]
 
-# RFC 9110 9.2.2: sending them twice has the effect of sending them once.
-_IDEMPOTENT = frozenset(("GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"))
 
-
-class Transport:
+class Transport(BaseTransport):
     """Sends requests below `endpoint`'s `/v1/` and gives back the answers, following redirects and repeating what may be repeated.
 
     `timeout` is 3 s for a connection and 20 s for each gap of an answer by default; `retry` is a `RetryConfig` (or a function that makes
@@ -53,19 +43,8 @@ class Transport:
         tls: TlsConfig | None = None,
         pool_size: int = 10,
     ) -> None:
-        self.endpoint = endpoint
-        self.base_url = base_url(endpoint)
-        self.timeout = timeout or Timeout()
-        self.retry = retry
-        self.token = token
-        self.tls = tls or TlsConfig()
-        self.pool_size = pool_size
-        self._home, self._prefix = split_url(self.base_url)
-        self._rules = Rules(retry)
-        self._blocks = HeadBlocks(token)
+        super().__init__(endpoint, timeout=timeout, retry=retry, token=token, tls=tls, pool_size=pool_size)
         self._pool = Pool(pool_size)
-        self._proxies = Proxies(self.tls, self._blocks, pool_size)
-        self._context: ssl.SSLContext | None = None
 
     def exchange(self, request: Request) -> Response:
         """The answer to `request`, whatever its status; its body is read already unless `request.stream` and the status is good.
@@ -77,9 +56,8 @@ class Transport:
         try:
             response = self._send(leg)
         except Exception as e:
-            return self._recover(leg, _transport_error(e), started)
-        status = response.status
-        if status < 300 or (status not in FOLLOWED and not self._rules.may_repeat(status)):
+            return self._recover(leg, transport_error(e), started)
+        if self._is_final(response.status):
             return response
         return self._recover(leg, response, started)
 
@@ -88,20 +66,8 @@ class Transport:
         self._pool.close()
         self._proxies.close()
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return _restore, (self.endpoint, self.timeout, self.retry, self.token, self.tls, self.pool_size)
-
     def __repr__(self) -> str:
         return f"<Transport {self.base_url} {self._pool!r}>"
-
-    def _leg(self, request: Request) -> Leg:
-        if request.base is None:
-            origin, prefix = self._home, self._prefix
-        else:
-            origin, prefix = split_url(request.base)
-        target = f"{prefix}/{request.path}?{request.query}" if request.query else f"{prefix}/{request.path}"
-        body = request.body
-        return Leg(request, None if body is None else as_payload(body), origin, target)
 
     def _recover(self, leg: Leg, outcome: Response | TransportError, started: float) -> Response:
         steps = recover(leg, outcome, self._rules, started, self._leg)
@@ -119,23 +85,22 @@ class Transport:
             try:
                 result = self._send(step)
             except Exception as e:
-                result = _transport_error(e)
+                result = transport_error(e)
 
     def _send(self, leg: Leg) -> Response:
         request, _, origin, target, _ = leg
-        if origin.scheme == "https" and self._context is None:
-            self._context = self.tls.context()
+        self._prepare(origin)
         connection = self._pool.take(origin)
         if connection is None and (proxy := self._proxies.get(origin)) is not None:
             return proxy.send(leg, request.timeout or self.timeout)
         try:
             connection, head, body = self._ask(leg, connection)
         except Exception as failure:
-            _raise(failure, request.method, origin, target)
+            raise_typed(failure, leg)
         if isinstance(body, bytes):
             self._pool.give(origin, connection)
             return Response(request, origin, target, head, body)
-        source = _Source(self._pool, connection, body, request.method, origin, target)
+        source = _Source(self._pool, connection, body, leg)
         if request.stream and head.status < 300:
             return Response(request, origin, target, head, source)
         return Response(request, origin, target, head, _rest(source, head.status))
@@ -143,11 +108,10 @@ class Transport:
     def _ask(
         self, leg: Leg, connection: BlockingConnection | None
     ) -> tuple[BlockingConnection, ResponseHead, bytes | BlockingBody]:
-        request, payload, origin, target, authorized = leg
+        request, payload, origin, _, _ = leg
         method = request.method
         timeout = request.timeout or self.timeout
-        expect = payload is not None and (payload.length is None or payload.length > EXPECT_FROM)
-        head = encode_request_line(method, target) + self._blocks.get(origin, request, payload, expect, authorized)
+        head, expect = self._head(leg)
         reused = connection is not None
         if connection is not None and method not in ("GET", "HEAD") and not connection.is_alive():
             connection.close()
@@ -164,13 +128,7 @@ class Transport:
                     answer = connection.send(method, head, payload, expect=expect) or connection.receive(method)
             except NoAnswer:
                 connection.close()
-                # The server may have closed an idle connection at the moment it was used: that says nothing about the request.
-                if (
-                    not reused
-                    or method not in _IDEMPOTENT
-                    or is_append(request)
-                    or (payload is not None and not payload.rewind())
-                ):
+                if not reused or not may_resend(leg):
                     raise
                 connection, reused = None, False
             except BaseException:
@@ -180,26 +138,21 @@ class Transport:
                 return connection, *answer
 
     def _open(self, origin: Origin, timeout: float | None) -> BlockingConnection:
-        if origin.scheme == "http":
+        if self._context is None or origin.scheme == "http":
             return BlockingConnection.connect(origin.host, origin.port, timeout)
-        assert self._context is not None  # made before: a missing file is no failure of the network
         return TlsConnection.handshake(origin.host, origin.port, timeout, self._context)
 
 
 class _Source:
     """The rest of a body on a connection of a pool."""
 
-    __slots__ = ("_body", "_connection", "_method", "_origin", "_pool", "_target", "touched")
+    __slots__ = ("_body", "_connection", "_leg", "_pool", "touched")
 
-    def __init__(
-        self, pool: Pool, connection: BlockingConnection, body: BlockingBody, method: str, origin: Origin, target: str
-    ) -> None:
+    def __init__(self, pool: Pool, connection: BlockingConnection, body: BlockingBody, leg: Leg) -> None:
         self._pool = pool
         self._connection: BlockingConnection | None = connection
         self._body = body
-        self._method = method
-        self._origin = origin
-        self._target = target
+        self._leg = leg
         self.touched = False
 
     def read(self, size: int) -> bytes:
@@ -244,13 +197,13 @@ class _Source:
     def _release(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            self._pool.give(self._origin, connection)
+            self._pool.give(self._leg.origin, connection)
 
     def _fail(self, failure: BaseException) -> NoReturn:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
-        _raise(failure, self._method, self._origin, self._target)
+        raise_typed(failure, self._leg)
 
 
 def _rest(source: _Source, status: int) -> bytes:
@@ -260,31 +213,5 @@ def _rest(source: _Source, status: int) -> bytes:
     except Exception as e:
         if status not in FOLLOWED:
             raise
-        _transport_error(e)
+        transport_error(e)
         return b""
-
-
-def _raise(failure: BaseException, method: str, origin: Origin, target: str) -> NoReturn:
-    """Raise the typed error that `failure` means, or `failure` itself when it is none of the network."""
-    if isinstance(failure, Exception):
-        from aistore.transport.errors import from_failure
-
-        error = from_failure(failure, method, f"{origin}{target}")
-        if error is not None:
-            raise error from failure
-    raise failure
-
-
-def _transport_error(failure: Exception) -> TransportError:
-    """`failure`, if it is one of the network; anything else is raised."""
-    from aistore.transport.errors import TransportError
-
-    if not isinstance(failure, TransportError):
-        raise failure
-    return failure
-
-
-def _restore(
-    endpoint: str, timeout: Timeout, retry: Retry, token: str | None, tls: TlsConfig, pool_size: int
-) -> Transport:
-    return Transport(endpoint, timeout=timeout, retry=retry, token=token, tls=tls, pool_size=pool_size)

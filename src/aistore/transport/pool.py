@@ -24,8 +24,6 @@ class Pool:
     __slots__ = ("_idle", "_pid", "size")
 
     def __init__(self, size: int) -> None:
-        if size < 0:
-            raise ValueError(f"pool size {size} is negative")
         self.size = size
         self._idle: dict[Origin, deque[BlockingConnection]] = {}
         self._pid = os.getpid()

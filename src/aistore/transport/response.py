@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from aistore.transport.request import Request
     from aistore.transport.url import Origin
 
-__all__ = ["BodySource", "Headers", "Response", "Sink", "StreamConsumed"]
+__all__ = ["BaseResponse", "BodySource", "Headers", "Response", "Sink", "StreamConsumed"]
 
 
 class Headers(Mapping[str, str]):
@@ -101,17 +101,12 @@ class StreamConsumed(RuntimeError):
     """The body was already read as a stream, or closed."""
 
 
-class Response:
-    """Status, headers and body of an answer. The body can be read once as a stream, or kept whole as `content`.
+class BaseResponse:
+    """Status and headers of an answer."""
 
-    Read it to the end or close it: until then it holds a connection, and an early close costs that connection.
-    """
+    __slots__ = ("_content", "_headers", "_origin", "_target", "head", "redirected", "request", "status")
 
-    __slots__ = ("_content", "_headers", "_origin", "_source", "_target", "head", "redirected", "request", "status")
-
-    def __init__(
-        self, request: Request, origin: Origin, target: str, head: ResponseHead, body: bytes | BodySource
-    ) -> None:
+    def __init__(self, request: Request, origin: Origin, target: str, head: ResponseHead) -> None:
         self.request = request
         self.head = head
         self.status = head.status
@@ -121,11 +116,6 @@ class Response:
         self._target = target
         self._headers: Headers | None = None
         self._content: bytes | None = None
-        self._source: BodySource | None = None
-        if isinstance(body, bytes):
-            self._content = body
-        else:
-            self._source = body
 
     @property
     def reason(self) -> str:
@@ -143,6 +133,28 @@ class Response:
     def url(self) -> str:
         """The URL that answered, after redirects."""
         return f"{self._origin}{self._target}"
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.status} {self.request.method} {self.url}>"
+
+
+class Response(BaseResponse):
+    """An answer, with its body here or still on its way; a body can be read once as a stream, or kept whole as `content`.
+
+    Read it to the end or close it: until then it holds a connection, and an early close costs that connection.
+    """
+
+    __slots__ = ("_source",)
+
+    def __init__(
+        self, request: Request, origin: Origin, target: str, head: ResponseHead, body: bytes | BodySource
+    ) -> None:
+        super().__init__(request, origin, target, head)
+        self._source: BodySource | None = None
+        if isinstance(body, bytes):
+            self._content = body
+        else:
+            self._source = body
 
     @property
     def content(self) -> bytes:
@@ -195,9 +207,6 @@ class Response:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def __repr__(self) -> str:
-        return f"<Response {self.status} {self.request.method} {self.url}>"
 
     def _stream(self) -> BodySource:
         if self._source is None:
