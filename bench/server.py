@@ -72,6 +72,7 @@ def fill(folder: Path, count: int) -> None:
 
 def fill_here(folder: Path, count: int) -> None:
     """`fill`, in this process."""
+    from aistore.server.folder import ServedFolder
     from aistore.server.store.store import Store
     from aistore.wire.names import BucketId
     from aistore.wire.props import BucketProps, pack
@@ -84,7 +85,9 @@ def fill_here(folder: Path, count: int) -> None:
             await asyncio.gather(*(store.put(bucket, name, b"x", "xxhash2", "5c80c09683041123") for name in names))
         await store.close()
 
+    served = ServedFolder(folder)
     asyncio.run(run())
+    served.close()
 
 
 def _batches(count: int, size: int = 5000) -> Iterator[list[str]]:
