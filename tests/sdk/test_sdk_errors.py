@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 import requests
+from answering import answering, client_of, refusal
 
 from aistore.calls.judge import error_class
 from aistore.sdk import errors
 from aistore.sdk.obj.obj_file import errors as file_errors
-from answering import answering, client_of, refusal
 from peer import Peer, always
 
 if TYPE_CHECKING:
@@ -49,8 +49,10 @@ def test_a_refusal_tells_what_came_back_and_what_to_do() -> None:
         with pytest.raises(errors.ErrBckNotFound) as caught:
             client_of(peer).bucket("abc").list_objects()
         error = caught.value
-        assert str(error).startswith(f"STATUS:404, MESSAGE:{error.message}, REQ_URL:{peer.url}/v1/buckets/abc?provider=ais")
-        assert str(error).endswith(f'{BUCKET} on {peer.url} (create it with bucket.create())')
+        assert str(error).startswith(
+            f"STATUS:404, MESSAGE:{error.message}, REQ_URL:{peer.url}/v1/buckets/abc?provider=ais"
+        )
+        assert str(error).endswith(f"{BUCKET} on {peer.url} (create it with bucket.create())")
         assert error.detail == BUCKET
         assert error.tcode == "ErrBckNotFound"
         assert isinstance(error.req, requests.PreparedRequest)

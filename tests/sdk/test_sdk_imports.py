@@ -41,11 +41,7 @@ def test_a_client_and_a_read_load_no_heavy_module(cluster: aistore.LocalCluster)
 
 def test_a_listing_loads_no_models(cluster: aistore.LocalCluster) -> None:
     cluster.client().bucket("lazy-imports").create(exist_ok=True)
-    code = (
-        "import sys\n"
-        "from aistore.sdk import Client\n"
-        "Client(sys.argv[1]).bucket('lazy-imports').list_all_objects()"
-    )
+    code = "import sys\nfrom aistore.sdk import Client\nClient(sys.argv[1]).bucket('lazy-imports').list_all_objects()"
     assert not loaded_by(code, cluster.url) & {"pydantic", "requests", "ssl", "tenacity", "asyncio"}
 
 

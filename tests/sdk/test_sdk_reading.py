@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 import requests
+from answering import answering, checksum, client_of
 
 from aistore.sdk.errors import ErrBadChecksum, ErrObjNotFound
 from aistore.sdk.obj.obj_file.errors import ObjectFileReaderMaxResumeError, ObjectFileReaderStreamError
-from answering import answering, checksum, client_of
 from peer import Peer, PeerConnection, Received, always
 
 if TYPE_CHECKING:
@@ -73,7 +73,9 @@ READS: dict[str, Callable[[ObjectReader], bytes]] = {
     "iterate": lambda reader: b"".join(reader),
     "read_into": lambda reader: _read_into(reader),
     "as_file": lambda reader: reader.as_file(max_resume=0).read(),
-    "as_file in pieces": lambda reader: b"".join(iter(lambda: file.read(7777), b"")) if (file := reader.as_file(max_resume=0)) else b"",
+    "as_file in pieces": lambda reader: (
+        b"".join(iter(lambda: file.read(7777), b"")) if (file := reader.as_file(max_resume=0)) else b""
+    ),
     "raw": lambda reader: reader.raw().read(),
 }
 
@@ -91,16 +93,22 @@ def test_every_way_reads_the_same(read: Callable[[ObjectReader], bytes]) -> None
 
 @pytest.mark.parametrize("read", READS.values(), ids=READS)
 def test_a_body_that_is_cut_is_no_success(read: Callable[[ObjectReader], bytes]) -> None:
-    with Peer(ranged(cut={0: len(CONTENT) // 2})) as peer:
-        with pytest.raises((requests.exceptions.ChunkedEncodingError, ObjectFileReaderMaxResumeError)):
-            read(reader_of(peer))
+    with (
+        Peer(ranged(cut={0: len(CONTENT) // 2})) as peer,
+        pytest.raises((requests.exceptions.ChunkedEncodingError, ObjectFileReaderMaxResumeError)),
+    ):
+        read(reader_of(peer))
 
 
-@pytest.mark.parametrize("read", [read for name, read in READS.items() if name != "raw"], ids=[n for n in READS if n != "raw"])
+@pytest.mark.parametrize(
+    "read", [read for name, read in READS.items() if name != "raw"], ids=[n for n in READS if n != "raw"]
+)
 def test_a_damaged_object_is_no_success(read: Callable[[ObjectReader], bytes]) -> None:
-    with Peer(always(200, CONTENT[:-1] + b"?", *checksum(CONTENT))) as peer:
-        with pytest.raises((ErrBadChecksum, ObjectFileReaderStreamError), match="damaged"):
-            read(reader_of(peer))
+    with (
+        Peer(always(200, CONTENT[:-1] + b"?", *checksum(CONTENT))) as peer,
+        pytest.raises((ErrBadChecksum, ObjectFileReaderStreamError), match="damaged"),
+    ):
+        read(reader_of(peer))
 
 
 def test_other_types_of_checksums_are_verified_too() -> None:
@@ -203,9 +211,11 @@ def test_a_file_gives_up_after_so_many_resumes() -> None:
 
 
 def test_an_object_that_is_overwritten_while_it_is_read_is_not_mixed() -> None:
-    with Peer(ranged(cut={0: 1000}, version=lambda count: str(count + 1))) as peer:
-        with pytest.raises(ObjectFileReaderStreamError, match="overwritten"):
-            reader_of(peer).as_file().read()
+    with (
+        Peer(ranged(cut={0: 1000}, version=lambda count: str(count + 1))) as peer,
+        pytest.raises(ObjectFileReaderStreamError, match="overwritten"),
+    ):
+        reader_of(peer).as_file().read()
 
 
 def test_an_overwritten_object_of_the_same_version_is_found_by_its_checksum() -> None:
@@ -215,7 +225,9 @@ def test_an_overwritten_object_of_the_same_version_is_found_by_its_checksum() ->
         received = connection.request()
         first, _ = span_of(received, len(CONTENT))
         if not first:
-            head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(CONTENT)}\r\n" + "".join(f"{line}\r\n" for line in checksum(CONTENT))
+            head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(CONTENT)}\r\n" + "".join(
+                f"{line}\r\n" for line in checksum(CONTENT)
+            )
             connection.send(head.encode() + b"\r\n" + CONTENT[:1000])
             return
         connection.answer(206, other[first:], f"Content-Range: bytes {first}-{len(other) - 1}/{len(other)}")
@@ -358,9 +370,11 @@ def test_a_download_appears_when_it_is_complete(bucket: Bucket, tmp_path: Path) 
 def test_a_download_that_fails_leaves_nothing(tmp_path: Path) -> None:
     path = tmp_path / "o"
     path.write_bytes(b"old")
-    with Peer(always(200, CONTENT[:-1] + b"?", *checksum(CONTENT))) as peer:
-        with pytest.raises(ObjectFileReaderStreamError):
-            reader_of(peer).download(path)
+    with (
+        Peer(always(200, CONTENT[:-1] + b"?", *checksum(CONTENT))) as peer,
+        pytest.raises(ObjectFileReaderStreamError),
+    ):
+        reader_of(peer).download(path)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 

@@ -35,11 +35,11 @@ def outgoing(content: object) -> Outgoing:
         return _Bytes(content)
     if isinstance(content, str):
         return _Bytes(content.encode())
-    if hasattr(content, "read"):
-        return _File(content)
     try:
         view = memoryview(content)  # type: ignore[arg-type]  # what has no buffer is told apart by the TypeError
     except TypeError:
+        if hasattr(content, "read"):
+            return _File(content)
         if isinstance(content, Iterable):
             return _Pieces(content)
         raise TypeError(

@@ -56,8 +56,7 @@ def custom_headers(custom_metadata: Mapping[str, str]) -> tuple[tuple[str, str],
                 f"custom metadata {key!r}: {value!r} cannot be sent with the content: "
                 "keys must not be empty or contain '=', and neither may contain control characters"
             )
-        # Headers carry bytes; the server takes them for UTF-8.
-        lines.append((headers.CUSTOM_MD, line.encode("utf-8").decode("latin-1")))
+        lines.append((headers.CUSTOM_MD, line))
     return tuple(lines)
 
 

@@ -68,8 +68,7 @@ class Replacement(Sink):
 
     def __init__(self, obj_writer: ObjectWriter) -> None:
         super().__init__(obj_writer)
-        # Kept until the file is closed; more than 16 MiB go to disk.
-        self._spool: tempfile.SpooledTemporaryFile[bytes] | None = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115
+        self._spool: tempfile.SpooledTemporaryFile[bytes] | None = None
         self._made = False
 
     def begin(self) -> None:
@@ -80,6 +79,7 @@ class Replacement(Sink):
         except ErrObjNotFound:
             self._writer.put_content(b"")
             self._made = True
+        self._spool = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115  closed by forget or commit
 
     def _take(self, data: memoryview) -> None:
         if self._spool is None:
