@@ -378,7 +378,8 @@ class AsyncConnection(asyncio.BufferedProtocol):
 
     def _end(self, reason: Exception) -> None:
         if self._lost is None:
-            self._lost = reason
+            # The traceback would hold on to the reader's buffer.
+            self._lost = reason.with_traceback(None)
         self._wake()
         self.resume_writing()
 

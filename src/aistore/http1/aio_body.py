@@ -35,7 +35,8 @@ class AsyncBody:
 
     async def read(self, size: int) -> bytes:
         """`size` bytes, fewer only before the end or a failure; empty at the end. Raises as `readinto`."""
-        # BytesIO hands out its buffer without a copy: one object, filled in place.
+        # BytesIO hands out its buffer without a copy: one object, filled in place. It minds views that outlive it, so every part of this
+        # one is released, also those that a traceback would keep.
         buffer = io.BytesIO(bytes(size))
         with buffer.getbuffer() as view:
             got = await self.readinto(view)
@@ -89,7 +90,8 @@ class AsyncSizedBody(AsyncBody):
             self._took(got)
         while got < want:
             try:
-                count = await self._connection.receive_into(view[got:want])
+                with view[got:want] as part:
+                    count = await self._connection.receive_into(part)
             except OSError as e:
                 self._keep(self._lost(e, self.length), got)
                 break

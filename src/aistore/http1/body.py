@@ -106,7 +106,8 @@ class SizedBody(BlockingBody):
         return data
 
     def _read_into_place(self, want: int) -> bytes:
-        # BytesIO hands out its buffer without a copy: one object of the exact size, filled in place.
+        # BytesIO hands out its buffer without a copy: one object of the exact size, filled in place. It minds views that outlive it, so
+        # every part of this one is released, also those that a traceback would keep.
         buffer = io.BytesIO(bytes(want))
         with buffer.getbuffer() as view:
             got = self.readinto(view)
@@ -124,7 +125,8 @@ class SizedBody(BlockingBody):
             self._took(got)
         while got < want:
             try:
-                count = self._connection.receive_into(view[got:want])
+                with view[got:want] as part:
+                    count = self._connection.receive_into(part)
             except OSError as e:
                 self._keep(self._lost(e), got)
                 break
@@ -183,7 +185,8 @@ class ChunkedBody(BlockingBody):
         try:
             while got < want:
                 if not self._pieces and self._decoder.needed and self._failure is None:
-                    got += self._receive_chunk(view[got:])
+                    with view[got:] as part:
+                        got += self._receive_chunk(part)
                     continue
                 piece = self._next()
                 if not piece:
@@ -201,7 +204,8 @@ class ChunkedBody(BlockingBody):
     def _receive_chunk(self, view: memoryview) -> int:
         """Receive what the current chunk still needs straight into `view`."""
         try:
-            count = self._connection.receive_into(view[: self._decoder.needed])
+            with view[: self._decoder.needed] as part:
+                count = self._connection.receive_into(part)
         except ReadTimedOut:
             raise
         except OSError as e:
