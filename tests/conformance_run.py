@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import pytest
 
-from expected_differences import expected, later_areas
+from expected_differences import LIST, expected
 
 HERE = Path(__file__).resolve().parent / "conformance"
 
 # The slowest run takes a fraction of this.
 _RUN_SECONDS = 280
+_SLOW_RUN_SECONDS = 3600
+_LONG = (pytest.mark.long, pytest.mark.timeout(_SLOW_RUN_SECONDS))
 
 
 @dataclass(frozen=True)
@@ -30,57 +31,60 @@ class Tally:
 
 
 def labels(kind: str) -> list[str]:
-    """The scenarios of the areas that are built, as `area.name`, from the golden files of `kind` (http, sdk)."""
-    later = later_areas(kind)
-    found = sorted(path.name.removesuffix(".jsonl") for path in (HERE / "golden" / kind).glob("*.jsonl"))
-    return [label for label in found if label.split(".")[0] not in later]
+    """All scenarios of `kind` (http, sdk) as `area.name`, from the golden files."""
+    return sorted(path.name.removesuffix(".jsonl") for path in (HERE / "golden" / kind).glob("*.jsonl"))
+
+
+def is_slow(run: str, label: str) -> bool:
+    """Whether a scenario waits long for what cannot come yet."""
+    entry = expected(run, label)
+    return entry is not None and entry.slow
 
 
 def parameters(kind: str, runs: tuple[str, ...]) -> list[object]:
-    """(run, label) for each scenario in each run; the tests of one run stay on one xdist worker, which runs it once."""
+    """(run, label) for each scenario in each run; `conftest.py` keeps the tests of a run on one worker, which runs it once."""
     return [
-        pytest.param(run, label, id=f"{run.replace(' ', '-')}-{label}", marks=pytest.mark.xdist_group(run))
+        pytest.param(
+            run,
+            label,
+            id=f"{run.replace('/', '-')}-{label}",
+            marks=_LONG if is_slow(run, label) else (),
+        )
         for run in runs
         for label in labels(kind)
     ]
 
 
 @cache
-def run_harness(script: str, python: str, endpoint: str, has: str, only: str, folder: Path) -> Tally:
-    """Run one harness against a cluster. Fails the test where the harness itself does."""
+def run_harness(
+    script: str, kind: str, run: str, slow: bool, python: str, endpoint: str, has: str, folder: Path
+) -> Tally:
+    """Run one harness against a cluster: the slow scenarios of a run, or the others. Fails where the harness itself does."""
+    only = ",".join(label for label in labels(kind) if is_slow(run, label) is slow)
     tally = folder / "tally.json"
     tally.unlink(missing_ok=True)
     command = [python, str(HERE / script), "--endpoint", endpoint, "--only", only, "--tally", str(tally)]
     if has:
         command += ["--has", has]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_RUN_SECONDS, cwd=folder)
+    limit = _SLOW_RUN_SECONDS if slow else _RUN_SECONDS
+    done = subprocess.run(command, capture_output=True, text=True, timeout=limit, cwd=folder)
     if not tally.exists():
-        pytest.fail(f"{' '.join(command)}\n{done.stdout}\n{done.stderr}", pytrace=False)
+        pytest.fail(f"{script} for {run}\n{done.stdout}\n{done.stderr}", pytrace=False)
     said = json.loads(tally.read_text())
     return Tally(frozenset(said["passed"]), said["failed"], frozenset(said["skipped"]), done.stdout + done.stderr)
 
 
 def judge(run: str, label: str, tally: Tally) -> None:
     """Pass, skip or fail one scenario by what its run said and what the list of expected differences says."""
-    reason = expected(run, label)
+    entry = expected(run, label)
     if label in tally.skipped:
         pytest.skip("not for this run")
     if label in tally.passed:
-        if reason:
-            pytest.fail(f"{label} passes on {run}: take it out of expected_differences.toml ({reason})", pytrace=False)
+        if entry:
+            pytest.fail(f"{label} passes on {run}: take it out of {LIST.name} ({entry.reason})", pytrace=False)
         return
     if label not in tally.failed:
         pytest.fail(f"{label} did not run\n{tally.output}", pytrace=False)
-    if reason:
-        pytest.xfail(reason)
+    if entry:
+        pytest.xfail(entry.reason)
     pytest.fail(f"{label} differs on {run}\n" + "\n".join(tally.failed[label]), pytrace=False)
-
-
-def areas(kind: str) -> str:
-    """The areas that are built, for `--only`."""
-    return ",".join(sorted({f"{label.split('.')[0]}.*" for label in labels(kind)}))
-
-
-def this_python() -> str:
-    """The interpreter that runs the tests, whose `aistore` is ours."""
-    return sys.executable

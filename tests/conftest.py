@@ -14,7 +14,27 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from xdist.remote import Producer
+    from xdist.scheduler import LoadScopeScheduling
+
     from aistore.sdk import Bucket, Client
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """Keep tests that share something expensive on one worker, and spread all others one by one."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByWhatTheyShare(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            if file.endswith("test_package.py"):  # one installed wheel
+                return file
+            if "test_conformance_" in file:  # one run of a harness: [official-2.0.0-one-buckets.rename]
+                return nodeid.rpartition("-")[0]
+            return nodeid
+
+    return ByWhatTheyShare(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -24,16 +24,19 @@ END = "<!-- end of what is made -->\n"
 
 @dataclass(frozen=True)
 class Difference:
-    """Scenarios that differ, on purpose or until later. `on` names runs, such as `http one`, `official-2.0.0 three`."""
+    """Scenarios that differ, on purpose or until later. `on` names runs, such as `http/one`, `official-2.0.0/three`."""
 
     scenarios: str
     on: str
     reason: str
+    slow: bool
 
     def covers(self, run: str, label: str) -> bool:
-        return fnmatch.fnmatchcase(run, self.on) and any(
-            fnmatch.fnmatchcase(label, one) for one in self.scenarios.split()
-        )
+        return _matches(run, self.on) and _matches(label, self.scenarios)
+
+
+def _matches(name: str, globs: str) -> bool:
+    return any(fnmatch.fnmatchcase(name, one) for one in globs.split())
 
 
 @cache
@@ -41,20 +44,15 @@ def differences() -> tuple[Difference, ...]:
     """Every entry of the list: those that stay, and those of parts that are not built yet."""
     found = tomllib.loads(LIST.read_text())
     return tuple(
-        Difference(entry["scenarios"], entry["on"], entry["reason"])
+        Difference(entry["scenarios"], entry["on"], entry["reason"], entry.get("slow", False))
         for entry in [*found.get("difference", []), *found.get("not_yet", [])]
     )
 
 
 @cache
-def later_areas(kind: str) -> dict[str, str]:
-    """Areas that need parts of the server or the SDK which are not built yet: area to what it waits for."""
-    return dict(tomllib.loads(LIST.read_text()).get("later", {}).get(kind, {}))
-
-
-def expected(run: str, label: str) -> str | None:
-    """Why this scenario is expected to differ in this run."""
-    return next((one.reason for one in differences() if one.covers(run, label)), None)
+def expected(run: str, label: str) -> Difference | None:
+    """The entry that says why this scenario is expected to differ in this run."""
+    return next((one for one in differences() if one.covers(run, label)), None)
 
 
 def table() -> str:

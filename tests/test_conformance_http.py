@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
-from conformance_run import areas, judge, parameters, run_harness, this_python
+from conformance_run import is_slow, judge, parameters, run_harness
 
-RUNS = {"http one": ("cluster", "single,own"), "http three": ("cluster3", "targets,own")}
+RUNS = {"http/one": ("cluster", "single,own"), "http/three": ("cluster3", "targets,own")}
 
 
 @pytest.mark.parametrize(("run", "label"), parameters("http", tuple(RUNS)))
 def test_http(run: str, label: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> None:
     fixture, has = RUNS[run]
-    cluster = request.getfixturevalue(fixture)
+    url = request.getfixturevalue(fixture).url
+    slow = is_slow(run, label)
     folder = tmp_path_factory.getbasetemp()
-    tally = run_harness("conform.py", this_python(), cluster.url, has, areas("http"), folder)
-    judge(run, label, tally)
+    judge(run, label, run_harness("conform.py", "http", run, slow, sys.executable, url, has, folder))

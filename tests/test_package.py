@@ -48,10 +48,6 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "bin"
 
 
-package = pytest.mark.xdist_group("package")
-
-
-@package
 def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert "aistore/py.typed" in names
@@ -60,7 +56,6 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert {name for name in names if name.endswith(".py")} == sources
 
 
-@package
 def test_core_alone_serves_stores_and_reads(installed: Path, tmp_path: Path) -> None:
     environment = {"PATH": str(installed), "HOME": str(tmp_path), "AIS_LOCAL_DIR": str(tmp_path / "data")}
     ais = installed / "ais"
@@ -81,12 +76,10 @@ def test_core_alone_serves_stores_and_reads(installed: Path, tmp_path: Path) -> 
     assert (tmp_path / "back.bin").read_bytes() == bytes(range(256))
 
 
-@package
 def test_dependencies_agree(installed: Path) -> None:
     run(installed / "python", *PIP, "check")
 
 
-@package
 def test_each_extra_resolves(wheel: Path, installed: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (one for one in archive.namelist() if one.endswith(".dist-info/METADATA"))
