@@ -64,7 +64,7 @@ def put(node: Node, request: Request, bucket: Bucket, name: str) -> Result:
         return _put_slowly(node, request, bucket, name, custom)
     kind = node.props(bucket).checksum.type
     store = node.store
-    store.check_room(len(content))
+    store.check_room(len(content), in_catalog=True)
     future = store.put(
         bucket, name, content, kind, digest(kind, content), custom=custom,
         versioned=node.props(bucket).versioning.enabled, fresh=_is_fresh(request), counted_from=headers.get("ais-version", ""),
@@ -146,7 +146,7 @@ async def _receive(node: Node, request: Request, kinds: list[str]) -> tuple[byte
     """Receive a body into the catalog's size or a content file; its checksums by type."""
     store = node.store
     if request.content is not None and len(request.content) <= INLINE_MAX:
-        store.check_room(len(request.content))
+        store.check_room(len(request.content), in_catalog=True)
         return request.content, {kind: digest(kind, request.content) for kind in kinds}
     hashers = {kind: hasher for kind in kinds if (hasher := new_hasher(kind)) is not None}
     upload: Upload | None = None
@@ -163,11 +163,11 @@ async def _receive(node: Node, request: Request, kinds: list[str]) -> tuple[byte
             body = request.body
             assert body is not None
             if body.length is not None:
-                store.check_room(body.length)
+                store.check_room(body.length, in_catalog=body.length <= INLINE_MAX)
             first = bytearray(min(_PIECE, body.length or _PIECE))
             n = await body.readinto(first)
             if body.complete and n <= INLINE_MAX:
-                store.check_room(n)
+                store.check_room(n, in_catalog=True)
                 small = bytes(first[:n])
                 return small, {kind: digest(kind, small) for kind in kinds}
             upload = await store.content.create(body.length or 0)

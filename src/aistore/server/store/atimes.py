@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 __all__ = ["AccessTimes"]
 
-_STEP: Final = 60 * 10**9  # the stored time is replaced by one that is this many nanoseconds newer, as `relatime` does
+_STEP: Final = (
+    60 * 10**9
+)  # nanoseconds by which an access time must be newer to replace the stored one (as `relatime` does)
 _KEPT_MAX: Final = 50_000
 _AT_ONCE: Final = 500
 
@@ -21,7 +23,7 @@ _AT_ONCE: Final = 500
 class AccessTimes:
     """When objects were read last, Unix nanoseconds.
 
-    Writing each access would make every read a write. So they are written in batches, and not those that are less than ten minutes
+    Writing each access would make every read a write. So they are written in batches, and not those that are less than a minute
     newer than what is stored; after a restart an access time may be that much too old.
     """
 

@@ -18,7 +18,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from aistore.server.store.errors import StoreClosed, StoreFull
-from aistore.server.store.schema import Durability, connect
+from aistore.server.store.schema import BUSY_TIMEOUT, Durability, connect
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,8 +31,10 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_CHECKPOINT_BYTES: Final = 16 << 20  # log size at which a checkpoint starts
-_CHECKPOINT_EVERY: Final = 256  # commits between two looks at it
+_CHECKPOINT_BYTES: Final = 16 << 20  # log size at which a checkpoint starts; less on a small disk
+_CHECKPOINT_SHARE: Final = 16  # at most this part of the disk
+_CHECKPOINT_EVERY: Final = 32  # commits between two looks at it
+_CATCH_UP_WAIT: Final = 100  # milliseconds that a checkpoint waits for readers before it leaves it to the next one
 _ROOM_OF_A_FULL_DISK: Final = 1 << 20  # SQLite calls some failures for want of room I/O errors
 
 
@@ -105,7 +107,11 @@ class Catalog:
         self._scheduled = False
         self.commits = 0
         """Number of batches so far."""
+        self._checkpoint_bytes = min(_CHECKPOINT_BYTES, shutil.disk_usage(path.parent).total // _CHECKPOINT_SHARE)
         self._checkpointing = False
+        self._log = path.with_name(path.name + "-wal")
+        self._log_seen = 0
+        self._catch_up_due = False
         self._checkpoint_thread = ThreadPoolExecutor(1, "catalog-checkpoint")
         self._on_commit: Callable[[int, int], None] | None = None
         self._idle: asyncio.Future[None] | None = None
@@ -125,6 +131,11 @@ class Catalog:
     def data_version(self) -> int:
         """A number that changes when another connection has changed the catalog."""
         return cast("int", self._reader.execute("PRAGMA data_version").fetchone()[0])
+
+    def unused(self) -> int:
+        """Bytes within the database's file that new rows can use."""
+        pages, size = (self._reader.execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_size"))
+        return cast("int", pages * size)
 
     def thread_reader(self) -> sqlite3.Connection:
         """A read-only connection of the calling thread, for scans that must not hold up the loop."""
@@ -227,6 +238,8 @@ class Catalog:
         """Tell everybody, then go on with what has queued up."""
         if batch.failure is not None:
             error = self._translate(batch.failure)
+            if isinstance(error, StoreFull):  # what the log holds can be written over once it is in the database
+                self._start_checkpoint()
             for _, future, undo in batch.queue:
                 _refuse(future, error, undo)
         else:
@@ -242,6 +255,15 @@ class Catalog:
         self.commits += 1
         if self.commits % _CHECKPOINT_EVERY == 0:
             self._checkpoint_if_large()
+        if self._catch_up_due:
+            self._catch_up_due = False
+            loop = asyncio.get_running_loop()
+            work = self._thread.submit(self._catch_up)
+            work.add_done_callback(lambda _: loop.call_soon_threadsafe(self._next))
+        else:
+            self._next()
+
+    def _next(self) -> None:
         if self._queue:
             asyncio.get_running_loop().call_soon(self._flush)
         else:
@@ -263,27 +285,48 @@ class Catalog:
     # -- upkeep ------------------------------------------------------------------------------------------------
 
     def _checkpoint_if_large(self) -> None:
-        wal = self.path.with_name(self.path.name + "-wal")
+        # The file keeps its size when the log starts over: that it grows again tells that it is full again.
+        if self._log_size() >= max(self._checkpoint_bytes, self._log_seen + 1):
+            self._start_checkpoint()
+
+    def _log_size(self) -> int:
         try:
-            if self._checkpointing or wal.stat().st_size < _CHECKPOINT_BYTES:
-                return
+            return self._log.stat().st_size
         except OSError:
-            return
-        self._checkpointing = True
-        self._checkpoint_thread.submit(self._checkpoint)
+            return 0
+
+    def _start_checkpoint(self) -> None:
+        if not self._checkpointing:
+            self._checkpointing = True
+            self._checkpoint_thread.submit(self._checkpoint)
 
     def _checkpoint(self) -> None:
+        """Bring what is in the log into the database, beside the writer."""
         try:
-            db = connect(self.path, self.durability)
-            try:
+            with closing(connect(self.path, self.durability)) as db:
                 db.execute("PRAGMA busy_timeout=0")
                 db.execute("PRAGMA wal_checkpoint(PASSIVE)")
-            finally:
-                db.close()
+            self._catch_up_due = True
         except sqlite3.Error as error:
             logger.warning("checkpoint of the catalog failed, will be tried again: %s", error)
         finally:
             self._checkpointing = False
+
+    def _catch_up(self) -> None:
+        """Bring the little that came meanwhile into the database, between two batches.
+
+        The log starts over only when nothing in it is left to do. A checkpoint beside a busy writer never gets there, and the log
+        would grow without end.
+        """
+        try:
+            self._writer.execute(f"PRAGMA busy_timeout={_CATCH_UP_WAIT}")
+            mode = "TRUNCATE" if self._log_size() > 2 * self._checkpoint_bytes else "RESTART"
+            self._writer.execute(f"PRAGMA wal_checkpoint({mode})")
+            self._log_seen = self._log_size()
+        except sqlite3.Error as error:
+            logger.warning("checkpoint of the catalog failed, will be tried again: %s", error)
+        finally:
+            self._writer.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT}")
 
     def back_up(self, target: Path) -> None:
         """Copy the catalog aside (in the calling thread), in steps that let other threads run."""

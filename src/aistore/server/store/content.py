@@ -148,14 +148,19 @@ class Upload:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
-        self.path.unlink(missing_ok=True)
-        self.settle()
+        gone = True
+        try:
+            self.path.unlink(missing_ok=True)
+        except OSError:
+            logger.exception("%s is left over; the next start removes it", self.path)
+            gone = False
+        self.settle(gone=gone)
 
-    def settle(self) -> None:
-        """The catalog has it, or it is gone (on the loop)."""
+    def settle(self, *, gone: bool = True) -> None:
+        """The catalog has it, or it is gone; if neither, its block stays open for the next recovery (on the loop)."""
         if not self._settled:
             self._settled = True
-            self._files.settled(self.id, self._reserved)
+            self._files.settled(self.id, self._reserved, gone=gone)
 
 
 class ContentFiles:
@@ -207,10 +212,11 @@ class ContentFiles:
         upload.reserve(size)
         return upload
 
-    def settled(self, content: int, reserved: int) -> None:
+    def settled(self, content: int, reserved: int, *, gone: bool) -> None:
         """An upload is over."""
         self.pending -= reserved
-        self._used[content // _BLOCK] -= 1
+        if gone:
+            self._used[content // _BLOCK] -= 1
 
     async def _change_block(self) -> None:
         spare = self._spare

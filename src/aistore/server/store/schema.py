@@ -13,12 +13,24 @@ from aistore.server.store.errors import StoreCorrupt, StoreFull
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["FORMAT", "INLINE_MAX", "LAYOUT_FILE", "LAYOUT_INLINE", "Durability", "connect", "create_or_check"]
+__all__ = [
+    "BUSY_TIMEOUT",
+    "FORMAT",
+    "INLINE_MAX",
+    "LAYOUT_FILE",
+    "LAYOUT_INLINE",
+    "Durability",
+    "connect",
+    "create_or_check",
+]
 
 Durability = Literal["strict", "relaxed"]
 
 FORMAT: Final = 1
 """Version of the data folder's format. A folder of a newer one is refused, an older one migrated."""
+
+BUSY_TIMEOUT: Final = 30_000
+"""Milliseconds that a writer waits for those of other processes."""
 
 INLINE_MAX: Final = 8 * 1024
 """Content of up to this many bytes lives in the catalog (table `small`), larger content in a file."""
@@ -61,7 +73,9 @@ def connect(path: Path, durability: Durability, *, readonly: bool = False) -> sq
     `strict` makes every commit durable against power loss (WAL with `synchronous=FULL`; on macOS with a full flush of the drive);
     `relaxed` writes the log without flushing it, which survives the death of the process but not of the machine.
     """
-    db = sqlite3.connect(path, timeout=30.0, isolation_level=None, check_same_thread=False, cached_statements=256)
+    db = sqlite3.connect(
+        path, timeout=BUSY_TIMEOUT / 1000, isolation_level=None, check_same_thread=False, cached_statements=256
+    )
     try:
         db.execute("PRAGMA journal_mode=WAL")
         db.execute(f"PRAGMA synchronous={'FULL' if durability == 'strict' else 'OFF'}")

@@ -43,9 +43,10 @@ __all__ = ["Store"]
 logger = logging.getLogger(__name__)
 
 _ROOM_CHECK_EVERY: Final = 0.25  # seconds between two looks at the free space of the disk
-_ROOM_KEPT: Final = (
-    16 << 20
-)  # bytes left free, so that deletes (which need the catalog's log) still work on a full disk
+# Bytes left free, so that deletes still work when the disk is full: they need the catalog's log, and that a checkpoint can bring what
+# is in the log into the database.
+_ROOM_KEPT: Final = 40 << 20
+_ROOM_KEPT_SHARE: Final = 4  # at most this part of a small disk
 _PURGE_AT_ONCE: Final = 500
 _UPKEEP_EVERY: Final = 5.0
 _BACKUP_EVERY: Final = 3600.0
@@ -91,6 +92,7 @@ class Store:
         self._data_version = 0
         self._room_checked = 0.0
         self._room = 0
+        self._room_in_catalog = 0
         self._lock = -1
         self._upkeep: asyncio.Task[None] | None = None
         self._upkeep_due = asyncio.Event()
@@ -360,20 +362,23 @@ class Store:
 
     # -- writing objects ---------------------------------------------------------------------------------------
 
-    def check_room(self, size: int) -> None:
-        """Raise `StoreFull` if `size` more bytes of content have no room."""
+    def check_room(self, size: int, *, in_catalog: bool = False) -> None:
+        """Raise `StoreFull` if `size` more bytes of content have no room, in files or in the catalog."""
         now = time.monotonic()
         if now - self._room_checked > _ROOM_CHECK_EVERY:
             self._room_checked = now
             stat = os.statvfs(self.root)
-            self._room = stat.f_bavail * stat.f_frsize - _ROOM_KEPT
+            kept = min(_ROOM_KEPT, stat.f_blocks * stat.f_frsize // _ROOM_KEPT_SHARE)
+            self._room = stat.f_bavail * stat.f_frsize - kept
+            self._room_in_catalog = self.catalog.unused()
             if self.shared and self.capacity is not None:
                 self._read_totals()
         if self.capacity is not None and self.bytes + self.content.pending + size > self.capacity:
             used = self.bytes + self.content.pending
             raise StoreFull(f"{used} bytes of the configured capacity of {self.capacity} are used")
         self._room -= size
-        if self._room < 0:
+        # What is deleted from the catalog's file makes room in it, not on the disk.
+        if self._room + (self._room_in_catalog if in_catalog else 0) < 0:
             self._room_checked = 0.0
             raise StoreFull("the disk with the data folder is full")
 

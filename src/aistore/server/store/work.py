@@ -45,11 +45,11 @@ class WorkFiles:
 
     def start(self, data: bytes | None, fd: int) -> tuple[str, int]:
         """A new work file that begins with `data`, or with what lies in `fd`; its name and size. Raises `StoreFull`."""
-        self.root.mkdir(exist_ok=True)
         name = f"append-{new_letters()}"
         path = self.root / name
         size = 0
         try:
+            self.root.mkdir(exist_ok=True)
             with path.open("xb", buffering=0) as work:
                 if data is not None:
                     size = write_all(work.fileno(), data)

@@ -1,0 +1,305 @@
+"""Failing the n-th call to the system or the catalog, for n = 1, 2, 3... until the operation succeeds.
+
+After each failure the operation was made or it was not, whole; the store can be used; and nothing superfluous lies on the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import sqlite3
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pytest
+
+from aistore.server.store import content
+from aistore.server.store.errors import StoreFull
+from aistore.server.store.work import WorkGone
+from store_truth import bucket_id, crash_copy, make_bucket, opened, problems, put, read, settle, upload
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from aistore.server.store.content import Upload
+    from aistore.server.store.rows import Bucket
+    from aistore.server.store.schema import Durability
+    from aistore.server.store.store import Store
+
+T = TypeVar("T")
+
+NEED_NO_ROOM = ("unlink", "rmdir", "pread", "ftruncate", "statvfs")
+SYSTEM_CALLS = (
+    "open",
+    "write",
+    "fsync",
+    "fdatasync",
+    "mkdir",
+    "link",
+    "unlink",
+    "ftruncate",
+    "pread",
+    "rmdir",
+    "statvfs",
+)
+
+
+class Faults:
+    """Counts calls while armed, and fails one of them, or it and all that follow."""
+
+    def __init__(self) -> None:
+        self.armed = False
+        self.left = 0
+        self.lasting = False
+        self.number = errno.EIO
+        self.hit: str | None = None
+
+    def arm(self, nth: int, *, number: int, lasting: bool) -> None:
+        self.armed, self.left, self.number, self.lasting, self.hit = True, nth, number, lasting, None
+
+    def disarm(self) -> None:
+        self.armed = False
+
+    def due(self, call: str) -> bool:
+        if not self.armed or (self.lasting and call in NEED_NO_ROOM):
+            return False
+        self.left -= 1
+        if self.left == 0 or (self.left < 0 and self.lasting):
+            self.hit = self.hit or call
+            return True
+        return False
+
+    def wrap(self, name: str, real: Callable[..., T]) -> Callable[..., T]:
+        def call(*args: object, **options: object) -> T:
+            reads = name == "open" and not int(str(args[1])) & os.O_CREAT
+            if not (self.lasting and reads) and self.due(name):
+                raise OSError(self.number, os.strerror(self.number))
+            return real(*args, **options)
+
+        return call
+
+
+FAULTS = Faults()
+
+
+class FaultyConnection(sqlite3.Connection):
+    def execute(self, sql: str, *args: Any) -> sqlite3.Cursor:
+        if sql != "ROLLBACK" and FAULTS.due(sql):
+            full = FAULTS.number == errno.ENOSPC
+            raise sqlite3.OperationalError("database or disk is full" if full else "disk I/O error")
+        return super().execute(sql, *args)
+
+
+@pytest.fixture
+def faults(monkeypatch: pytest.MonkeyPatch) -> Faults:
+    FAULTS.disarm()
+    for name in SYSTEM_CALLS:
+        monkeypatch.setattr(os, name, FAULTS.wrap(name, getattr(os, name)))
+    connect = sqlite3.connect
+    monkeypatch.setattr(
+        sqlite3, "connect", lambda *args, **options: connect(*args, factory=FaultyConnection, **options)
+    )
+    monkeypatch.setattr(content, "_BLOCK", 4)
+    return FAULTS
+
+
+async def put_small(store: Store, bucket: Bucket) -> None:
+    await put(store, bucket, "o", b"new small")
+
+
+async def put_large(store: Store, bucket: Bucket) -> None:
+    await put(store, bucket, "o", b"new large", in_file=True)
+
+
+async def put_over_large(store: Store, bucket: Bucket) -> None:
+    await put(store, bucket, "large", b"over", in_file=True)
+
+
+async def put_many_large(store: Store, bucket: Bucket) -> None:
+    """Over the end of a block."""
+    contents: list[Upload] = []
+    try:
+        for _ in range(3):
+            contents.append(await upload(store, b"many"))
+    except BaseException:
+        for one in contents:
+            one.abandon()
+        raise
+    results = await asyncio.gather(
+        *(store.put(bucket, f"m{i}", one, "none", "") for i, one in enumerate(contents)), return_exceptions=True
+    )
+    failures = [result for result in results if isinstance(result, BaseException)]
+    assert len(failures) in (0, 3)  # one batch
+    if failures:
+        raise failures[0]
+
+
+async def delete(store: Store, bucket: Bucket) -> None:
+    await store.delete(bucket, ["small", "large", "none"])
+
+
+async def copy(store: Store, bucket: Bucket) -> None:
+    await store.copy(bucket, "large", bucket, "small")
+
+
+async def patch(store: Store, bucket: Bucket) -> None:
+    await store.set_custom(bucket, "small", {"k": "v"}, replace=False)
+
+
+async def append_and_flush(store: Store, bucket: Bucket) -> None:
+    name, size = await asyncio.to_thread(store.work.start, b"appended", -1)
+    with store.work.open(name, size):
+        made = await store.content.create(size)
+        try:
+            await asyncio.to_thread(store.work.give_to, made, name)
+        except BaseException:
+            made.abandon()
+            raise
+        await store.put(bucket, "flushed", made, "none", "")
+    try:
+        store.work.remove(name)
+    except OSError:  # it stays until the next start, and nobody can append to it
+        with pytest.raises(WorkGone), store.work.open(name, size):
+            pass
+
+
+async def create_bucket(store: Store, bucket: Bucket) -> None:
+    await make_bucket(store, "new")
+
+
+async def destroy_bucket(store: Store, bucket: Bucket) -> None:
+    await store.destroy_bucket(bucket.id)
+
+
+OPERATIONS = [
+    put_small,
+    put_large,
+    put_over_large,
+    put_many_large,
+    delete,
+    copy,
+    patch,
+    append_and_flush,
+    create_bucket,
+    destroy_bucket,
+]
+
+
+def snapshot(store: Store) -> dict[str, object]:
+    """All that a user can see."""
+    seen: dict[str, object] = {}
+    for bucket in store.buckets():
+        names = [name for (name,) in store.catalog.read("SELECT name FROM object WHERE bucket = ?", (bucket.bid,))]
+        for name in names:
+            row = store.lookup(bucket, name)
+            assert row is not None
+            seen[f"{bucket.id.name}/{name}"] = (read(store, bucket, name), row.version, row.custom)
+        seen[bucket.id.name] = store.usage(bucket)
+    return seen
+
+
+async def fail_once(
+    root: Path,
+    operation: Callable[[Store, Bucket], Awaitable[None]],
+    nth: int,
+    kind: tuple[int, bool],
+    durability: Durability,
+) -> bool:
+    """Run the operation with the n-th call failing; False if there was no n-th call."""
+    number, lasting = kind
+    async with opened(root / "data", durability) as store:
+        bucket = await make_bucket(store)
+        await put(store, bucket, "small", b"old small", custom={"a": "b"})
+        await put(store, bucket, "large", b"old large", in_file=True)
+        before = snapshot(store)
+        FAULTS.arm(nth, number=number, lasting=lasting)
+        failure: BaseException | None = None
+        try:
+            await operation(store, bucket)
+        except (OSError, StoreFull, sqlite3.OperationalError) as error:
+            failure = error
+        finally:
+            hit = FAULTS.hit
+            FAULTS.disarm()
+        store.clear_cache()
+        after = snapshot(store)
+        where = f"call {nth} ({hit})"
+        if failure is None:
+            assert after != before, where
+        else:
+            assert after == before, where
+            if number == errno.ENOSPC:
+                assert isinstance(failure, StoreFull), f"{where}: {failure!r}"
+        crash_copy(root / "data", root / f"crash{nth}")
+        # The store goes on, and cleans up.
+        there = store.bucket(bucket_id("b")) or await make_bucket(store)
+        await put(store, there, "next", b"next", in_file=True)
+        assert read(store, there, "next") == b"next"
+        await settle(store)
+        assert store.content.pending == 0, where
+    assert problems(root / "data", recovered=hit != "unlink") == [], where
+    async with opened(root / "data"):
+        pass
+    assert problems(root / "data") == [], where
+    async with opened(root / f"crash{nth}", durability) as store:
+        await settle(store)
+        assert snapshot(store) == after, where
+    assert problems(root / f"crash{nth}") == [], where
+    return hit is not None
+
+
+@pytest.mark.parametrize(
+    ("durability", "kind"),
+    [("strict", (errno.EIO, False)), ("relaxed", (errno.ENOSPC, True))],
+    ids=["one error", "full from there on"],
+)
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_failing_the_nth_call(
+    tmp_path: Path,
+    faults: Faults,
+    operation: Callable[[Store, Bucket], Awaitable[None]],
+    durability: Durability,
+    kind: tuple[int, bool],
+) -> None:
+    nth = 1
+    while asyncio.run(fail_once(tmp_path / str(nth), operation, nth, kind, durability)):
+        nth += 1
+    assert nth > 1
+
+
+@pytest.mark.parametrize("kind", [(errno.ENOSPC, True), (errno.EIO, False)], ids=["full from there on", "one error"])
+def test_failing_the_nth_call_of_a_start(tmp_path: Path, faults: Faults, kind: tuple[int, bool]) -> None:
+    """A start that fails leaves what the next one needs."""
+    number, lasting = kind
+
+    async def fill() -> None:
+        async with opened(tmp_path / "data") as store:
+            bucket = await make_bucket(store)
+            await put(store, bucket, "large", b"large", in_file=True)
+            crash_copy(tmp_path / "data", tmp_path / "crashed")
+
+    async def start(root: Path, nth: int) -> bool:
+        FAULTS.arm(nth, number=number, lasting=lasting)
+        try:
+            async with opened(root):
+                FAULTS.disarm()
+        except Exception:
+            FAULTS.disarm()
+        hit = FAULTS.hit
+        async with opened(root) as store:
+            bucket = store.bucket(bucket_id("b"))
+            assert bucket is not None
+            assert read(store, bucket, "large") == b"large", f"call {nth} ({hit})"
+            await settle(store)
+        assert problems(root) == [], f"call {nth} ({hit})"
+        return hit is not None
+
+    asyncio.run(fill())
+    nth = 1
+    while True:
+        crash_copy(tmp_path / "crashed", tmp_path / str(nth))
+        if not asyncio.run(start(tmp_path / str(nth), nth)):
+            break
+        nth += 1
+    assert nth > 1

@@ -1,0 +1,299 @@
+"""What a start finds after crashes, and what it refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import shutil
+import sqlite3
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from aistore.server.store import content
+from aistore.server.store.errors import BucketGone, ContentMissing, StoreCorrupt
+from aistore.server.store.schema import FORMAT
+from aistore.server.store.store import Store
+from store_truth import (
+    bucket_id,
+    crash_copy,
+    make_bucket,
+    open_descriptors,
+    opened,
+    problems,
+    put,
+    read,
+    settle,
+    upload,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def content_files(root: Path) -> list[str]:
+    return sorted(path.name for path in (root / "content").glob("*/*"))
+
+
+def test_a_crash_leaves_nothing_of_unfinished_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(content, "_BLOCK", 4)
+
+    async def main() -> None:
+        async with opened(tmp_path / "a") as store:
+            bucket = await make_bucket(store)
+            slow = await store.content.create()
+            slow.write(b"a slow upload, begun before the others")
+            for i in range(20):  # several blocks
+                await put(store, bucket, f"o{i}", b"content", in_file=True)
+            finished = await upload(store, b"finished, but not in the catalog")
+            crash_copy(tmp_path / "a", tmp_path / "b")
+            slow.abandon()
+            finished.abandon()
+        assert len(content_files(tmp_path / "b")) == 22
+        async with opened(tmp_path / "b") as store:
+            await settle(store)
+            bucket_again = store.bucket(bucket_id("b"))
+            assert bucket_again is not None
+            assert [read(store, bucket_again, f"o{i}") for i in range(20)] == [b"content"] * 20
+            assert len(content_files(tmp_path / "b")) == 20
+
+    asyncio.run(main())
+    assert problems(tmp_path / "a") == []
+    assert problems(tmp_path / "b") == []
+
+
+def test_starts_do_not_look_at_what_was_stored_before(tmp_path: Path) -> None:
+    """Start-up must not grow with what is stored: only blocks that were open are compared, and empty folders do not pile up."""
+
+    async def main() -> None:
+        async with opened(tmp_path) as store:
+            await put(store, await make_bucket(store), "o", b"content", in_file=True)
+        (block,) = (tmp_path / "content").glob("*")
+        stranger = block / f"{(int(block.name, 16) + 1) * content._BLOCK - 1:016x}"
+        for _ in range(3):
+            async with opened(tmp_path) as store:
+                open_blocks = store.catalog.read("SELECT count(*) FROM block WHERE open = 1").fetchone()[0]
+                assert open_blocks == 1
+                stranger.write_bytes(b"in a closed block, so nobody looks")
+        assert stranger.exists()
+        assert len(list((tmp_path / "content").glob("*"))) <= 2
+
+    asyncio.run(main())
+
+
+def test_foreign_files_in_the_content_folder_are_left_alone(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path / "a") as store:
+            await put(store, await make_bucket(store), "o", b"content", in_file=True)
+            crash_copy(tmp_path / "a", tmp_path / "b")
+        foreign = next((tmp_path / "b" / "content").glob("*")) / ".DS_Store"
+        foreign.write_bytes(b"of the Finder")
+        async with opened(tmp_path / "b"):
+            assert foreign.exists()
+
+    asyncio.run(main())
+
+
+def test_a_destroyed_bucket_is_purged_after_a_crash(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path / "a") as store:
+            bucket = await make_bucket(store)
+            for i in range(5):
+                await put(store, bucket, f"s{i}", b"small")
+                await put(store, bucket, f"l{i}", b"large", in_file=True)
+            await store.destroy_bucket(bucket.id)
+            crash_copy(tmp_path / "a", tmp_path / "b")
+            again = await make_bucket(store)
+            assert again.bid != bucket.bid
+            assert read(store, again, "s1") is None
+            with pytest.raises(BucketGone):
+                await put(store, bucket, "late", b"into the destroyed bucket", in_file=True)
+            await settle(store)
+            assert (store.objects, store.bytes) == (0, 0)
+        async with opened(tmp_path / "b") as store:
+            await settle(store)
+            assert (store.objects, store.bytes) == (0, 0)
+            assert content_files(tmp_path / "b") == []
+
+    asyncio.run(main())
+    assert problems(tmp_path / "a") == []
+    assert problems(tmp_path / "b") == []
+
+
+def test_flushing_is_whole_at_every_crash(tmp_path: Path) -> None:
+    """A session that was not flushed goes on; one that was is gone, and cannot change the object any more."""
+
+    async def main() -> None:
+        async with opened(tmp_path / "a") as store:
+            bucket = await make_bucket(store)
+            name, size = store.work.start(b"appended", -1)
+            made = await store.content.create()
+            store.work.give_to(made, name)
+            crash_copy_with_links(tmp_path / "a", tmp_path / "before")
+            await store.put(bucket, "o", made, "none", "")
+            crash_copy_with_links(tmp_path / "a", tmp_path / "after")
+            store.work.remove(name)
+        async with opened(tmp_path / "before") as store:
+            assert content_files(tmp_path / "before") == []
+            with store.work.open(name, size) as fd:
+                assert os.pread(fd, 100, 0) == b"appended"
+        async with opened(tmp_path / "after") as store:
+            assert not store.work.exists(name)
+            found = store.bucket(bucket_id("b"))
+            assert found is not None
+            assert read(store, found, "o") == b"appended"
+
+    asyncio.run(main())
+    for folder in ("a", "before", "after"):
+        assert problems(tmp_path / folder) == []
+
+
+def crash_copy_with_links(root: Path, target: Path) -> None:
+    """As `crash_copy`; files with several names keep them."""
+    crash_copy(root, target)
+    for work in (root / "work").iterdir():
+        for file in (root / "content").glob("*/*"):
+            if work.samefile(file):
+                copied = target / "work" / work.name
+                copied.unlink()
+                copied.hardlink_to(target / file.relative_to(root))
+
+
+def test_recovery_waits_for_processes_of_the_server_before(tmp_path: Path) -> None:
+    """Targets outlive a gateway that was killed until their last request is answered; their uploads are no leftovers."""
+
+    async def main() -> None:
+        async with opened(tmp_path) as store:
+            bucket = await make_bucket(store)
+            late = await upload(store, b"of a target that still runs")
+            second = Store(tmp_path, "relaxed", shared=True)
+            opening = asyncio.ensure_future(second.open())
+            await asyncio.wait([opening], timeout=0.3)
+            assert not opening.done()
+            await store.put(bucket, "o", late, "none", "")
+        await asyncio.wait_for(opening, 20)
+        try:
+            again = second.bucket(bucket_id("b"))
+            assert again is not None
+            assert read(second, again, "o") == b"of a target that still runs"
+        finally:
+            await second.close()
+
+    asyncio.run(main())
+    assert problems(tmp_path) == []
+
+
+def test_a_store_that_is_closed_holds_nothing(tmp_path: Path) -> None:
+    async def main() -> None:
+        before = open_descriptors()
+        async with opened(tmp_path, "strict") as store:
+            await put(store, await make_bucket(store), "o", b"content", in_file=True)
+        assert open_descriptors() == before
+        with (tmp_path / "catalog.lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    asyncio.run(main())
+
+
+def fill(root: Path, backup: bool = False) -> None:
+    async def main() -> None:
+        async with opened(root) as store:
+            bucket = await make_bucket(store)
+            await put(store, bucket, "small", b"small")
+            await put(store, bucket, "large", b"large", in_file=True)
+            if backup:
+                store.catalog.back_up(root / "catalog.backup.db")
+            await put(store, bucket, "later", b"later", in_file=True)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("damage", [b"not a database " * 100, b"", None])
+def test_a_damaged_or_lost_catalog_is_refused_and_the_copy_named(tmp_path: Path, damage: bytes | None) -> None:
+    fill(tmp_path, backup=True)
+    catalog = tmp_path / "catalog.db"
+    if damage is None:
+        catalog.unlink()
+    else:
+        catalog.write_bytes(damage)
+    with pytest.raises(
+        StoreCorrupt, match=r"catalog\.backup\.db.*remove catalog\.db, catalog\.db-wal and catalog\.db-shm"
+    ):
+        Store(tmp_path, "relaxed")
+    assert len(content_files(tmp_path)) == 2
+
+
+def test_going_back_to_the_copy(tmp_path: Path) -> None:
+    """What was stored by then is there, and new content does not get in the way of files that came later."""
+    fill(tmp_path, backup=True)
+    for name in ("catalog.db", "catalog.db-wal", "catalog.db-shm"):
+        (tmp_path / name).unlink(missing_ok=True)
+    shutil.copy(tmp_path / "catalog.backup.db", tmp_path / "catalog.db")
+
+    async def main() -> None:
+        for _ in range(2):
+            async with opened(tmp_path) as store:
+                bucket = store.bucket(bucket_id("b"))
+                assert bucket is not None
+                assert read(store, bucket, "small") == b"small"
+                assert read(store, bucket, "large") == b"large"
+                assert read(store, bucket, "later") is None
+                await put(store, bucket, "new", b"new", in_file=True)
+                assert read(store, bucket, "new") == b"new"
+
+    asyncio.run(main())
+
+
+def test_a_newer_format_is_refused(tmp_path: Path) -> None:
+    fill(tmp_path)
+    with closing(sqlite3.connect(tmp_path / "catalog.db")) as db:
+        db.execute(f"PRAGMA user_version={FORMAT + 1}")
+    with pytest.raises(StoreCorrupt, match=rf"newer version \(format {FORMAT + 1}, this one knows {FORMAT}\)"):
+        Store(tmp_path, "relaxed")
+
+
+def test_a_foreign_database_is_refused(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "catalog.db")) as db:
+        db.execute("CREATE TABLE mine (x)")
+    with pytest.raises(StoreCorrupt, match="not a catalog of aistore-py"):
+        Store(tmp_path, "relaxed")
+
+
+def test_a_catalog_whose_making_was_cut_off_is_made_again(tmp_path: Path) -> None:
+    (tmp_path / "catalog.db").write_bytes(b"")
+    fill(tmp_path)
+    assert problems(tmp_path) == []
+
+
+def test_content_that_somebody_removed_is_an_error(tmp_path: Path) -> None:
+    fill(tmp_path)
+    for path in (tmp_path / "content").glob("*/*"):
+        path.unlink()
+
+    async def main() -> None:
+        async with opened(tmp_path) as store:
+            bucket = store.bucket(bucket_id("b"))
+            assert bucket is not None
+            with pytest.raises(ContentMissing, match="missing from the data folder"):
+                read(store, bucket, "large")
+            assert read(store, bucket, "small") == b"small"
+            await put(store, bucket, "large", b"again", in_file=True)
+            assert read(store, bucket, "large") == b"again"
+
+    asyncio.run(main())
+
+
+def test_stale_work_goes_after_a_day(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path) as store:
+            old, _ = store.work.start(b"old", -1)
+            new, _ = store.work.start(b"new", -1)
+            long_ago = time.time() - 25 * 3600
+            os.utime(tmp_path / "work" / old, (long_ago, long_ago))
+            store.work.remove_stale()
+            assert (store.work.exists(old), store.work.exists(new)) == (False, True)
+
+    asyncio.run(main())

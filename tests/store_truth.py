@@ -1,0 +1,164 @@
+"""Stores to test with, and whether what lies in a data folder agrees with itself."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import sqlite3
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aistore.server.store.store import Store
+from aistore.wire.checksum import digest
+from aistore.wire.names import BucketId
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from aistore.server.store.content import Upload
+    from aistore.server.store.rows import Bucket, ObjectRow
+    from aistore.server.store.schema import Durability
+
+DEADLINE = 20.0
+"""Seconds after which something that has to happen has not happened."""
+
+
+def bucket_id(name: str) -> BucketId:
+    return BucketId("ais", "", "", name)
+
+
+@contextlib.asynccontextmanager
+async def opened(
+    root: Path,
+    durability: Durability = "relaxed",
+    *,
+    capacity: int | None = None,
+    shared: bool = False,
+    primary: bool = True,
+) -> AsyncIterator[Store]:
+    """A store, open."""
+    store = Store(root, durability, capacity=capacity, shared=shared, primary=primary)
+    try:
+        await store.open()
+        yield store
+    finally:
+        await store.close()
+
+
+async def make_bucket(store: Store, name: str = "b") -> Bucket:
+    return await store.create_bucket(bucket_id(name), lambda bid: b"props %d" % bid)
+
+
+async def upload(store: Store, data: bytes) -> Upload:
+    """A finished upload."""
+    made = await store.content.create(len(data))
+    try:
+        made.write(data)
+        made.finish()
+    except BaseException:
+        made.abandon()
+        raise
+    return made
+
+
+async def put(
+    store: Store,
+    bucket: Bucket,
+    name: str,
+    data: bytes,
+    *,
+    in_file: bool = False,
+    custom: dict[str, str] | None = None,
+    versioned: bool = True,
+    fresh: bool = False,
+) -> ObjectRow:
+    content = await upload(store, data) if in_file else data
+    return await store.put(
+        bucket, name, content, "xxhash2", digest("xxhash2", data), custom=custom, versioned=versioned, fresh=fresh
+    )
+
+
+def read(store: Store, bucket: Bucket, name: str) -> bytes | None:
+    """Content of an object, None if there is none."""
+    row = store.lookup(bucket, name)
+    current = store.open_current(bucket, row) if row is not None else None
+    if current is None:
+        return None
+    row, fd = current
+    if fd < 0:
+        assert row.data is not None
+        return row.data
+    with open(fd, "rb") as file:  # noqa: PTH123 (a descriptor)
+        return file.read()
+
+
+def open_descriptors() -> set[str]:
+    """Numbers of this process's open descriptors."""
+    return {entry.name for entry in Path("/dev/fd").iterdir()}
+
+
+async def settle(store: Store) -> None:
+    """Wait until what follows changes has happened: buckets purged, content without references removed."""
+    deadline = asyncio.get_running_loop().time() + DEADLINE
+    while store.catalog.read("SELECT 1 FROM dropped UNION ALL SELECT 1 FROM garbage").fetchone() is not None:
+        assert asyncio.get_running_loop().time() < deadline, "dropped buckets or garbage stay"
+        store.content.remove_garbage()
+        await asyncio.sleep(0.001)
+
+
+def crash_copy(root: Path, target: Path) -> None:
+    """What a killed process would leave of an open store: files as they are now, without the log's shared memory."""
+    shutil.copytree(root, target, ignore=shutil.ignore_patterns("*-shm"))
+
+
+def problems(root: Path, *, recovered: bool = True) -> list[str]:
+    """What does not agree between the catalog and the files of a data folder.
+
+    `recovered`: a store has been open since the last crash and has settled, so that nothing superfluous may be there either.
+    """
+    with contextlib.closing(sqlite3.connect(root / "catalog.db")) as db:
+        return [*_references(db), *_totals(db), *_files(db, root, recovered)]
+
+
+def _references(db: sqlite3.Connection) -> list[str]:
+    found = []
+    rows = db.execute("SELECT bucket, name, size, layout, content FROM object").fetchall()
+    buckets = {bid for (bid,) in db.execute("SELECT id FROM bucket UNION SELECT bucket FROM dropped")}
+    found += [f"{name!r} is in no bucket ({bid})" for bid, name, *_ in rows if bid not in buckets]
+    for table, layout in (("small", 0), ("file", 1)):
+        length = "length(data)" if table == "small" else "size"
+        there = {i: (refs, size) for i, refs, size in db.execute(f"SELECT id, refs, {length} FROM {table}")}
+        wanted = Counter(content for *_, where, content in rows if where == layout)
+        found += [
+            f"{table} {i} is referred to {wanted[i]} times, says {refs}"
+            for i, (refs, _) in there.items()
+            if refs != wanted[i]
+        ]
+        for _, name, size, where, content in rows:
+            if where == layout and there.get(content, (0, None))[1] != size:
+                found.append(f"{name!r} of {size} bytes refers to {table} {content}: {there.get(content)}")
+    return found
+
+
+def _totals(db: sqlite3.Connection) -> list[str]:
+    true = {
+        bid: (n, size) for bid, n, size in db.execute("SELECT bucket, count(*), sum(size) FROM object GROUP BY bucket")
+    }
+    told = {bid: (n, size) for bid, n, size in db.execute("SELECT * FROM usage") if (n, size) != (0, 0)}
+    return [] if true == told else [f"totals are {true}, usage says {told}"]
+
+
+def _files(db: sqlite3.Connection, root: Path, recovered: bool) -> list[str]:
+    wanted = dict(db.execute("SELECT id, size FROM file").fetchall())
+    there = {int(path.name, 16): path.stat().st_size for path in (root / "content").glob("*/*")}
+    found = [
+        f"content file {i:x} of {size} bytes is {there.get(i)} bytes"
+        for i, size in wanted.items()
+        if there.get(i) != size
+    ]
+    if recovered:
+        found += [f"nothing refers to content file {i:x}" for i in there.keys() - wanted.keys()]
+        found += [f"garbage {i}" for (i,) in db.execute("SELECT id FROM garbage")]
+    return found
