@@ -13,9 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from aistore.calls.bucket_ref import BucketRef
-    from aistore.calls.steps import Steps
+    from aistore.calls.steps import Answer, Steps
     from aistore.sdk.types import BucketModel
-    from aistore.transport.response import Response
 
 __all__ = ["act", "create", "destroy", "head", "list_buckets", "only_cloud", "only_own"]
 
@@ -46,7 +45,7 @@ def act(
     value: object = None,
     name: str = "",
     parameters: Mapping[str, object] | None = None,
-) -> Steps[Response]:
+) -> Steps[Answer]:
     """Send an action message to the bucket; `parameters` replace the bucket's own query."""
     query = ref.query if parameters is None else encode_query(parameters)
     return (yield Request(method, ref.resource, query, body=encode_action(action, name, value)))
@@ -77,7 +76,7 @@ def destroy(ref: BucketRef, missing_ok: bool) -> Steps[None]:
             raise
 
 
-def head(ref: BucketRef) -> Steps[Response]:
+def head(ref: BucketRef) -> Steps[Answer]:
     """Properties of the bucket, in headers."""
     return (yield Request("HEAD", ref.resource, ref.query))
 

@@ -11,10 +11,9 @@ from aistore.transport.url import base_url
 from aistore.wire import headers, params
 
 if TYPE_CHECKING:
-    from aistore.calls.steps import Steps
+    from aistore.calls.steps import Answer, Steps
     from aistore.sdk.enums import LogSeverity, NodeFilter
     from aistore.sdk.types import Smap
-    from aistore.transport.response import Response
 
 __all__ = ["cluster_logs", "is_ready", "node_log", "performance", "smap"]
 
@@ -40,7 +39,7 @@ def is_ready() -> Steps[bool]:
     return True
 
 
-def _on_node(node_id: str, query: str) -> Steps[Response]:
+def _on_node(node_id: str, query: str) -> Steps[Answer]:
     return (yield Request("GET", "reverse/daemon", query, ((headers.NODE_ID, node_id),)))
 
 

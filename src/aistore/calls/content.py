@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 from aistore.calls.integrity import Hasher, check_stored, check_stored_digest
 
 if TYPE_CHECKING:
+    from aistore.calls.steps import Answer
     from aistore.http1.payload import Body, BytesLike
-    from aistore.transport.response import Response
 
 __all__ = ["Outgoing", "outgoing"]
 
@@ -22,7 +22,7 @@ class Outgoing(Protocol):
         """What is sent."""
         ...
 
-    def check(self, answer: Response) -> None:
+    def check(self, answer: Answer) -> None:
         """Raise `ErrBadChecksum` if the cluster says it stored something else."""
         ...
 
@@ -54,7 +54,7 @@ class _Bytes:
     def __init__(self, body: BytesLike) -> None:
         self.body: Body = body
 
-    def check(self, answer: Response) -> None:
+    def check(self, answer: Answer) -> None:
         check_stored(answer, self.body)  # type: ignore[arg-type]  # bytes-like, see the constructor
 
 
@@ -66,7 +66,7 @@ class _Hashed:
     def __init__(self) -> None:
         self._hasher: Hasher = _new_hasher()
 
-    def check(self, answer: Response) -> None:
+    def check(self, answer: Answer) -> None:
         check_stored_digest(answer, self._hasher.hexdigest())
 
 

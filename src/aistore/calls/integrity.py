@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from aistore.transport.response import Response
+    from aistore.calls.steps import Answer
 
 __all__ = [
+    "BodyCheck",
     "Hasher",
     "bad_checksum",
     "check_body",
@@ -51,13 +52,13 @@ def _digest(kind: str, content: bytes | bytearray | memoryview) -> str | None:
     return checksum.digest(kind, content) if kind in checksum.DIGITS else None
 
 
-def stated_checksum(answer: Response) -> tuple[str, str]:
+def stated_checksum(answer: Answer) -> tuple[str, str]:
     """Type and value of the checksum of the whole object, as an answer states it; empty if it does not."""
     fields = answer.head.headers
     return fields.get(_TYPE, ""), fields.get(_VALUE, "")
 
 
-def check_body(answer: Response, content: bytes | bytearray | memoryview) -> None:
+def check_body(answer: Answer, content: bytes | bytearray | memoryview) -> None:
     """Raise `ErrBadChecksum` unless a whole object arrived as it was stored.
 
     Parts of objects (206), members of archives and results of transformations come without a checksum of their own.
@@ -71,7 +72,27 @@ def check_body(answer: Response, content: bytes | bytearray | memoryview) -> Non
         raise bad_checksum(answer, computed, "what was read")
 
 
-def check_stored(answer: Response, content: bytes | bytearray | memoryview) -> None:
+class BodyCheck:
+    """The same for a body that passes by in pieces."""
+
+    __slots__ = ("_answer", "_hasher")
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+        self._hasher = running_hasher(stated_checksum(answer)[0]) if answer.status == _OK else None
+
+    def update(self, piece: bytes | bytearray | memoryview) -> None:
+        """Take the next piece."""
+        if self._hasher is not None:
+            self._hasher.update(piece)
+
+    def finish(self) -> None:
+        """Raise `ErrBadChecksum` unless all was as it was stored."""
+        if self._hasher is not None and self._hasher.hexdigest() != stated_checksum(self._answer)[1]:
+            raise bad_checksum(self._answer, self._hasher.hexdigest(), "what was read")
+
+
+def check_stored(answer: Answer, content: bytes | bytearray | memoryview) -> None:
     """Raise `ErrBadChecksum` if the answer to a PUT names another checksum than that of the content that was sent."""
     fields = answer.head.headers
     kind = fields.get(_TYPE)
@@ -82,7 +103,7 @@ def check_stored(answer: Response, content: bytes | bytearray | memoryview) -> N
         raise bad_checksum(answer, computed, "what was sent")
 
 
-def check_stored_digest(answer: Response, xxh64: str) -> None:
+def check_stored_digest(answer: Answer, xxh64: str) -> None:
     """The same for content of which only the XXH64 is known; other types of checksums say nothing about it."""
     kind, value = stated_checksum(answer)
     if kind in _XXH64 and value != xxh64:
@@ -101,7 +122,7 @@ def running_hasher(kind: str) -> Hasher | None:
     return checksum.new_hasher(kind) if kind in checksum.DIGITS else None
 
 
-def bad_checksum(answer: Response, computed: str, what: str) -> Exception:
+def bad_checksum(answer: Answer, computed: str, what: str) -> Exception:
     """The error for content whose checksum is `computed`."""
     from aistore.calls.judge import prepared
     from aistore.sdk.errors import ErrBadChecksum

@@ -9,8 +9,8 @@ from aistore.wire.errors import ERROR_HEADER, ErrorKind, classify
 if TYPE_CHECKING:
     import requests
 
+    from aistore.calls.steps import Answer
     from aistore.sdk.errors import AISError
-    from aistore.transport.response import Response
 
 __all__ = ["error_class", "error_of", "text_of"]
 
@@ -42,14 +42,14 @@ def error_class(status: int, method: str, text: str) -> type[AISError]:
     }[kind]
 
 
-def text_of(answer: Response) -> str:
+def text_of(answer: Answer) -> str:
     """What a server says about its refusal: the body, or for HEAD, which has none, a header."""
     if answer.request.method == "HEAD":
         return answer.headers.get(ERROR_HEADER, "")
     return answer.content.decode("utf-8", "replace")
 
 
-def error_of(answer: Response) -> AISError:
+def error_of(answer: Answer) -> AISError:
     """The error that an answer of a status other than 200..399 means, caused by the `requests` error for it."""
     import requests
 
@@ -63,7 +63,7 @@ def error_of(answer: Response) -> AISError:
     return error
 
 
-def prepared(answer: Response) -> requests.PreparedRequest:
+def prepared(answer: Answer) -> requests.PreparedRequest:
     """The request that led to an answer, as `requests` shows requests."""
     import requests
 

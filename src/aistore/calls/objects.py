@@ -11,9 +11,8 @@ from aistore.wire import headers, params
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from aistore.calls.steps import Steps
+    from aistore.calls.steps import Answer, Steps
     from aistore.http1.payload import Body
-    from aistore.transport.response import Response
 
 __all__ = ["ALL_PROPS", "append", "custom_headers", "delete", "head", "head_request", "patch", "put"]
 
@@ -30,12 +29,12 @@ def head_request(path: str, query: str, props: str = "") -> Request:
     return Request("HEAD", path, f"{query}&{wanted}")
 
 
-def head(path: str, query: str, props: str = "") -> Steps[Response]:
+def head(path: str, query: str, props: str = "") -> Steps[Answer]:
     """Attributes of the object, in headers."""
     return (yield head_request(path, query, props))
 
 
-def delete(path: str, query: str) -> Steps[Response]:
+def delete(path: str, query: str) -> Steps[Answer]:
     """Delete the object."""
     return (yield Request("DELETE", path, query))
 
@@ -67,7 +66,7 @@ def append(path: str, query: str, content: Body, handle: str, flush: bool) -> St
     return answer.headers.get(_APPEND_HANDLE, "")
 
 
-def patch(path: str, query: str, custom_metadata: Mapping[str, str], replace_existing: bool) -> Steps[Response]:
+def patch(path: str, query: str, custom_metadata: Mapping[str, str], replace_existing: bool) -> Steps[Answer]:
     """Change the object's custom metadata: add and overwrite pairs, or replace all of them."""
     from aistore.wire.messages import encode_action
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import io
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import requests
 
@@ -13,7 +13,8 @@ from aistore.calls.judge import prepared
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from aistore.transport.response import Response as Answer
+    from aistore.calls.steps import Answer
+    from aistore.transport.response import Response as BlockingAnswer
 
 __all__ = ["RawStream", "Response"]
 
@@ -25,7 +26,9 @@ class RawStream(io.BufferedReader):
     """
 
     def __init__(self, answer: Answer) -> None:
-        super().__init__(_Body(answer), 64 * 1024)
+        # What is here already is read from memory: the answer may be one of the asyncio transport.
+        body = _Body(cast("BlockingAnswer", answer)) if answer.request.stream else io.BytesIO(answer.content)
+        super().__init__(cast("io.RawIOBase", body), 64 * 1024)
         self._answer = answer
 
     @property
@@ -53,7 +56,7 @@ class RawStream(io.BufferedReader):
 
 
 class _Body(io.RawIOBase):
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: BlockingAnswer) -> None:
         self._answer = answer
 
     def readable(self) -> bool:

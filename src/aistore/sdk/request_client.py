@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from aistore.calls.query import encode_query
-from aistore.calls.steps import Sleep
+from aistore.calls.steps import Do, Local, Sleep
 from aistore.sdk.session_manager import SessionManager
 from aistore.transport.blocking import Transport
 from aistore.transport.request import Request, Timeout
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import requests
 
-    from aistore.calls.steps import Steps
+    from aistore.calls.steps import Answer, Steps
     from aistore.http1.payload import Body
     from aistore.sdk.response_handler import ResponseHandler
     from aistore.sdk.retry_config import RetryConfig
@@ -125,17 +125,19 @@ class RequestClient:
         try:
             effect = next(steps)
             while True:
-                if type(effect) is Sleep:
-                    time.sleep(effect.seconds)
-                    effect = next(steps)
-                    continue
-                assert isinstance(effect, Request)
                 try:
-                    answer = self.fetch(effect)
-                except Exception as error:  # the call decides what an error means to it
+                    answer: object = None
+                    if type(effect) is Request:
+                        answer = self.fetch(effect)
+                    elif type(effect) is Sleep:
+                        time.sleep(effect.seconds)
+                    else:
+                        assert isinstance(effect, (Do, Local))
+                        answer = effect.function(*effect.arguments)
+                except BaseException as error:  # the call decides what it means, and cleans up
                     effect = steps.throw(error)
                 else:
-                    effect = steps.send(answer)
+                    effect = steps.send(cast("Answer", answer))
         except StopIteration as done:
             result: T = done.value
             return result

@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 
     import requests
 
+    from aistore.calls.copying import Writable
     from aistore.http1.payload import Body
     from aistore.sdk._listing import BucketEntry
     from aistore.sdk.archive_config import ArchiveConfig
     from aistore.sdk.blob_download_config import BlobDownloadConfig
     from aistore.sdk.obj.bucket_details import BucketDetails
     from aistore.sdk.obj.object_props import ObjectProps
-    from aistore.sdk.obj.object_reader import ParallelObjectReader, Writable
+    from aistore.sdk.obj.object_reader import ParallelObjectReader
     from aistore.sdk.request_client import RequestClient
 
 __all__ = ["BucketDetails", "Object"]
@@ -159,7 +160,7 @@ class Object:
         direct: bool = False,
         num_workers: int | None = None,
     ) -> ObjectReader | ParallelObjectReader:
-        """A reader of its content, or of a part of it. Sends nothing yet, unless `writer`, `direct` or `num_workers` is given.
+        """A reader of its content, or of a part of it. Sends nothing yet, unless `writer` or `num_workers` is given.
 
         `byte_range` is a single range as in HTTP, `bytes=0-499`, `bytes=500-` or `bytes=-500`; `archive_config` selects members of an archive,
         `etl` a transformation; `blob_download_config` has a remote object fetched in parallel chunks, `latest` has it compared with its

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from io import BufferedRandom, BufferedWriter, FileIO
 from typing import TYPE_CHECKING, cast
 
 from aistore.calls.integrity import check_body
@@ -11,8 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from io import BufferedIOBase
     from os import PathLike
-    from typing import Protocol
 
+    from aistore.calls.copying import Writable
     from aistore.sdk._response import RawStream
     from aistore.sdk.obj.content_iterator import ContentIterProvider, ParallelBuffer, ParallelContentIterProvider
     from aistore.sdk.obj.object_attributes import ObjectAttributes
@@ -21,11 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["ObjectReader"]
 
 if TYPE_CHECKING:
-
-    class Writable(Protocol):
-        """What content can be copied to: a file that is open for writing, say."""
-
-        def write(self, data: bytes | memoryview, /) -> object: ...
 
     class ParallelObjectReader:
         """How type checkers see an `ObjectReader` with `num_workers`."""
@@ -41,7 +35,6 @@ if TYPE_CHECKING:
 
 
 _CHUNK = 32 * 1024
-_PIECE = 256 * 1024
 
 
 class ObjectReader:
@@ -79,21 +72,9 @@ class ObjectReader:
 
     def read_into(self, buffer: bytearray | memoryview) -> int:
         """Read the content into the start of `buffer`; returns its number of bytes. Raises ValueError if it does not fit."""
-        view = memoryview(buffer).cast("B")
-        answer = self._client.fetch(stream=True)
-        try:
-            length = answer.head.headers.length
-            if length > len(view):
-                raise ValueError(f"the content has {length} bytes, the buffer only {len(view)}")
-            filled = 0
-            while count := answer.readinto(view[filled:]) if filled < len(view) else 0:
-                filled += count
-            if filled == len(view) and answer.read(1):
-                raise ValueError(f"the content does not fit into the buffer of {len(view)} bytes")
-        finally:
-            answer.close()
-        check_body(answer, view[:filled])
-        return filled
+        from aistore.calls.selection import read_into
+
+        return self._client.client.run(read_into(self._client, memoryview(buffer).cast("B")))
 
     def download(self, path: str | PathLike[str]) -> int:
         """Read the content into a local file; returns its number of bytes.
@@ -101,27 +82,17 @@ class ObjectReader:
         The file appears, or is replaced, when everything has arrived and its checksum is verified; until then it is what it was.
         Interrupted streams are resumed, as by `as_file`.
         """
-        from aistore.sdk.obj.obj_file.download import download
+        from aistore.calls.copying import download
 
-        return download(self.as_file(), path)
+        with self.as_file() as source:
+            return self._client.client.run(download(source, path))
 
     def copy_to(self, writer: Writable) -> int:
         """Write the content to a file that is open for writing; returns its number of bytes. Interrupted streams are resumed."""
-        total = 0
-        # Files of the standard library keep nothing of what they are given, so one buffer, small enough for the cache, serves all pieces.
-        buffer = memoryview(bytearray(_PIECE)) if type(writer) in (BufferedWriter, FileIO, BufferedRandom) else None
+        from aistore.calls.copying import copy
+
         with self.as_file() as source:
-            while True:
-                if buffer is None:
-                    piece: bytes | memoryview = source.read(_PIECE)
-                else:
-                    piece = buffer[: source.readinto(buffer)]
-                if not piece:
-                    return total
-                total += len(piece)
-                # Unbuffered files may take a part of it.
-                while isinstance(taken := writer.write(piece), int) and taken < len(piece):
-                    piece = piece[taken:]
+            return self._client.client.run(copy(source, writer, writer.write))
 
     def raw(self) -> RawStream:
         """The content as it arrives: a binary file that can be read once."""
@@ -140,10 +111,7 @@ class ObjectReader:
         """
         from aistore.sdk.obj.obj_file.object_file import ObjectFileReader
 
-        allowed = 5 if max_resume is None else max_resume
-        if allowed < 0:
-            raise ValueError(f"Invalid max_resume (must be a non-negative integer): {max_resume}.")
-        return ObjectFileReader(self._provider(), allowed)
+        return ObjectFileReader(self._provider(), max_resume)
 
     def head(self) -> ObjectAttributes:
         """Attributes of the object, requested now."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aistore.sdk.obj.content_iterator.base import BaseContentIterProvider, ContentStream
+from aistore.sdk.obj.content_iterator.base import BaseContentIterProvider
 from aistore.sdk.obj.content_iterator.buffer import ParallelBuffer
 from aistore.sdk.obj.content_iterator.parallel import ParallelContentIterProvider
 from aistore.sdk.obj.content_iterator.sequential import ContentIterProvider
@@ -10,7 +10,6 @@ from aistore.sdk.obj.content_iterator.sequential import ContentIterProvider
 __all__ = [
     "BaseContentIterProvider",
     "ContentIterProvider",
-    "ContentStream",
     "ParallelBuffer",
     "ParallelContentIterProvider",
 ]
