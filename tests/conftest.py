@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from aistore import LocalCluster
+from aistore.server.folder import find_server
 from programs import DEADLINE, Program
 
 if TYPE_CHECKING:
@@ -68,11 +71,13 @@ def bucket(client: Client, request: pytest.FixtureRequest) -> Iterator[Bucket]:
 
 
 @pytest.fixture
-def local_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A user's data folder for `local:` of this test, instead of the one of whoever runs it."""
+def local_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A user's data folder for `local:` of this test, instead of the one of whoever runs it; its server ends with the test."""
     folder = tmp_path / "aistore"
     monkeypatch.setenv("AIS_LOCAL_DIR", str(folder))
-    return folder
+    yield folder
+    if running := find_server(folder):
+        os.kill(running.pid, signal.SIGTERM)
 
 
 @pytest.fixture

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
-from aistore.server.folder import find_server
 from expected_differences import PAGE, page_with_table
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -43,16 +37,8 @@ def programs() -> list[Path]:
     return [page for page in PAGES if page.name not in NOT_PROGRAMS and "```python\n" in page.read_text()]
 
 
-@pytest.fixture
-def shared_folder(local_dir: Path) -> Iterator[Path]:
-    """The folder of `local:`, whose server is gone afterwards."""
-    yield local_dir
-    if running := find_server(local_dir):
-        os.kill(running.pid, signal.SIGTERM)
-
-
 @pytest.mark.parametrize("page", programs(), ids=lambda page: str(page.relative_to(ROOT)))
-@pytest.mark.usefixtures("shared_folder")
+@pytest.mark.usefixtures("local_dir")
 def test_page_runs(page: Path, tmp_path: Path) -> None:
     code = f"exec(compile({program_of(page)!r}, {str(page)!r}, 'exec'))"
     done = subprocess.run(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import email
 import os
-import shutil
 import subprocess
 import sys
 import venv
@@ -152,7 +151,11 @@ def test_both_distributions_over_each_other_are_noticed(tmp_path: Path) -> None:
     (tmp_path / "aistore_py-2.100.0.dist-info").mkdir()
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     assert python("import aistore", "-W", "error", env=environment) == ""
-    (tmp_path / "aistore-2.0.0.dist-info").mkdir()
+    other = tmp_path / "aistore-2.0.0.dist-info"
+    other.mkdir()
+    (other / "RECORD").write_text("aistore-2.0.0.dist-info/METADATA,,\n")  # the stand-in of docs/install-beside.md
+    assert python("import aistore", "-W", "error", env=environment) == ""
+    (other / "RECORD").write_text("aistore-2.0.0.dist-info/METADATA,,\naistore/__init__.py,,\n")
     code = """
 import warnings
 with warnings.catch_warnings(record=True) as caught:
@@ -161,4 +164,3 @@ with warnings.catch_warnings(record=True) as caught:
 print(*[one.message for one in caught])
 """
     assert "'aistore' and 'aistore-py' are both installed" in python(code, env=environment)
-    shutil.rmtree(tmp_path / "aistore-2.0.0.dist-info")

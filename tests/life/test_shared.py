@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -114,6 +117,19 @@ def test_server_stays_while_a_client_lives_and_leaves_afterwards(program: Run, w
     second.kill()
     wait_until(lambda: find_server(folder) is None, "the server's leaving")
     assert "nobody used it any more" in (folder / "server.log").read_text()
+
+
+def test_server_whose_folder_is_removed_ends(program: Run, wait_until: Wait, folder: Path) -> None:
+    joined = program(JOIN, f"local:{folder}", 0.1)
+    url = urlsplit(joined.line())
+    shutil.rmtree(folder)
+    assert url.hostname is not None
+
+    def refuses() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex((url.hostname, url.port)) != 0
+
+    wait_until(refuses, "the server's end")
 
 
 def test_forked_worker_counts_as_a_client(program: Run, wait_until: Wait, folder: Path) -> None:

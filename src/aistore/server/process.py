@@ -58,6 +58,7 @@ class Stop(Enum):
     SIGNAL = "told to stop"
     ORPHAN = "its starter is gone"
     IDLE = "nobody used it any more"
+    GONE = "its data folder was removed"
 
 
 class PortError(Exception):
@@ -176,7 +177,11 @@ async def _watch_clients(settings: ServerSettings, stop: Callable[[Stop], None])
     alone_since: float | None = None
     loop = asyncio.get_running_loop()
     while True:
-        fd = lock_file(settings.data_dir / CLIENTS_LOCK)
+        try:
+            fd = lock_file(settings.data_dir / CLIENTS_LOCK)
+        except FileNotFoundError:
+            stop(Stop.GONE)
+            return
         if fd is None:
             alone_since = None
         elif alone_since is None or loop.time() - alone_since < settings.idle_exit:
