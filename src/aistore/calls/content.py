@@ -6,12 +6,15 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from aistore.calls.integrity import Hasher, check_stored, check_stored_digest
+from aistore.calls.objects import put
 
 if TYPE_CHECKING:
-    from aistore.calls.steps import Answer
+    from collections.abc import Mapping
+
+    from aistore.calls.steps import Answer, Steps
     from aistore.http1.payload import Body, BytesLike
 
-__all__ = ["Outgoing", "outgoing"]
+__all__ = ["Outgoing", "outgoing", "store"]
 
 
 class Outgoing(Protocol):
@@ -25,6 +28,14 @@ class Outgoing(Protocol):
     def check(self, answer: Answer) -> None:
         """Raise `ErrBadChecksum` if the cluster says it stored something else."""
         ...
+
+
+def store(path: str, query: str, content: object, custom_metadata: Mapping[str, str] | None = None) -> Steps[Answer]:
+    """Store `content` as an object, and compare the checksum of what was stored with that of what was sent."""
+    sent = outgoing(content)
+    answer = yield put(path, query, sent.body, custom_metadata)
+    sent.check(answer)
+    return answer
 
 
 def outgoing(content: object) -> Outgoing:

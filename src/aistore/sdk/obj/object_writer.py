@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aistore.calls import objects
-from aistore.calls.content import outgoing
+from aistore.calls.content import store
 from aistore.calls.integrity import check_stored
 from aistore.calls.query import encode_query
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     import requests
 
+    from aistore.calls.file_writing import FileWriting
+    from aistore.calls.steps import Answer
     from aistore.http1.payload import Body
     from aistore.sdk.obj.obj_file.object_file import ObjectFileWriter
     from aistore.sdk.request_client import RequestClient
@@ -44,13 +46,12 @@ class ObjectWriter:
 
         The checksum of what was stored is compared with that of what was sent; `ErrBadChecksum` says that they differ.
         """
+        answer: Answer
         if type(content) is bytes:
             answer = self._client.fetch(objects.put(self._path, self._query, content, custom_metadata))
             check_stored(answer, content)
         else:
-            sent = outgoing(content)
-            answer = self._client.fetch(objects.put(self._path, self._query, sent.body, custom_metadata))
-            sent.check(answer)
+            answer = self._client.run(store(self._path, self._query, content, custom_metadata))
 
         from aistore.sdk._response import Response
 
@@ -89,13 +90,11 @@ class ObjectWriter:
 
         return ObjectFileWriter(self, mode)
 
-    def _probe(self) -> int:
-        """Size of the object; raises `ErrObjNotFound` unless it exists."""
-        return self._client.run(objects.head(self._path, self._query, "size")).head.headers.length
+    def _write_steps(self, mode: str) -> tuple[FileWriting, RequestClient]:
+        """What becomes of the bytes of a file, and what does it."""
+        from aistore.calls.file_writing import writing_of
 
-    def _remove_if_empty(self) -> None:
-        if self._probe() <= 0:
-            self._client.run(objects.delete(self._path, self._query))
+        return writing_of(self._path, self._query, mode), self._client
 
     def __repr__(self) -> str:
         return f"<ObjectWriter {self._path}?{self._query}>"

@@ -8,13 +8,13 @@ from io import BufferedIOBase, BufferedWriter
 from typing import TYPE_CHECKING
 
 from aistore.calls.file_reading import FileReading
-from aistore.sdk.obj.obj_file.sinks import BUFFER, Appendix, Replacement
+from aistore.calls.file_writing import BUFFER
+from aistore.sdk.obj.obj_file.sinks import Sink
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from aistore.sdk.obj.content_iterator.base import BaseContentIterProvider
-    from aistore.sdk.obj.obj_file.sinks import Sink
     from aistore.sdk.obj.object_writer import ObjectWriter
 
 __all__ = ["ObjectFileReader", "ObjectFileWriter"]
@@ -111,10 +111,7 @@ class ObjectFileWriter(BufferedWriter):
     """
 
     def __init__(self, obj_writer: ObjectWriter, mode: str) -> None:
-        if mode not in ("a", "w"):
-            raise ValueError(f"Invalid mode: {mode}")
-        sink: Sink = Replacement(obj_writer) if mode == "w" else Appendix(obj_writer)
-        sink.begin()
+        sink = Sink(*obj_writer._write_steps(mode))
         super().__init__(sink, BUFFER)
         self._sink = sink
 
