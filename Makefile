@@ -23,7 +23,7 @@ demo:
 
 test: lint
 	@$(PY) -m bench.environments
-	$(PY) -m pytest -n auto -m "not long" $(ARGS)
+	$(PY) -m pytest -n auto $(ARGS)
 
 test-long:
 	@tools/setup demo dev
