@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from aistore import LocalCluster
 
 DEADLINE = 60.0
 
@@ -40,3 +45,9 @@ class Program:
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe:
                 pipe.close()
+
+
+def target_pids(cluster: LocalCluster) -> dict[str, int]:
+    """The target processes of a cluster by node id, as its log tells."""
+    log = (cluster.path / "server.log").read_text()
+    return {found[1]: int(found[2]) for found in re.finditer(r"target (\w+) serves at \S+ \(process (\d+)\)", log)}

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from aistore import LocalCluster
+from programs import target_pids
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -136,7 +137,9 @@ def one_round(cluster: LocalCluster, possible: dict[str, set[Version]], seed: in
         writer.url = cluster.url
         writer.start()
     time.sleep(random.Random(seed).uniform(0.02, 0.5))  # when it dies is what varies
-    os.kill(cluster.pid, signal.SIGKILL)
+    # Targets first: those of a gateway that dies would notice, and stop in order.
+    for pid in (*target_pids(cluster).values(), cluster.pid):
+        os.kill(pid, signal.SIGKILL)
     for writer in writers:
         writer.join()
     assert [writer.wrong for writer in writers if writer.wrong] == []

@@ -15,6 +15,7 @@ import pytest
 from aistore import LocalCluster
 from aistore.local import FolderInUseError, ServerStartError
 from aistore.server.folder import find_server
+from programs import target_pids
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -249,10 +250,7 @@ def test_target_that_dies_comes_back_at_the_same_place(wait_until: Wait) -> None
         names = [f"o{i}" for i in range(20)]
         for name in names:
             client.bucket("b").object(name).get_writer().put_content(name.encode())
-        log = (cluster.path / "server.log").read_text()
-        victim = next(iter(before.tmap))
-        pid = int(log.split(f"target {victim} serves")[1].split("(process ")[1].split(")")[0])
-        os.kill(pid, signal.SIGKILL)
+        os.kill(target_pids(cluster)[next(iter(before.tmap))], signal.SIGKILL)
         wait_until(lambda: int(client.cluster().get_info().version) >= int(before.version) + 2, "its return to the map")
         after = client.cluster().get_info()
         assert addresses(after) == addresses(before)
