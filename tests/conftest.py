@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from aistore import LocalCluster
-from aistore.server.folder import find_server
-from programs import DEADLINE, Program
+from programs import DEADLINE, Program, end_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -76,8 +73,7 @@ def local_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     folder = tmp_path / "aistore"
     monkeypatch.setenv("AIS_LOCAL_DIR", str(folder))
     yield folder
-    if running := find_server(folder):
-        os.kill(running.pid, signal.SIGTERM)
+    end_server(folder)
 
 
 @pytest.fixture

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+from aistore.server.folder import find_server
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from aistore import LocalCluster
 
 DEADLINE = 60.0
@@ -51,3 +57,10 @@ def target_pids(cluster: LocalCluster) -> dict[str, int]:
     """The target processes of a cluster by node id, as its log tells."""
     log = (cluster.path / "server.log").read_text()
     return {found[1]: int(found[2]) for found in re.finditer(r"target (\w+) serves at \S+ \(process (\d+)\)", log)}
+
+
+def end_server(data_dir: Path) -> None:
+    """End the server of a data folder, if there is one that is not ending already."""
+    running = find_server(data_dir)
+    if running and running.pid:
+        os.kill(running.pid, signal.SIGTERM)

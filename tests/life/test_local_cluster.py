@@ -177,6 +177,7 @@ def test_folder_of_an_owner_and_server_that_were_both_killed_goes_with_the_next_
     path = temp_base / os.path.basename(owner.line().split()[0])  # noqa: PTH119  # the program's own spelling of the path
     found = find_server(path)
     assert found is not None
+    assert found.pid is not None
     os.kill(found.pid, signal.SIGSTOP)  # so that it cannot clean up once its owner is gone
     owner.kill()
     os.kill(found.pid, signal.SIGKILL)

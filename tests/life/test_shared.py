@@ -18,6 +18,7 @@ import pytest
 from aistore.local import ServerStartError, resolve
 from aistore.local.shared import data_dir_of
 from aistore.server.folder import find_server
+from programs import end_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,8 +40,7 @@ sys.stdin.read()
 def folder(tmp_path: Path) -> Iterator[Path]:
     """A data folder whose server, if there is one, is gone after the test."""
     yield tmp_path / "data"
-    if running := find_server(tmp_path / "data"):
-        os.kill(running.pid, signal.SIGTERM)
+    end_server(tmp_path / "data")
 
 
 @pytest.mark.parametrize(
@@ -156,6 +156,7 @@ def test_server_that_was_killed_is_started_again(wait_until: Wait, folder: Path)
     resolve(f"local:{folder}")
     running = find_server(folder)
     assert running is not None
+    assert running.pid is not None
     os.kill(running.pid, signal.SIGKILL)
     wait_until(lambda: find_server(folder) is None, "the server's end")
     url = resolve(f"local:{folder}")

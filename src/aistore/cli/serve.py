@@ -67,7 +67,7 @@ def stop(asked: argparse.Namespace) -> int:
     """Stop the server of a data folder and wait until it is gone."""
     data_dir = _data_dir(asked)
     deadline = time.monotonic() + _STOP_SECONDS
-    told = 0
+    told: int | None = None
     while (running := find_server(data_dir)) is not None:
         if running.pid and running.pid != told:
             os.kill(running.pid, signal.SIGTERM)

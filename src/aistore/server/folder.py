@@ -50,9 +50,9 @@ class FolderError(Exception):
 
 
 class FolderInUseError(FolderError):
-    """Another server serves this data folder. `pid` and `url` are that server's, 0 and empty where not known yet."""
+    """Another server serves this data folder. `pid` and `url` are that server's, `None` and empty where not known yet."""
 
-    def __init__(self, data_dir: Path, pid: int, url: str) -> None:
+    def __init__(self, data_dir: Path, pid: int | None, url: str) -> None:
         super().__init__(data_dir, pid, url)
         self.data_dir, self.pid, self.url = data_dir, pid, url
 
@@ -64,9 +64,9 @@ class FolderInUseError(FolderError):
 
 @dataclass(frozen=True)
 class RunningServer:
-    """The server that holds a folder's lock. `url` is empty while it starts and while it stops."""
+    """The server that holds a folder's lock. While it starts and while it stops, `pid` is `None` and `url` empty."""
 
-    pid: int
+    pid: int | None
     url: str
 
 
@@ -116,10 +116,10 @@ def _read_holder(fd: int) -> RunningServer:
     try:
         said = json.loads(os.pread(fd, 4096, 0))
         holder = RunningServer(int(said["pid"]), str(said["url"]))
-        os.kill(holder.pid, 0)
+        os.kill(int(said["pid"]), 0)
     except (ValueError, KeyError, TypeError, ProcessLookupError):
         # Empty, or left by a server that was killed: the present holder has not written yet.
-        return RunningServer(0, "")
+        return RunningServer(None, "")
     except PermissionError:
         pass  # another user's process: it is there
     return holder
