@@ -295,7 +295,10 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.data and not asked.data.is_dir():
         parser.error(f"{asked.data} is not a folder")
-    run(asked.data, asked.keep)
+    try:
+        run(asked.data, asked.keep)
+    except KeyboardInterrupt:
+        sys.exit("interrupted; nothing is left behind" if not asked.keep else "interrupted")
 
 
 if __name__ == "__main__":
