@@ -6,17 +6,19 @@ three. The server is another process that answers every request with the same by
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 import socket
 import sys
 import time
 from typing import TYPE_CHECKING
 
-from aistore.transport import Request, Transport
+from aistore.transport import AsyncTransport, Request, Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+REQUEST = b"GET /v1/objects/bucket/object?provider=ais HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 BODY = b"x" * 1024
 ANSWER = (
     b"HTTP/1.1 200 OK\r\nAis-Checksum-Type: xxhash2\r\nAis-Checksum-Value: d84a5e3a4e1c8e5b\r\nAis-Atime: 1764000000000000000\r\n"
@@ -47,38 +49,48 @@ def measure(call: Callable[[], object], seconds: float) -> tuple[float, float]:
     return (time.process_time() - cpu) / count * 1e6, (time.perf_counter() - start) / count * 1e6
 
 
+async def measure_async(url: str, seconds: float) -> tuple[float, float]:
+    """The same for the asyncio transport, one request after the other."""
+    transport = AsyncTransport(url)
+    request = Request("GET", "objects/bucket/object", "provider=ais")
+    for _ in range(200):
+        await transport.exchange(request)
+    count, start, cpu = 0, time.perf_counter(), time.process_time()
+    while time.perf_counter() - start < seconds:
+        for _ in range(100):
+            await transport.exchange(request)
+        count += 100
+    result = (time.process_time() - cpu) / count * 1e6, (time.perf_counter() - start) / count * 1e6
+    await transport.close()
+    return result
+
+
 def main(seconds: float) -> None:
-    """Measure and print."""
+    """Measure in turn and print the best of three."""
     listener = socket.create_server(("127.0.0.1", 0))
-    port = listener.getsockname()[1]
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     server = multiprocessing.get_context("fork").Process(target=serve, args=(listener,), daemon=True)
     server.start()
-    bare = socket.create_connection(("127.0.0.1", port))
-    request_bytes = b"GET /v1/objects/bucket/object?provider=ais HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
-
-    def bare_calls() -> None:
-        bare.sendall(request_bytes)
-        bare.recv(65536)
-
-    def close_bare() -> None:
-        bare.close()
-
-    transport = Transport(f"http://127.0.0.1:{port}")
-
-    def exchange() -> bytes:
-        return transport.exchange(Request("GET", "objects/bucket/object", "provider=ais")).content
-
     results: dict[str, list[tuple[float, float]]] = {}
     for _ in range(3):
-        for name, call in (("bare system calls", bare_calls),):
-            results.setdefault(name, []).append(measure(call, seconds))
-    close_bare()
-    for _ in range(3):
+        with socket.create_connection(listener.getsockname()) as bare:
+
+            def bare_calls(bare: socket.socket = bare) -> None:
+                bare.sendall(REQUEST)
+                bare.recv(65536)
+
+            results.setdefault("bare system calls", []).append(measure(bare_calls, seconds))
+        transport = Transport(url)
+
+        def exchange(transport: Transport = transport) -> bytes:
+            return transport.exchange(Request("GET", "objects/bucket/object", "provider=ais")).content
+
         results.setdefault("Transport.exchange", []).append(measure(exchange, seconds))
+        transport.close()
+        results.setdefault("AsyncTransport.exchange", []).append(asyncio.run(measure_async(url, seconds)))
     for name, runs in results.items():
         cpu, wall = min(runs)
         print(f"{name:24} {cpu:6.1f} us CPU  {wall:6.1f} us wall")
-    transport.close()
     server.terminate()
     server.join()
 

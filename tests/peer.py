@@ -83,6 +83,11 @@ class PeerConnection:
             f"HTTP/1.1 {status} Some Reason\r\nContent-Length: {len(body)}\r\n{lines}\r\n".encode("latin-1") + body
         )
 
+    def start_tls(self, context: ssl.SSLContext) -> None:
+        """Shake hands as a TLS server; what follows is encrypted."""
+        self._sock = context.wrap_socket(self._sock, server_side=True)
+        self._peer.keep(self._sock)
+
     def close(self) -> None:
         """Close, in good order if nothing is unread."""
         self._sock.close()
@@ -144,8 +149,7 @@ class Peer:
         try:
             if self._tls is not None:
                 sock = self._tls.wrap_socket(sock, server_side=True)
-            with self._lock:
-                self._open.add(sock)
+            self.keep(sock)
             script(PeerConnection(self, sock))
         except (EOFError, ConnectionError, BrokenPipeError):
             pass
@@ -156,6 +160,11 @@ class Peer:
             self.failures.append(e)
         finally:
             sock.close()
+
+    def keep(self, sock: socket.socket) -> None:
+        """Shut this socket down at the end."""
+        with self._lock:
+            self._open.add(sock)
 
     def seen(self, count: int) -> list[Received]:
         """The requests, once there are `count` of them: a client that gave up may be ahead of this server."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 import socket
+import ssl
+import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from aistore.transport import Request, Timeout, Transport
+from aistore.transport import Request, Timeout, TlsConfig, Transport
 from aistore.transport.errors import ConnectionFailed, IncompleteBody, ReadTimeout
 from peer import Peer, PeerConnection, always, echo, once
 from policies import Policy
@@ -59,6 +62,30 @@ def test_requests_go_through_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
             got += count
         assert buffer[:got] == BIG
         assert proxy.connections == 1
+        transport.close()
+
+
+def test_https_goes_through_a_tunnel(monkeypatch: pytest.MonkeyPatch) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(Path(__file__).parent / "certificates" / "server.pem")
+
+    def tunnel(connection: PeerConnection) -> None:
+        connection.head()
+        connection.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        connection.start_tls(context)
+        try:
+            echo(connection)
+        finally:
+            connection.close()
+
+    with Peer(tunnel) as proxy:
+        monkeypatch.setenv("https_proxy", proxy.url)
+        transport = Transport("https://aistore.example", retry=Policy(), tls=TlsConfig(verify=False))
+        with warnings.catch_warnings():
+            # urllib3 warns of what the user asked for.
+            warnings.simplefilter("ignore")
+            assert transport.exchange(Request("PUT", "o", body=b"body")).content == b"body"
+        assert [(r.method, r.target) for r in proxy.requests] == [("CONNECT", "aistore.example:443"), ("PUT", "/v1/o")]
         transport.close()
 
 

@@ -347,6 +347,11 @@ def test_a_name_that_does_not_resolve() -> None:
     assert isinstance(error.value, requests.ConnectionError)
 
 
+def test_a_name_that_is_none() -> None:
+    with pytest.raises(NameNotResolved):
+        Transport(f"http://{'a' * 64}.example", retry=Policy()).exchange(Request("GET", "o"))
+
+
 def test_an_address_that_does_not_answer() -> None:
     # A full backlog: the kernel drops further connection requests.
     with socket.socket() as listener:

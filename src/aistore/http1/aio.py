@@ -396,7 +396,11 @@ class AsyncConnection(asyncio.BufferedProtocol):
 async def _open(loop: asyncio.AbstractEventLoop, host: str, port: int) -> socket.socket:
     """A connected socket to the first address that answers; the failure of the last one otherwise."""
     failure: OSError | None = None
-    for family, kind, protocol, _, address in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+    try:
+        addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError as e:
+        raise socket.gaierror(socket.EAI_NONAME, "no valid host name") from e
+    for family, kind, protocol, _, address in addresses:
         sock = socket.socket(family, kind, protocol)
         try:
             sock.setblocking(False)

@@ -66,7 +66,10 @@ class BlockingConnection:
         return self._sock.fileno()
 
     def set_timeout(self, seconds: float | None) -> None:
-        """Seconds without progress, receiving or sending, after which a call gives up; None waits for ever."""
+        """Seconds without progress, receiving or sending, after which a call gives up; None waits for ever.
+
+        A body that stalls after a part of what was asked for is given up after twice the time: the kernel then returns the part first.
+        """
         if seconds == self._timeout:
             return
         value = _timeval(seconds)
@@ -360,6 +363,8 @@ def _open(host: str, port: int, timeout: float | None) -> socket.socket:
         sock = socket.create_connection((host, port), timeout)
     except TimeoutError as e:
         raise ConnectTimedOut(f"no connection to {host}:{port} within {timeout:g} s" if timeout else str(e)) from e
+    except UnicodeError as e:
+        raise socket.gaierror(socket.EAI_NONAME, "no valid host name") from e
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from aistore.transport.url import Origin, split_url
@@ -16,13 +17,17 @@ FOLLOWED: Final = frozenset((301, 302, 307, 308))
 
 MAX_REDIRECTS: Final = 30
 
+_may_not_be = re.compile(r"[^!-~]").search
+
 
 def resolve(location: str, origin: Origin, target: str) -> tuple[Origin, str]:
     """Origin and target that `Location` names, seen from where it was received; `ValueError` if it is no HTTP URL.
 
     Bytes that a URL may not hold are escaped: servers send names as they are.
     """
-    url = "".join(c if "!" <= c <= "~" else f"%{ord(c):02X}" for c in location.strip())
+    url = location.strip()
+    if _may_not_be(url) is not None:
+        url = "".join(c if "!" <= c <= "~" else f"%{ord(c):02X}" for c in url)
     if not url.lower().startswith(("http://", "https://")):
         from urllib.parse import urljoin
 
