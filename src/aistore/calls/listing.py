@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aistore.sdk._listing import decode_page
+from aistore.sdk._listing import attach, decode_page
 from aistore.sdk.list_object_flag import ListObjectFlag
 from aistore.transport.request import Request
 from aistore.wire import actions, headers
 from aistore.wire.messages import encode_action
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from aistore.calls.bucket_ref import BucketRef
     from aistore.calls.steps import Steps
-    from aistore.sdk._listing import BucketEntry, BucketList
+    from aistore.sdk._listing import BucketEntry, BucketList, Lister
 
 __all__ = ["Listing", "all_entries", "page"]
 
@@ -73,19 +73,20 @@ class Listing:
         return Request("GET", ref.resource, ref.query, self._headers, encode_action(actions.LIST, value=value))
 
 
-def page(listing: Listing, uuid: str = "", token: str = "") -> Steps[BucketList]:
-    """One page."""
+def page(listing: Listing, bucket: Lister, uuid: str = "", token: str = "") -> Steps[BucketList]:
+    """One page, whose entries find their objects in `bucket`."""
     answer = yield listing.request(uuid, token)
-    return decode_page(answer.content)
+    found = decode_page(answer.content)
+    attach(found, bucket)
+    return found
 
 
-def all_entries(listing: Listing, attach: Callable[[BucketList], None]) -> Steps[list[BucketEntry]]:
-    """The entries of all pages; `attach` sees every page before its entries are taken."""
+def all_entries(listing: Listing, bucket: Lister) -> Steps[list[BucketEntry]]:
+    """The entries of all pages."""
     found: list[BucketEntry] = []
     uuid = token = ""
     while True:
-        one = yield from page(listing, uuid, token)
-        attach(one)
+        one = yield from page(listing, bucket, uuid, token)
         found += one.entries
         uuid, token = one.uuid, one.continuation_token
         if not token:

@@ -5,18 +5,17 @@ from __future__ import annotations
 import warnings
 from collections import deque
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import msgspec
 
 from aistore.wire import headers
 
 if TYPE_CHECKING:
-    from aistore.sdk.bucket import Bucket
-    from aistore.sdk.obj.object import Object
+    from aistore.calls.object_handle import ObjectHandle
     from aistore.sdk.obj.object_props import ObjectProps
 
-__all__ = ["BucketEntry", "BucketList", "attach", "decode_page"]
+__all__ = ["BucketEntry", "BucketList", "Lister", "attach", "decode_page"]
 
 _CACHED = 1 << 6
 _STATUS = (1 << 5) - 1
@@ -111,13 +110,21 @@ class BucketEntry(msgspec.Struct, gc=False):
 _slot = vars(BucketEntry)["object"]
 
 
-def _object_of(entry: BucketEntry) -> Object | None:
+class Lister(Protocol):
+    """The bucket of a listing, in either face."""
+
+    def _listed(self, entry: BucketEntry) -> ObjectHandle:
+        """The object of an entry."""
+        ...
+
+
+def _object_of(entry: BucketEntry) -> ObjectHandle | None:
     """The object itself, made when it is first asked for: a listing of a million entries makes none."""
-    held: Bucket | Object | None = _slot.__get__(entry)
+    held: Lister | ObjectHandle | None = _slot.__get__(entry)
     listed = getattr(held, "_listed", None)
     if listed is None:  # an object, or none
-        return cast("Object | None", held)
-    found: Object = listed(entry)
+        return cast("ObjectHandle | None", held)
+    found: ObjectHandle = listed(entry)
     _slot.__set__(entry, found)
     return found
 
@@ -168,6 +175,6 @@ decode_page = msgspec.msgpack.Decoder(BucketList).decode
 BucketEntry.__module__ = BucketList.__module__ = "aistore.sdk.types"
 
 
-def attach(page: BucketList, bucket: Bucket) -> None:
+def attach(page: BucketList, bucket: Lister) -> None:
     """Let the entries of a page find their objects in `bucket`."""
     deque(map(_slot.__set__, page.entries, repeat(bucket)), maxlen=0)

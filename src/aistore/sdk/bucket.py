@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
-from aistore.calls.bucket_ref import BucketRef
+from aistore.calls.bucket_handle import BucketHandle
 from aistore.sdk.ais_source import AISSource
 from aistore.sdk.obj.object import Object
 from aistore.sdk.provider import Provider
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
 
     import requests
 
-    from aistore.calls.listing import Listing
-    from aistore.calls.steps import Steps
     from aistore.sdk._listing import BucketEntry, BucketList
     from aistore.sdk.list_object_flag import ListObjectFlag
     from aistore.sdk.multiobj.object_group import ObjectGroup
@@ -27,7 +24,6 @@ if TYPE_CHECKING:
     from aistore.sdk.obj.object_iterator import ObjectIterator
     from aistore.sdk.obj.object_props import ObjectProps
     from aistore.sdk.request_client import RequestClient
-    from aistore.sdk.types import BucketModel
 
     # Inside of the class `object` is a method.
     Etl: TypeAlias = object
@@ -36,13 +32,13 @@ if TYPE_CHECKING:
 __all__ = ["Bucket"]
 
 
-class Bucket(AISSource):
+class Bucket(BucketHandle, AISSource):
     """A bucket, whether it exists or not. Making one sends nothing.
 
     `provider` is where its content lives, `ais` for the cluster itself; `namespace` keeps buckets of the same name apart.
     """
 
-    __slots__ = ("_client", "_namespace", "_ref")
+    __slots__ = ("_client",)
 
     def __init__(
         self,
@@ -51,12 +47,8 @@ class Bucket(AISSource):
         provider: Provider | str = Provider.AIS,
         namespace: Namespace | None = None,
     ) -> None:
+        super().__init__(name, provider, namespace)
         self._client = client
-        self._namespace = namespace
-        known = provider if type(provider) is Provider else Provider.parse(provider)
-        self._ref = BucketRef(name, known.value, None if namespace is None else namespace.get_path())
-
-    # -- what it is called --
 
     @property
     def client(self) -> RequestClient:
@@ -68,47 +60,6 @@ class Bucket(AISSource):
     @client.setter
     def client(self, client: RequestClient) -> None:
         self._client = client
-
-    @property
-    def ref(self) -> BucketRef:
-        """Its identity, as calls want it."""
-        return self._ref
-
-    @property
-    def qparam(self) -> dict[str, str]:
-        """Query parameters that all its requests have."""
-        return self._ref.parameters
-
-    @property
-    def provider(self) -> Provider:
-        """Where its content lives."""
-        return Provider.parse(self._ref.provider)
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-        return self._ref.name
-
-    @property
-    def namespace(self) -> Namespace | None:
-        """Its namespace; None for the global one."""
-        return self._namespace
-
-    def get_path(self) -> str:
-        """Its unique name: `ais/@#/data/`."""
-        return self._ref.uname
-
-    def as_model(self) -> BucketModel:
-        """The bucket as messages name it."""
-        from aistore.sdk.types import BucketModel
-
-        return BucketModel(name=self._ref.name, provider=self._ref.provider, namespace=self._namespace)
-
-    def verify_cloud_bucket(self) -> None:
-        """Raise `InvalidBckProvider` unless its content lives outside of the cluster."""
-        from aistore.calls.buckets import only_cloud
-
-        only_cloud(self._ref)
 
     # -- the bucket itself --
 
@@ -193,7 +144,7 @@ class Bucket(AISSource):
         from aistore.calls import listing
 
         what = self._listing(prefix, props, page_size, flags, target, inventory_name, start_after)
-        return self._page(listing.page(what, uuid, continuation_token))
+        return self.client.run(listing.page(what, self, uuid, continuation_token))
 
     def list_objects_iter(
         self,
@@ -212,7 +163,7 @@ class Bucket(AISSource):
         what = self._listing(prefix, props, page_size, flags, target, inventory_name, start_after)
 
         def next_page(uuid: str, continuation_token: str) -> BucketList:
-            return self._page(listing.page(what, uuid, continuation_token))
+            return self.client.run(listing.page(what, self, uuid, continuation_token))
 
         return ObjectIterator(next_page)
 
@@ -230,7 +181,7 @@ class Bucket(AISSource):
         from aistore.calls import listing
 
         what = self._listing(prefix, props, page_size, flags, target, inventory_name, start_after)
-        return self.client.run(listing.all_entries(what, self._attach))
+        return self.client.run(listing.all_entries(what, self))
 
     def list_all_objects_iter(
         self, prefix: str = "", props: str = "name,size", start_after: str = ""
@@ -261,50 +212,11 @@ class Bucket(AISSource):
         start with `prefix_filter`. Objects are named by the path below `path`, or with `basename` by the file's name alone, after `prepend`.
         `dry_run` stores nothing. `verbose` logs every file at level INFO. Raises ValueError if `path` is no directory.
         """
-        from aistore.sdk._paths import files_of
+        from aistore.calls.folders import put_files
 
-        log = logging.getLogger(f"{__name__}.put_files")
-        stored = []
-        for file, name in files_of(path, prefix_filter, pattern, basename, prepend or "", recursive):
-            if not dry_run:
-                self.object(name).get_writer().put_file(file)
-            stored.append(name)
-            if verbose:
-                done = "would be uploaded" if dry_run else "uploaded"
-                log.info("File '%s' %s as object '%s', %d bytes", file, done, name, file.stat().st_size)
-        if verbose:
-            log.info(
-                "%d files of %s %s to bucket %s", len(stored), path, "would go" if dry_run else "uploaded", self._ref
-            )
-        return stored
-
-    def _listing(
-        self,
-        prefix: str,
-        props: str,
-        page_size: int,
-        flags: Iterable[ListObjectFlag] | None,
-        target: str,
-        inventory_name: str,
-        start_after: str,
-    ) -> Listing:
-        from aistore.calls.listing import Listing
-
-        return Listing(self._ref, prefix, props, page_size, flags, target, inventory_name, start_after)
-
-    def _page(self, steps: Steps[BucketList]) -> BucketList:
-        page = self.client.run(steps)
-        self._attach(page)
-        return page
-
-    def _attach(self, page: BucketList) -> None:
-        from aistore.sdk._listing import attach
-
-        attach(page, self)
+        steps = put_files(self._ref, path, prefix_filter, pattern, basename, prepend or "", recursive, dry_run, verbose)
+        return self.client.run(steps)
 
     def _listed(self, entry: BucketEntry) -> Object:
         """The object of an entry of this bucket's listing."""
         return Object(self.client, self._ref, entry.n, entry)
-
-    def __repr__(self) -> str:
-        return f"<Bucket {self._ref}>"

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import warnings
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
+from aistore.sdk._settings import object_of_url, settings_of
 from aistore.sdk.bucket import Bucket
 from aistore.sdk.provider import Provider
 from aistore.sdk.request_client import RequestClient
-from aistore.sdk.session_manager import DEFAULT_POOL_SIZE, SessionManager
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -24,10 +22,6 @@ if TYPE_CHECKING:
     from aistore.sdk.retry_config import RetryConfig
 
 __all__ = ["Client"]
-
-logger = logging.getLogger(__name__)
-
-_CONNECT, _READ = 3.0, 20.0
 
 
 class Client:
@@ -62,33 +56,18 @@ class Client:
         *,
         retry: urllib3.Retry | None = None,
     ) -> None:
-        endpoint = endpoint or os.environ.get("AIS_ENDPOINT")
-        if not endpoint:
-            raise ValueError("no endpoint: pass the URL of a gateway, or `local:`, or set AIS_ENDPOINT")
-        if token is not None and not isinstance(token, str):
-            # The seventh argument was a retry policy before it was the token, which came eighth.
-            if hasattr(token, "http_retry"):
-                retry_config = cast("RetryConfig", token)
-            else:
-                retry = token
-            token = None
-        if isinstance(max_pool_size, str):
-            token, max_pool_size = max_pool_size, None
-        if retry is not None:
-            retry_config = _with_http_retry(retry, retry_config)
-        sessions = SessionManager(
-            None if retry_config is None else retry_config.http_retry,
-            ca_cert,
-            skip_verify,
-            client_cert,
-            _pool_size() if max_pool_size is None else max_pool_size,
-        )
         self._client = RequestClient(
-            endpoint,
-            sessions,
-            _timeouts() if timeout is None else timeout,
-            token or os.environ.get("AIS_AUTHN_TOKEN"),
-            retry_config=retry_config,
+            *settings_of(
+                endpoint,
+                skip_verify,
+                ca_cert,
+                client_cert,
+                timeout,
+                retry_config,
+                token,
+                max_pool_size,
+                retry,
+            )
         )
 
     def bucket(
@@ -111,15 +90,8 @@ class Client:
 
     def get_object_from_url(self, url: str) -> Object:
         """The object of a URL such as `ais://bucket/dir/name`. Sends nothing. Raises `InvalidURLException` or `InvalidBckProvider`."""
-        from urllib.parse import urlsplit
-
-        parts = urlsplit(url)
-        name = parts.path.lstrip("/")
-        if not (parts.scheme and parts.netloc and name):
-            from aistore.sdk.errors import InvalidURLException
-
-            raise InvalidURLException(url)
-        return self.bucket(parts.netloc, parts.scheme).object(name)
+        bucket, provider, name = object_of_url(url)
+        return self.bucket(bucket, provider).object(name)
 
     def fetch_object_by_url(self, url: str) -> Object:
         """Deprecated: use `get_object_from_url`."""
@@ -142,43 +114,3 @@ class Client:
 
     def __repr__(self) -> str:
         return f"<Client {self._client.endpoint}>"
-
-
-def _with_http_retry(retry: urllib3.Retry, config: RetryConfig | None) -> RetryConfig:
-    from aistore.sdk.retry_config import RetryConfig
-
-    warnings.warn(
-        "Client(retry=...) is deprecated: use retry_config=RetryConfig(http_retry=...)",
-        DeprecationWarning,
-        stacklevel=3,
-    )
-    config = config or RetryConfig.default()
-    return RetryConfig(retry, config.network_retry, config.cold_get_conf)
-
-
-def _timeouts() -> tuple[float, float]:
-    return _seconds("AIS_CONNECT_TIMEOUT", _CONNECT), _seconds("AIS_READ_TIMEOUT", _READ)
-
-
-def _seconds(variable: str, default: float) -> float:
-    text = os.environ.get(variable)
-    if not text:
-        return default
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not seconds >= 0:
-        logger.warning("%s=%r is no number of seconds: %s is used", variable, text, default)
-        return default
-    return seconds
-
-
-def _pool_size() -> int:
-    text = os.environ.get("AIS_MAX_CONN_POOL")
-    if not text:
-        return DEFAULT_POOL_SIZE
-    if not text.isdecimal():
-        logger.warning("AIS_MAX_CONN_POOL=%r is no number: %d is used", text, DEFAULT_POOL_SIZE)
-        return DEFAULT_POOL_SIZE
-    return int(text)

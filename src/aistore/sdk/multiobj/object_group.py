@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING
 
 from aistore.calls import groups
 from aistore.sdk.ais_source import AISSource
-from aistore.sdk.multiobj.object_names import ObjectNames
-from aistore.sdk.multiobj.object_range import ObjectRange
-from aistore.sdk.multiobj.object_template import ObjectTemplate
+from aistore.sdk.multiobj._choice import chosen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from aistore.sdk.bucket import Bucket
-    from aistore.sdk.multiobj.object_collection import ObjectCollection
+    from aistore.sdk.multiobj.object_range import ObjectRange
     from aistore.sdk.obj.object import Object
     from aistore.sdk.request_client import RequestClient
 
@@ -34,21 +32,7 @@ class ObjectGroup(AISSource):
         obj_range: ObjectRange | None = None,
         obj_template: str | None = None,
     ) -> None:
-        given = [one for one in (obj_names, obj_range, obj_template) if one is not None]
-        if len(given) != 1:
-            raise ValueError("ObjectGroup accepts one and only one of: obj_names, obj_range, or obj_template")
-        self._collection: ObjectCollection
-        if obj_range is not None:
-            if not isinstance(obj_range, ObjectRange):
-                raise TypeError("obj_range must be of type ObjectRange")
-            self._collection = obj_range
-        elif not given[0]:
-            raise ValueError("Object selection must not be empty")
-        elif obj_names is not None:
-            self._collection = ObjectNames(obj_names)
-        else:
-            assert obj_template is not None  # one of the three was given
-            self._collection = ObjectTemplate(obj_template)
+        self._collection = chosen(obj_names, obj_range, obj_template)
         self._bck = bck
 
     @property

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, overload
 
 from aistore.calls.bucket_ref import BucketRef
+from aistore.calls.object_handle import ObjectHandle
 from aistore.sdk.obj.object_client import ObjectClient
 from aistore.sdk.obj.object_reader import ObjectReader
 from aistore.sdk.obj.object_writer import ObjectWriter
 from aistore.sdk.provider import Provider
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from os import PathLike
 
     import requests
@@ -29,13 +30,13 @@ if TYPE_CHECKING:
 
 __all__ = ["BucketDetails", "Object"]
 
-_RANGE = "bytes="
 
-
-class Object:
+class Object(ObjectHandle):
     """An object of a bucket, whether it exists or not. Making one sends nothing."""
 
-    __slots__ = ("_client", "_name", "_props", "_ref")
+    __slots__ = ()
+
+    _client: RequestClient
 
     def __init__(
         self,
@@ -44,78 +45,20 @@ class Object:
         name: str,
         props: ObjectProps | BucketEntry | None = None,
     ) -> None:
-        self._client = client
-        self._ref = bck_details if isinstance(bck_details, BucketRef) else _ref_of(bck_details)
-        self._name = name
-        self._props = props
-
-    # -- what it is called --
-
-    @property
-    def bucket_name(self) -> str:
-        """Name of its bucket."""
-        return self._ref.name
-
-    @property
-    def bucket_provider(self) -> Provider:
-        """Provider of its bucket."""
-        return Provider.parse(self._ref.provider)
-
-    @property
-    def query_params(self) -> dict[str, str]:
-        """Query parameters that all its requests have."""
-        return self._ref.parameters
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-        return self._name
-
-    @property
-    def uname(self) -> str:
-        """Its unique name: `ais/@#/bucket/object`."""
-        return self._ref.uname + self._name
-
-    def get_semantic_url(self) -> str:
-        """`provider://bucket/object`, nothing encoded."""
-        return f"{self._ref.provider}://{self._ref.name}/{self._name}"
-
-    def get_url(self, archpath: str = "", etl: object = None) -> str:
-        """URL to read it from; `archpath` selects a member of an archive, `etl` a transformation."""
-        more: dict[str, object] = {"archpath": archpath} if archpath else {}
-        more.update(etl_parameters(etl))
-        from aistore.calls.query import extend
-
-        query = extend(self._ref.query, **more)
-        return f"{self._client.base_url}/{self._ref.object_path(self._name)}?{query}"
-
-    # -- attributes --
+        ref = bck_details if isinstance(bck_details, BucketRef) else _ref_of(bck_details)
+        super().__init__(client, ref, name, props)
 
     @property
     def props(self) -> ObjectProps:
         """Its properties, requested now; they replace the cached ones."""
         return self.head()
 
-    @property
-    def props_cached(self) -> ObjectProps | None:
-        """Its properties as they were last known, by `head()` or a listing; None if they never were."""
-        known = self._props
-        if known is not None and not isinstance(known, Mapping):  # the entry of a listing
-            known = self._props = known.generate_object_props()
-        return known
-
     def head(self, props: str = "") -> ObjectProps:
         """Its properties, requested now: all that the cluster knows, or those named in `props` (`protocol/20` 5.3).
 
         What comes back has the properties as attributes, and the headers that carry them as a read-only mapping. Raises `ErrObjNotFound`.
         """
-        from aistore.calls.objects import head_request
-        from aistore.sdk.obj.object_props import ObjectProps
-
-        ref = self._ref
-        answer = self._client.fetch(head_request(ref.object_path(self._name), ref.query, props))
-        self._props = ObjectProps(answer.head.headers).named(self._name, ref.name, ref.provider)
-        return self._props
+        return self._know(self._client.fetch(self._head_request(props)))
 
     # -- content --
 
@@ -169,28 +112,8 @@ class Object:
 
         Raises ValueError for arguments that exclude each other.
         """
-        client = self._client
-        path = self._ref.object_path(self._name)
-        if (
-            archive_config is None
-            and byte_range is None
-            and num_workers is None
-            and not (latest or direct or etl or blob_download_config)
-        ):
-            object_client = ObjectClient(client, path, self._ref.query)
-        else:
-            if num_workers is not None:
-                _check_workers(num_workers, byte_range, blob_download_config, etl)
-            headers, span = _range_headers(byte_range, blob_download_config)
-            object_client = ObjectClient(
-                client,
-                path,
-                self._selection(archive_config, etl, latest),
-                headers,
-                span,
-                self.uname if direct else None,
-            )
-        reader = ObjectReader(object_client, chunk_size, num_workers)
+        selected = self._select(archive_config, blob_download_config, etl, latest, byte_range, direct, num_workers)
+        reader = ObjectReader(ObjectClient(self._client, *selected), chunk_size, num_workers)
         if writer is not None:
             reader.copy_to(writer)
         return reader
@@ -205,21 +128,6 @@ class Object:
         from aistore.sdk._response import Response
 
         return Response(self._client.run(delete(self._ref.object_path(self._name), self._ref.query)))
-
-    def _selection(self, archive_config: ArchiveConfig | None, etl: object, latest: bool) -> str:
-        from aistore.calls.query import extend
-        from aistore.wire import params
-
-        more: dict[str, object] = {}
-        if archive_config is not None:
-            more[params.ARCHPATH] = archive_config.archpath
-            more[params.ARCHREGX] = archive_config.regex
-            if archive_config.mode is not None:
-                more[params.ARCHMODE] = getattr(archive_config.mode, "value", archive_config.mode)
-        more.update(etl_parameters(etl))
-        if latest:
-            more[params.LATEST_VER] = "true"
-        return extend(self._ref.query, **more)
 
     # -- names that SDK 2.0 removed --
 
@@ -262,55 +170,9 @@ class Object:
         _deprecated("set_custom_props", "get_writer().set_custom_props")
         return self.get_writer().set_custom_props(custom_metadata, replace_existing)
 
-    def __repr__(self) -> str:
-        return f"<Object {self._ref}/{self._name}>"
-
-
-def etl_parameters(etl: object) -> dict[str, object]:
-    """Query parameters of an `ETLConfig` (`protocol/20` 4.7)."""
-    if not etl:
-        return {}
-    found: dict[str, object] = {"etl_name": getattr(etl, "name", etl)}
-    args = getattr(etl, "args", None)
-    if args:
-        import json
-
-        found["etl_args"] = args if isinstance(args, str) else json.dumps(args, separators=(",", ":"))
-    return found
-
 
 def _ref_of(details: BucketDetails) -> BucketRef:
     return BucketRef(details.name, Provider.parse(details.provider).value, details.qparams.get("namespace"))
-
-
-def _check_workers(
-    num_workers: int, byte_range: str | None, blob_download_config: BlobDownloadConfig | None, etl: object
-) -> None:
-    if num_workers < 2:
-        raise ValueError("`num_workers` must be at least 2.")
-    for name, value in (("byte_range", byte_range), ("blob_download_config", blob_download_config), ("etl", etl)):
-        if value:
-            raise ValueError(f"Cannot use `num_workers` with `{name}`. Parallel download is for full object retrieval.")
-
-
-def _range_headers(
-    byte_range: str | None, blob: BlobDownloadConfig | None
-) -> tuple[dict[str, str | None], tuple[int | None, int | None]]:
-    from aistore.wire import headers
-
-    lines: dict[str, str | None] = {}
-    span: tuple[int | None, int | None] = (None, None)
-    if blob is not None:
-        if byte_range:
-            raise ValueError("Cannot use `byte_range` with `blob_download_config`.")
-        lines[headers.BLOB_DOWNLOAD] = "true"
-        lines[headers.BLOB_CHUNK] = blob.chunk_size
-        lines[headers.BLOB_WORKERS] = blob.num_workers
-    if byte_range:
-        lines["Range"] = byte_range
-        first, _, last = byte_range[len(_RANGE) :].partition("-")
-        span = (int(first) if first else None, int(last) if last else None)
-    return lines, span
 
 
 def _deprecated(old: str, new: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aistore.calls import objects
@@ -61,12 +60,10 @@ class ObjectWriter:
         self, path: str | PathLike[str], *, custom_metadata: Mapping[str, str] | None = None
     ) -> requests.Response:
         """Store a local file as the object; raises ValueError if it is none."""
-        from aistore.sdk._paths import validate_file
+        from aistore.calls.folders import put_file
+        from aistore.sdk._response import Response
 
-        source = Path(path)
-        validate_file(source)
-        with source.open("rb") as file:
-            return self.put_content(file, custom_metadata=custom_metadata)
+        return Response(self._client.run(put_file(self._path, self._query, path, custom_metadata)))
 
     def append_content(self, content: Body, handle: str = "", flush: bool = False) -> str:
         """Append to the object; returns the handle of the next call.
