@@ -47,7 +47,6 @@ class LocalCluster:
         *,
         targets: int = 1,
         durability: Durability | None = None,
-        host: str = "127.0.0.1",
         port: int = 0,
         capacity: int | str | None = None,
         log_level: str = "info",
@@ -55,7 +54,6 @@ class LocalCluster:
         self._temporary = path is None
         self._asked = ServerSettings(
             Path(path).expanduser().absolute() if path is not None else Path(),
-            host=host,
             port=port,
             targets=targets,
             durability=durability or ("relaxed" if path is None else "strict"),
