@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 from typing import TYPE_CHECKING, Final, cast
@@ -27,17 +28,21 @@ logger = logging.getLogger(__name__)
 SMALL_BODY: Final = 64 * 1024
 """A body of up to this many bytes is received whole before the service is called."""
 
-# All connections receive into one buffer, because each consumes it before the loop goes on.
-_RECEIVE_VIEW: Final = memoryview(bytearray(256 * 1024))
 _PIPELINED_MAX: Final = 256 * 1024  # bytes of further requests kept while one is being answered
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class Connection(asyncio.BufferedProtocol):
-    """One client's connection."""
+    """One client's connection.
+
+    It goes from request to request: a head, then its body (`_head` and `_pending` while a small one arrives, `_body` for a large one),
+    then its answer (`_busy` while it is made and sent). What arrives meanwhile waits in `_pending`. `_over` means that nothing the client
+    may still send counts.
+    """
 
     __slots__ = (
-        "_body", "_busy", "_can_write", "_continue", "_head", "_lost", "_paused", "_pending", "_scanned", "_server",
-        "_service", "deadline", "peer", "transport",
+        "_blocked", "_body", "_busy", "_continue", "_ended", "_head", "_lost", "_over", "_paused", "_pending", "_scanned", "_server",
+        "_service", "_unsent", "_waiter", "close_after_reply", "deadline", "peer", "transport",
     )  # fmt: skip
 
     def __init__(self, server: HttpServer) -> None:
@@ -48,10 +53,15 @@ class Connection(asyncio.BufferedProtocol):
         self._head: RequestHead | None = None
         self._body: Body | None = None
         self._busy = False
-        self._paused = False
+        self._continue = False  # the client waits for leave to send the body
+        self._paused = False  # nothing is received
+        self._ended = False  # the client has sent all that it will
+        self._blocked = False  # the client does not take its answers
+        self._over = False
         self._lost = False
-        self._continue = False
-        self._can_write: asyncio.Future[None] | None = None
+        self._unsent = 0
+        self._waiter: asyncio.Future[None] | None = None
+        self.close_after_reply = False
         self.deadline = 0.0
         self.peer = ""
         self.transport: asyncio.Transport
@@ -62,191 +72,212 @@ class Connection(asyncio.BufferedProtocol):
         self.transport = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername")
         self.peer = f"{peer[0]}:{peer[1]}" if peer else ""
-        sock = transport.get_extra_info("socket")
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with contextlib.suppress(OSError):  # macOS refuses it when the client is gone already
+            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.deadline = self._server.now + self._server.limits.head
         if not self._server.admit(self):
-            self._refuse_and_close(503, "too many connections", (("Retry-After", "1"),))
+            self._refuse(503, "too many connections", (("Retry-After", "1"),))
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio's signature)
-        self._lost = True
+        self._lost = self._over = True
         self._server.forget(self)
         if self._body is not None:
             self._body.fail(IncompleteBody("the client closed the connection before its request was complete"))
-        if self._can_write is not None and not self._can_write.done():
-            self._can_write.set_result(None)
+        self._wake()
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 (asyncio's signature)
         if self._body is not None:
             sink = self._body.sink()
             if sink is not None:
                 return sink
-        return _RECEIVE_VIEW
+        # All connections of a loop receive into one buffer, because each consumes it before the loop goes on.
+        return self._server.receive_view
 
     def buffer_updated(self, nbytes: int) -> None:
+        if self._over:
+            return
         body = self._body
-        if body is not None:
+        if body is not None and not body.complete:
             self.deadline = self._server.now + self._server.limits.body
             if body.sink() is not None:
                 body.received(nbytes)
-                if body.complete and not self._busy:
-                    self._body_over(b"")
-                return
-            self._feed_body(bytes(_RECEIVE_VIEW[:nbytes]))
+            else:
+                self._feed_body(body, bytes(self._server.receive_view[:nbytes]))
             return
-        data = bytes(_RECEIVE_VIEW[:nbytes])
+        data = bytes(self._server.receive_view[:nbytes])
         if self._pending:
             data = self._pending + data
             self._pending = b""
-        if self._busy:
+        if self._busy or self._blocked:
             self._pending = data
             if len(data) > _PIPELINED_MAX:
-                self.pause()
+                self._pause()
             return
         self._advance(data)
 
     def eof_received(self) -> bool:
-        if self._body is not None:
-            self._body.fail(IncompleteBody("the client ended its request before it was complete"))
-        if self._busy and self._body is None:  # a client may half-close after its request and still read the answer
-            self._server.close_after_reply.add(self)
-            return True
-        return False
+        self._ended = True
+        body = self._body
+        if body is not None and not body.complete:
+            body.fail(IncompleteBody("the client ended its request before it was complete"))
+            self.close_after_reply = True
+        # A client may end its side after its requests and still read the answers.
+        return not self._over and (self._busy or (self._blocked and bool(self._pending)))
 
     def pause_writing(self) -> None:
-        if self._can_write is None or self._can_write.done():
-            self._can_write = asyncio.get_running_loop().create_future()
+        self._blocked = True
+        self._unsent = self.transport.get_write_buffer_size()
         self.deadline = self._server.now + self._server.limits.write
 
     def resume_writing(self) -> None:
-        if self._can_write is not None and not self._can_write.done():
-            self._can_write.set_result(None)
-        if not self._busy:
+        self._blocked = False
+        self._wake()
+        if self._busy:
+            self.deadline = float("inf")
+        elif not self._over:
             self.deadline = self._server.now + self._server.limits.idle
+            self._go_on()
 
     # -- reading -----------------------------------------------------------------------------------------------
 
-    def pause(self) -> None:
-        """Stop reading until the body or the next request is wanted."""
-        if not self._paused and not self._lost and not self.transport.is_closing():
+    def _pause(self) -> None:
+        if not self._paused and not self._ended and not self.transport.is_closing():
             self._paused = True
             self.transport.pause_reading()
+
+    def _unpause(self) -> None:
+        if self._paused and not self._ended and not self.transport.is_closing():
+            self._paused = False
+            self.transport.resume_reading()
 
     def want_body(self) -> None:
         """A handler waits for body bytes."""
         if self._continue:
             self._continue = False
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.transport.write(_CONTINUE)
         self.deadline = self._server.now + self._server.limits.body
         self._unpause()
 
-    def _unpause(self) -> None:
-        if self._paused and not self._lost and not self.transport.is_closing():
-            self._paused = False
-            self.transport.resume_reading()
+    def had_body(self) -> None:
+        """A handler has what it waited for, and may take its time with it."""
+        self.deadline = float("inf")
+        self._pause()
 
-    def _advance(self, data: bytes) -> None:
-        """Serve the requests in `data` until one has to wait for more bytes or for its answer."""
+    def _go_on(self) -> None:
+        """Serve what has arrived meanwhile."""
+        self._unpause()
+        data, self._pending = self._pending, b""
+        self._advance(data)
+
+    def _advance(self, data: bytes | None) -> None:
+        """Serve the requests in `data` until one has to wait: for more bytes, for its answer, or for the client to take answers."""
         try:
-            while data or self._head is not None:
-                head = self._head
-                if head is None:
-                    data = data.lstrip(b"\r\n") if data[:1] in b"\r\n" else data
-                    end = find_head_end(data, self._scanned)
-                    if end < 0:
-                        if not self._scanned:
-                            self.deadline = self._server.now + self._server.limits.head
-                        self._pending, self._scanned = data, len(data)
-                        return
-                    head = parse_request(data[:end])
-                    data = data[end:]
-                    self._scanned = 0
-                    self._check_head(head)
-                length = head.headers.length
-                content: bytes | None = b""
-                if length > 0 or length == CHUNKED:
-                    if length == CHUNKED or length > SMALL_BODY:
-                        self._head = None
-                        self._start_body(head, length, data)
-                        return
-                    if len(data) < length:
-                        if self._continue:
-                            self._continue = False
-                            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-                        self._head, self._pending = head, data
-                        self.deadline = self._server.now + self._server.limits.body
-                        return
-                    content, data = data[:length], data[length:]
-                if self._continue:  # it may be left out when the body is here already; the reference sends it
-                    self._continue = False
-                    self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-                self._head = None
-                if not self._dispatch(Request(head, content, None, self)):
+            while data:
+                if self._blocked:
                     self._pending = data
+                    self._pause()
                     return
+                data = self._take_request(data)
         except BadHead as error:
-            self._refuse_and_close(error.status, error.reason)
+            self._refuse(error.status, error.reason)
+        if self._ended and not self._busy and not self._lost:
+            self.transport.close()
+
+    def _take_request(self, data: bytes) -> bytes | None:
+        """Serve the first request in `data`; what follows it, or None if that has to wait."""
+        head = self._head
+        if head is None:
+            while data.startswith(b"\r\n"):  # RFC 9112 2.2: ignored before a request line
+                data = data[2:]
+            end = find_head_end(data, self._scanned)
+            if end < 0:
+                if not self._scanned and data:
+                    self.deadline = self._server.now + self._server.limits.head
+                self._pending, self._scanned = data, len(data)
+                return None
+            self._scanned = 0
+            head = parse_request(data[:end])
+            data = data[end:]
+            self._check_head(head)
+        length = head.headers.length
+        if length == CHUNKED or length > SMALL_BODY:
+            return self._begin_body(head, length, data)
+        if length > len(data):
+            self._give_leave()
+            self._head, self._pending = head, data
+            self.deadline = self._server.now + self._server.limits.body
+            return None
+        self._give_leave()
+        self._head = None
+        content = b""
+        if length > 0:
+            content, data = data[:length], data[length:]
+        if self._dispatch(Request(head, content, None, self)):
+            return data
+        self._pending = data
+        return None
+
+    def _give_leave(self) -> None:
+        # It may be left out when the body is here already; the reference sends it.
+        if self._continue:
+            self._continue = False
+            self.transport.write(_CONTINUE)
 
     def _check_head(self, head: RequestHead) -> None:
         expect = head.headers.get("expect")
-        if expect is not None:
+        if expect is not None and not head.old:
             if expect.lower() != "100-continue":
                 raise BadHead(417, "unknown expectation")
             self._continue = True
         if head.headers.length > self._server.limits.max_body:
             raise BadHead(413, f"request body is longer than {self._server.limits.max_body} bytes")
 
-    def _start_body(self, head: RequestHead, length: int, data: bytes) -> None:
-        body = self._body = Body(self, length)
+    def _begin_body(self, head: RequestHead, length: int, data: bytes) -> bytes | None:
+        """Serve a request whose body is read by its handler."""
+        body = Body(self, length)
+        request = Request(head, None, body, self)
         if data:
             try:
                 self._pending = body.feed(data)
             except BadBody as error:
-                self._body = None
-                self._refuse_and_close(400, f"malformed chunked body: {error}")
-                return
-        self.pause()
-        if self._dispatch(Request(head, None, body, self)):
-            self._after_reply()
+                self._refuse(400, f"malformed chunked body: {error}")
+                return None
+        self._body = body
+        self._pause()
+        return self._answered() if self._dispatch(request) else None
 
-    def _feed_body(self, data: bytes) -> None:
-        body = self._body
-        assert body is not None
+    def _feed_body(self, body: Body, data: bytes) -> None:
         try:
             rest = body.feed(data)
-        except BadBody as error:
-            if not self._busy:
-                self._refuse_and_close(400, f"malformed chunked body: {error}")
-            else:
-                self._server.close_after_reply.add(self)
+        except BadBody:
+            if self._busy:  # whoever reads it is told
+                self.close_after_reply = True
+            else:  # the answer is out already
+                self._end()
             return
-        if not self._busy:
-            body.discard()
+        if self._busy:
+            self._pending = rest
+            if not body.waited_for:
+                self._pause()
+            return
+        body.discard()
         if body.complete:
-            if self._busy:
-                self._pending = rest
-                self.pause()
-            else:
-                self._body_over(rest)
-        elif self._busy and body.sink() is None:
-            self.pause()
-
-    def _body_over(self, rest: bytes) -> None:
-        self._body = None
-        if rest or self._pending:
-            data, self._pending = self._pending + rest, b""
-            self._advance(data)
+            self._advance(self._answered(rest))
 
     # -- answering ---------------------------------------------------------------------------------------------
 
     def _dispatch(self, request: Request) -> bool:
-        """Call the service; True if the answer is on its way and the next request may be served."""
+        """Call the service; True if the answer is out and the next request may be served."""
         try:
             answer = self._service.handle(request)
         except Exception as error:
             answer = self._service.refuse(request, error)
         if type(answer) is bytes:
-            self._send_bytes(request.head, answer)
+            head = request.head
+            if head.keep_alive and not (self.close_after_reply or self._continue or head.old):
+                self.transport.write(answer)
+                return True
+            self._send_bytes(head, answer)
         elif type(answer) is Pending:
             pending = answer
             self._be_busy()
@@ -260,7 +291,7 @@ class Connection(asyncio.BufferedProtocol):
         else:
             self._be_busy()
             self._server.spawn(self._await(request, cast("Coroutine[object, object, Answer]", answer)))
-        return not self._busy and not self._lost
+        return not self._busy and not self._over
 
     def _be_busy(self) -> None:
         self._busy = True
@@ -275,7 +306,7 @@ class Connection(asyncio.BufferedProtocol):
             self._send_bytes(request.head, answer)
         else:
             self._send(request, answer)
-        self._after_reply()
+        self._advance(self._answered())
 
     async def _await(self, request: Request, coroutine: Coroutine[object, object, Answer]) -> None:
         try:
@@ -289,59 +320,77 @@ class Connection(asyncio.BufferedProtocol):
         else:
             await self._send_slowly(request, answer)
             return
-        self._after_reply()
+        self._advance(self._answered())
 
-    def _after_reply(self) -> None:
-        """The answer is out: go on with the rest of an unread body, then with the next request."""
+    def _answered(self, rest: bytes = b"") -> bytes | None:
+        """The answer is out: what to serve next, or None if the rest of an unread body comes first, or nothing comes any more."""
         self._busy = False
-        if self._lost or self.transport.is_closing():
-            return
-        self.deadline = self._server.now + self._server.limits.idle
+        if self._over:
+            return None
         body = self._body
         if body is not None:
-            if self._continue:  # the client may or may not send the body it announced: nobody can tell what follows
-                self.transport.close()
-                return
             body.discard()
             if not body.complete:
+                if body.failed:
+                    self._end()
+                    return None
                 self.deadline = self._server.now + self._server.limits.body
                 self._unpause()
-                return
+                return None
             self._body = None
+            if self.close_after_reply:
+                self._end()
+                return None
+        if not self._blocked:
+            self.deadline = self._server.now + self._server.limits.idle
         self._unpause()
-        if self._pending:
-            data, self._pending = self._pending, b""
-            self._advance(data)
+        data, self._pending = self._pending + rest, b""
+        if not data and self._ended:
+            self._end()
+        return data
+
+    def _closes(self, head: RequestHead) -> bool:
+        """Whether the connection ends with this answer."""
+        # While the client waits for leave to send a body, nobody can tell whether what comes next is the body or a request.
+        return not head.keep_alive or self.close_after_reply or self._continue
 
     def _send_bytes(self, head: RequestHead, answer: bytes) -> None:
-        if head.keep_alive and self not in self._server.close_after_reply:
-            self.transport.write(answer)
-        else:
+        if self._lost:
+            return
+        if self._closes(head):
             self.transport.write(answer.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
-            self.transport.close()
-            self._lost = True
+            self._end_after_body()
+        elif head.old:
+            self.transport.write(answer.replace(b"\r\n", b"\r\nConnection: keep-alive\r\n", 1))
+        else:
+            self.transport.write(answer)
 
     def _send(self, request: Request, reply: Reply) -> None:
+        if self._lost:
+            return
         assert isinstance(reply.body, bytes)
-        head = encode_reply_head(reply, request.head, chunked=False)
+        closes = reply.close or self._closes(request.head)
+        head = encode_reply_head(reply, request.head, chunked=False, close=closes)
         self.transport.write(head if request.method == "HEAD" else head + reply.body)
-        self._close_if_asked(request, reply)
-
-    def _close_if_asked(self, request: Request, reply: Reply) -> None:
-        if reply.close or not request.head.keep_alive or self in self._server.close_after_reply:
-            self.transport.close()
-            self._lost = True
+        if closes:
+            self._end_after_body()
 
     async def _send_slowly(self, request: Request, reply: Reply) -> None:
         """Send a body that is a file or is made while it is sent."""
         body = reply.body
+        assert not isinstance(body, bytes)
+        is_file = isinstance(body, FilePart)
+        # HTTP/1.0 knows no chunks: there the end of the connection is the end of the body.
+        chunked = not is_file and not request.head.old
+        closes = reply.close or self._closes(request.head) or not (is_file or chunked)
         try:
-            if isinstance(body, FilePart):
-                self.transport.write(encode_reply_head(reply, request.head, chunked=False))
-                if request.method != "HEAD":
+            self.check_alive()
+            self.transport.write(encode_reply_head(reply, request.head, chunked=chunked, close=closes))
+            if request.method != "HEAD":
+                if isinstance(body, FilePart):
                     await send_file(self, body)
-            else:
-                await self._send_pieces(request, reply, cast("AsyncIterator[BytesLike]", body))
+                else:
+                    await self._send_pieces(body, chunked)
         except ConnectionError:
             self.transport.abort()
             return
@@ -353,14 +402,15 @@ class Connection(asyncio.BufferedProtocol):
         finally:
             if isinstance(body, FilePart):
                 body.close()
-        self._close_if_asked(request, reply)
-        self._after_reply()
+            elif (
+                close := getattr(body, "aclose", None)
+            ) is not None:  # a generator holds what it reads from until it ends
+                await close()
+        if closes:
+            self._end_after_body()
+        self._advance(self._answered())
 
-    async def _send_pieces(self, request: Request, reply: Reply, pieces: AsyncIterator[BytesLike]) -> None:
-        chunked = request.head.headers.get("host") is not None or request.head.keep_alive
-        self.transport.write(encode_reply_head(reply, request.head, chunked=chunked))
-        if request.method == "HEAD":
-            return
+    async def _send_pieces(self, pieces: AsyncIterator[BytesLike], chunked: bool) -> None:
         async for piece in pieces:
             if not piece:
                 continue
@@ -379,43 +429,83 @@ class Connection(asyncio.BufferedProtocol):
 
     async def drain(self) -> None:
         """Wait until more may be written."""
-        if (
-            self._can_write is None
-            and self.transport.get_write_buffer_size() > self.transport.get_write_buffer_limits()[1]
-        ):
-            self.pause_writing()
-        if self._can_write is not None:
-            await self._can_write
+        if self._blocked and not self._lost:
+            await self._wait()
         self.check_alive()
 
     async def writable(self, fd: int) -> None:
         """Wait until a duplicate of the socket's descriptor takes more bytes."""
         loop = asyncio.get_running_loop()
-        self.pause_writing()
-        assert self._can_write is not None
-        loop.add_writer(fd, self.resume_writing)
+        self.deadline = self._server.now + self._server.limits.write
+        loop.add_writer(fd, self._wake)
         try:
-            await self._can_write
+            await self._wait()
         finally:
             loop.remove_writer(fd)
             self.deadline = float("inf")
 
-    def _refuse_and_close(self, status: int, reason: str, headers: tuple[tuple[str, str], ...] = ()) -> None:
-        reply = Reply(status, (("Content-Type", "text/plain; charset=utf-8"), *headers), reason.encode(), close=True)
-        if not self.transport.is_closing():
-            self.transport.write(encode_reply_head(reply, None, chunked=False) + reason.encode())
-            self.transport.close()
-        self._lost = True
+    async def _wait(self) -> None:
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
 
-    # -- called by the server ----------------------------------------------------------------------------------
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    # -- ending ------------------------------------------------------------------------------------------------
+
+    def _refuse(self, status: int, reason: str, headers: tuple[tuple[str, str], ...] = ()) -> None:
+        """Answer what is no request, and end: nobody can tell where the next one would begin."""
+        reply = Reply(status, (("Content-Type", "text/plain; charset=utf-8"), *headers), reason.encode())
+        self.transport.write(encode_reply_head(reply, None, chunked=False, close=True) + reason.encode())
+        self._end()
+
+    def _end_after_body(self) -> None:
+        """The last answer is out; the connection ends when the client has sent what belongs to its request."""
+        self.close_after_reply = True
+        if self._body is None or self._body.complete or self._body.failed or self._continue:
+            self._end()
+
+    def _end(self) -> None:
+        """Close so that the client can still read what it was sent.
+
+        A socket that is closed with unread bytes in it resets the connection, which destroys answers on their way. So only this side
+        is ended first, and what the client still sends is dropped for a moment.
+        """
+        if self._over:
+            return
+        self._over = True
+        self._pending = b""
+        transport = self.transport
+        if self._ended or not transport.can_write_eof() or transport.is_closing():
+            transport.close()
+            return
+        try:
+            transport.write_eof()
+        except OSError:  # the client is gone already
+            transport.abort()
+            return
+        self.deadline = self._server.now + self._server.limits.linger
+        self._unpause()
 
     def expire(self) -> None:
         """A time limit has passed."""
+        if self._blocked and not self._over:
+            unsent = self.transport.get_write_buffer_size()
+            if unsent < self._unsent:  # slow, but it takes something
+                self._unsent = unsent
+                self.deadline = self._server.now + self._server.limits.write
+                return
         if self._body is not None and not self._body.complete:
             self._body.fail(IncompleteBody("no byte of the request body arrived in time"))
         self.transport.abort()
 
-    @property
-    def idle(self) -> bool:
-        """Whether no request is being received or answered."""
-        return not self._busy and not self._pending and self._body is None and self._head is None
+    def end_soon(self) -> None:
+        """The server stops: finish the request that is being answered, and begin no other."""
+        self.close_after_reply = True
+        if not self._busy and not self.transport.is_closing():
+            self._over = True
+            self.transport.close()

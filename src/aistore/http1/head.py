@@ -60,7 +60,7 @@ class Headers(dict[str, str]):
     Shared between messages with equal header blocks: never changed after parsing.
     """
 
-    __slots__ = ("_repeated", "connection", "length")
+    __slots__ = ("_repeated", "closes", "connection", "keeps", "length")
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,6 +69,10 @@ class Headers(dict[str, str]):
         """Number of body bytes announced, `CHUNKED`, or `NO_LENGTH`."""
         self.connection = ""
         """The `Connection` field in lower case."""
+        self.closes = False
+        """Whether that says `close`."""
+        self.keeps = False
+        """Whether it says `keep-alive` and not `close`."""
 
     def lines(self, name: str) -> list[str]:
         """Values of `name`, one for each line in which it occurred."""
@@ -87,15 +91,16 @@ class Headers(dict[str, str]):
 
 
 class RequestHead:
-    """Method, target and header fields of a request."""
+    """Method, target and header fields of a request; `old` if it is of HTTP/1.0."""
 
-    __slots__ = ("headers", "keep_alive", "method", "target")
+    __slots__ = ("headers", "keep_alive", "method", "old", "target")
 
-    def __init__(self, method: str, target: bytes, headers: Headers, keep_alive: bool) -> None:
+    def __init__(self, method: str, target: bytes, headers: Headers, keep_alive: bool, old: bool) -> None:
         self.method = method
         self.target = target
         self.headers = headers
         self.keep_alive = keep_alive
+        self.old = old
 
 
 class ResponseHead:
@@ -136,10 +141,11 @@ def parse_request(head: bytes) -> RequestHead:
     method, target, major, minor = line.groups()
     if major != b"1":
         raise BadHead(505, "unsupported HTTP version")
-    headers = _request_headers(head[line.end() :], minor != b"0")
-    connection = headers.connection
-    keep_alive = "keep-alive" in connection if minor == b"0" else "close" not in connection
-    return RequestHead(method.decode("ascii"), target, headers, keep_alive)
+    old = minor == b"0"
+    headers = _request_headers(head[line.end() :], not old)
+    if old and headers.length == CHUNKED:
+        raise BadHead(400, "Transfer-Encoding in a request of HTTP/1.0")  # RFC 9112 6.1: its framing cannot be trusted
+    return RequestHead(method.decode("ascii"), target, headers, headers.keeps if old else not headers.closes, old)
 
 
 def parse_response(head: bytes) -> ResponseHead:
@@ -149,8 +155,7 @@ def parse_response(head: bytes) -> ResponseHead:
         raise BadHead(502, "malformed status line")
     minor, status, reason = line.groups()
     headers = _parse_block(head[line.end() :])
-    connection = headers.connection
-    keep_alive = "keep-alive" in connection if minor == b"0" else "close" not in connection
+    keep_alive = headers.keeps if minor == b"0" else not headers.closes
     return ResponseHead(int(status), (reason or b"").decode("latin-1"), headers, keep_alive)
 
 
@@ -194,6 +199,9 @@ def _parse_block(block: bytes) -> Headers:
             headers[name] = value.strip(" \t")
     if "connection" in headers:
         headers.connection = headers["connection"].lower()
+        options = [option.strip(" \t") for option in headers.connection.split(",")]
+        headers.closes = "close" in options
+        headers.keeps = "keep-alive" in options and not headers.closes
     if "transfer-encoding" in headers:
         if headers["transfer-encoding"].lower() != "chunked":
             raise BadHead(501, "unsupported transfer coding")

@@ -28,8 +28,8 @@ class Link(Protocol):
     def want_body(self) -> None:
         """A handler waits for body bytes."""
 
-    def pause(self) -> None:
-        """Nobody waits for more bytes."""
+    def had_body(self) -> None:
+        """A handler has what it waited for."""
 
 
 class IncompleteBody(ConnectionError):
@@ -130,7 +130,7 @@ class Body:
                 await self._waiter
             finally:
                 self._sink = self._waiter = None
-                self._connection.pause()
+                self._connection.had_body()
             filled = self._sink_filled
             filled += self._take_buffered(view[filled:])
         return filled
@@ -156,6 +156,16 @@ class Body:
 
     # -- called by the connection ------------------------------------------------------------------------------
 
+    @property
+    def failed(self) -> bool:
+        """Whether it will never be complete."""
+        return self._error is not None
+
+    @property
+    def waited_for(self) -> bool:
+        """Whether a handler waits for more than has come."""
+        return self._waiter is not None and not self._waiter.done()
+
     def sink(self) -> memoryview | None:
         """Where the next bytes may be received without a copy, if somebody waits for them."""
         if self._sink is None or self._decoder is not None:
@@ -169,6 +179,7 @@ class Body:
         self._sink_filled += count
         self._left -= count
         if self._left == 0 or self._sink_filled == len(self._sink):
+            self._sink = None  # what comes before the handler runs again is no longer for its buffer
             self._wake()
 
     def feed(self, data: bytes) -> bytes:
@@ -196,7 +207,7 @@ class Body:
 
     def fail(self, error: Exception) -> None:
         """The body will not be completed."""
-        if not self.complete or (self._decoder is not None and not self._decoder.done):
+        if not self.complete and self._error is None:
             self._error = error
             self._wake()
 

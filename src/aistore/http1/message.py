@@ -81,8 +81,8 @@ class Pending:
         self.render: Callable[[Any], bytes | Reply] = render
 
 
-def encode_reply_head(reply: Reply, head: RequestHead | None, *, chunked: bool) -> bytes:
-    """The reply's head, with framing and connection fields as the request asks for."""
+def encode_reply_head(reply: Reply, head: RequestHead | None, *, chunked: bool, close: bool) -> bytes:
+    """The reply's head. A body of unknown length is `chunked`, or lasts until the connection is closed."""
     out = [_STATUS_LINES.get(reply.status) or f"HTTP/1.1 {reply.status} \r\n"]
     has_length = False
     for name, value in reply.headers:
@@ -94,11 +94,13 @@ def encode_reply_head(reply: Reply, head: RequestHead | None, *, chunked: bool) 
         out.append("Transfer-Encoding: chunked\r\n")
     elif not has_length and reply.status >= 200 and reply.status not in (204, 304):
         body = reply.body
-        length = body.length if isinstance(body, FilePart) else len(body) if isinstance(body, bytes) else 0
-        out.append(f"Content-Length: {length}\r\n")
-    if reply.close or head is None or not head.keep_alive:
+        if isinstance(body, FilePart):
+            out.append(f"Content-Length: {body.length}\r\n")
+        elif isinstance(body, bytes):
+            out.append(f"Content-Length: {len(body)}\r\n")
+    if close:
         out.append("Connection: close\r\n")
-    elif head.headers.connection == "keep-alive":
+    elif head is not None and head.headers.connection == "keep-alive":
         out.append("Connection: keep-alive\r\n")
     out.append("\r\n")
     text = "".join(out)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Coroutine
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from aistore.http1.connection import Connection
 from aistore.http1.incoming import Body, IncompleteBody, Request
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     import socket
 
 __all__ = ["Answer", "Body", "HttpServer", "IncompleteBody", "Limits", "Request", "Result", "Service"]
+
+_RECEIVE_BYTES: Final = 256 * 1024
+_REFUSED_AT_ONCE: Final = 100  # connections beyond the limit that are told so
+_TICK: Final = 0.5
 
 Answer = bytes | Reply
 Result = bytes | Reply | Pending | Awaitable[Answer]
@@ -34,6 +38,8 @@ class Limits:
     """Longest wait for the next byte of a request body."""
     write: float = 60.0
     """Longest wait for a client to take the next byte of an answer."""
+    linger: float = 2.0
+    """How long what a client still sends is dropped after its last answer, so that it can read that."""
     connections: int = 10_000
     max_body: int = 1 << 50
 
@@ -56,7 +62,7 @@ class HttpServer:
         self.limits = limits or Limits()
         self.now = 0.0
         """Coarse clock of the time limits (seconds, one step behind at most)."""
-        self.close_after_reply: set[Connection] = set()
+        self.receive_view = memoryview(bytearray(_RECEIVE_BYTES))
         self._connections: set[Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._listeners: list[asyncio.Server] = []
@@ -74,17 +80,11 @@ class HttpServer:
         """Accept no more, let running requests finish within `grace` seconds, close everything."""
         for listener in self._listeners:
             listener.close()
-        for connection in list(self._connections):
-            if connection.idle:
-                connection.transport.close()
-            else:
-                self.close_after_reply.add(connection)
         deadline = asyncio.get_running_loop().time() + grace
         while self._connections and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(0.01)
             for connection in list(self._connections):
-                if connection.idle:
-                    connection.transport.close()
+                connection.end_soon()
+            await asyncio.sleep(0.01)
         for connection in list(self._connections):
             connection.transport.abort()
         if self._ticker is not None:
@@ -101,12 +101,13 @@ class HttpServer:
     def admit(self, connection: Connection) -> bool:
         """Note a new connection; False if there are too many."""
         self._connections.add(connection)
+        if len(self._connections) > self.limits.connections + _REFUSED_AT_ONCE:
+            connection.transport.abort()
         return len(self._connections) <= self.limits.connections
 
     def forget(self, connection: Connection) -> None:
         """A connection is gone."""
         self._connections.discard(connection)
-        self.close_after_reply.discard(connection)
 
     def spawn(self, coroutine: Coroutine[object, object, None]) -> None:
         """Run the rest of an answer as a task."""
@@ -119,4 +120,4 @@ class HttpServer:
         self.now = loop.time()
         for connection in [c for c in self._connections if c.deadline < self.now]:
             connection.expire()
-        self._ticker = loop.call_later(0.5, self._tick)
+        self._ticker = loop.call_later(_TICK, self._tick)

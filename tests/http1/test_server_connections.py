@@ -1,0 +1,371 @@
+"""Clients that leave, stall, do not read, or are too many; and the server's own end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from aistore.http1 import server as server_module
+from aistore.http1.connection import Connection
+from aistore.http1.server import HttpServer, IncompleteBody, Limits
+from serving import DEADLINE, Raw, Serving, ShowingService, chunked, expected, request
+from store_truth import open_descriptors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BIG = bytes(range(256)) * 1200
+
+
+@pytest.fixture(scope="module")
+def serving() -> Iterator[Serving]:
+    with Serving() as started:
+        yield started
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serving]:
+    """A server that waits for nobody."""
+    monkeypatch.setattr(server_module, "_TICK", 0.02)
+    with Serving(Limits(head=0.2, idle=0.2, body=0.2, write=0.2, linger=0.2)) as started:
+        yield started
+
+
+# -- clients that leave ---------------------------------------------------------------------------------------------
+
+CUT = {
+    "head": request("GET", "/echo")[:-2],
+    "small body": request("PUT", "/echo", b"content")[:-1],
+    "large body": request("PUT", "/echo", BIG)[:-1],
+    "large body at once": request("PUT", "/echo", BIG)[:100],
+    "chunk": chunked("PUT", "/echo", [BIG])[:-100],
+    "last chunk": chunked("PUT", "/echo", [b"content"])[:-1],
+}
+
+
+@pytest.mark.parametrize("shape", CUT)
+@pytest.mark.parametrize("way", ["end", "reset"])
+def test_a_request_that_is_cut_off_is_never_whole(shape: str, way: str) -> None:
+    with Serving() as serving:
+        with serving.connect() as raw:
+            raw.send(CUT[shape])
+            if shape not in ("head", "small body"):
+                serving.until(lambda: serving.service.seen == [("PUT", "/echo")])
+            if way == "end":
+                raw.end()
+                rest = raw.rest()
+                told = shape not in ("head", "small body")
+                assert rest.startswith(b"HTTP/1.1 400 ") if told else rest == b""
+            else:
+                raw.reset()
+        serving.until(lambda: serving.server.connections == 0)
+        assert len(serving.service.seen) == len(serving.service.errors)
+        assert all(isinstance(error, IncompleteBody) for error in serving.service.errors)
+
+
+def test_a_client_may_end_its_side_and_read_on(serving: Serving) -> None:
+    whole = [
+        request("GET", "/file/3000000"),
+        request("PUT", "/echo", BIG),
+        chunked("PUT", "/echo", [BIG]),
+        request("GET", "/pending"),
+        request("GET", "/pieces/200000"),
+        request("PUT", "/ignore", BIG),
+        request("GET", "/raw/3"),
+    ]
+    for count in range(1, len(whole) + 1):
+        with serving.connect() as raw:
+            raw.send(b"".join(whole[:count]) + b"GET /echo HTTP/1.1\r\n")  # and one that is cut off
+            raw.end()
+            for one in whole[:count]:
+                answer = raw.answer()
+                assert answer.status == (404 if b"ignore" in one else 200)
+                if b"echo" in one:
+                    assert answer.shown == expected("PUT", "/echo", BIG)
+            assert raw.rest() == b""
+
+
+@pytest.mark.parametrize("path", ["/file/50000000", "/pieces/50000000"])
+@pytest.mark.parametrize("way", ["close", "reset"])
+def test_a_download_that_is_broken_off_lets_go_of_everything(path: str, way: str) -> None:
+    before = open_descriptors()
+    with Serving() as serving:
+        for _ in range(3):
+            with Raw(serving.port, receive_buffer=4096) as raw:
+                raw.send(request("GET", path))
+                raw.sock.recv(1000)
+                serving.until(lambda: serving.service.files_open + serving.service.generators_open == 1)
+                if way == "reset":
+                    raw.reset()
+            serving.until(lambda: serving.service.files_open + serving.service.generators_open == 0)
+        serving.until(lambda: serving.server.connections == 0)
+    assert open_descriptors() == before
+
+
+def test_a_body_that_breaks_off_is_not_taken_for_whole(serving: Serving, caplog: pytest.LogCaptureFixture) -> None:
+    with serving.connect() as raw:
+        raw.send(request("GET", "/broken"))
+        with pytest.raises((EOFError, ConnectionResetError)):
+            raw.answer()
+    assert "broke off" in caplog.text
+    serving.until(lambda: serving.service.generators_open == 0)
+
+
+def test_a_thousand_connections_of_all_kinds_leave_nothing() -> None:
+    with Serving() as serving:
+        before = open_descriptors()
+        for i in range(1000):
+            with serving.connect() as raw:
+                match = i % 10
+                if match < 3:
+                    assert raw.ask("GET", "/file/100000").status == 200
+                elif match == 3:
+                    raw.send(CUT[list(CUT)[i // 10 % len(CUT)]])
+                elif match == 4:
+                    raw.send(b"nonsense\r\n\r\n")
+                    assert raw.answer().status == 400
+                elif match == 5:
+                    raw.send(request("GET", "/file/9000000"))
+                    raw.reset()
+                elif match == 6:
+                    raw.send(request("GET", "/pieces/9000000") * 2)
+                elif match == 7:
+                    assert raw.ask("GET", "/echo", headers="Connection: close\r\n").status == 200
+                elif match == 8:
+                    assert raw.ask("PUT", "/echo", BIG).status == 200
+        serving.until(lambda: serving.server.connections == 0)
+        assert (serving.service.files_open, serving.service.generators_open) == (0, 0)
+        assert open_descriptors() == before
+
+
+# -- clients that stall ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("start", [b"", b"GET /echo HT", *CUT.values()], ids=["nothing", "line", *CUT])
+def test_a_client_that_stalls_is_dropped(impatient: Serving, start: bytes) -> None:
+    with impatient.connect() as raw:
+        raw.send(start)
+        with contextlib.suppress(ConnectionResetError):
+            raw.rest()
+        impatient.until(lambda: impatient.server.connections == 0)
+    assert all(isinstance(error, IncompleteBody) for error in impatient.service.errors)
+
+
+def test_an_idle_client_is_dropped(impatient: Serving) -> None:
+    with impatient.connect() as raw:
+        assert raw.ask("GET", "/echo").status == 200
+        assert raw.rest() == b""
+
+
+@pytest.mark.parametrize("drip", [b"\r\n", b"x"])
+def test_a_head_has_to_come_in_time_as_a_whole(impatient: Serving, drip: bytes) -> None:
+    with impatient.connect() as raw:
+        stop = threading.Event()
+
+        def send() -> None:
+            while not stop.wait(0.01):
+                try:
+                    raw.send(drip)
+                except OSError:
+                    return
+
+        dripping = threading.Thread(target=send)
+        dripping.start()
+        try:
+            impatient.until(lambda: impatient.server.connections == 1)
+            impatient.until(lambda: impatient.server.connections == 0)
+        finally:
+            stop.set()
+            dripping.join()
+
+
+@pytest.mark.parametrize("path", ["/file/50000000", "/pieces/50000000", "/raw/60000"])
+def test_a_client_that_never_reads_is_dropped(impatient: Serving, path: str) -> None:
+    with Raw(impatient.port, receive_buffer=4096) as raw:
+        sending = threading.Thread(target=send_until_it_breaks, args=(raw, request("GET", path) * 100))
+        sending.start()
+        impatient.until(lambda: impatient.server.connections == 1)
+        impatient.until(lambda: impatient.server.connections == 0)
+        raw.reset()
+        sending.join(DEADLINE)
+        assert not sending.is_alive()
+    impatient.until(lambda: impatient.service.files_open + impatient.service.generators_open == 0)
+
+
+def send_until_it_breaks(raw: Raw, data: bytes) -> None:
+    try:
+        while True:
+            raw.send(data)
+    except OSError:
+        pass
+
+
+def test_answers_that_nobody_reads_do_not_pile_up(serving: Serving) -> None:
+    """Requests are short and answers long: they are served as fast as the answers are taken."""
+    before = len(serving.service.seen)
+    count = 4000
+    with Raw(serving.port, receive_buffer=4096) as raw:
+        sending = threading.Thread(target=raw.send, args=(request("GET", "/raw/60000") * count,))
+        sending.start()
+        with serving.connect() as other:  # the server is not held up meanwhile
+            for _ in range(50):
+                assert other.ask("GET", "/echo").status == 200
+        assert len(serving.service.seen) - before < 250
+        for _ in range(count):
+            assert len(raw.answer().body) == 60_000
+        sending.join(DEADLINE)
+
+
+def test_a_handler_may_take_its_time_after_the_body(impatient: Serving) -> None:
+    """The time limits are for clients: a slow disk must not cost the connection."""
+    with impatient.connect() as raw:
+        raw.send(request("PUT", "/late", BIG))
+        impatient.until(lambda: impatient.service.seen == [("PUT", "/late")])
+        # far beyond each limit, on the server's own clock
+        asked = impatient.loop.time()
+        impatient.until(lambda: impatient.loop.time() > asked + 0.6)
+        impatient.call(impatient.service.release.set)
+        assert raw.answer().status == 200
+
+
+class StillTransport(asyncio.Transport):
+    """A transport whose client takes what it is told to take."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sock = socket.socket()
+        self.unsent = 0
+        self.aborted = False
+
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        return {"peername": ("127.0.0.1", 1), "socket": self.sock}.get(name, default)
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+def test_a_slow_reader_is_no_stalled_one() -> None:
+    async def main() -> None:
+        server = HttpServer(ShowingService(), Limits(write=10))
+        connection = Connection(server)
+        transport = StillTransport()
+        connection.connection_made(transport)
+        transport.unsent = 1000
+        connection.pause_writing()
+        for _ in range(5):
+            server.now = connection.deadline + 1
+            transport.unsent -= 1
+            connection.expire()
+            assert not transport.aborted
+            assert connection.deadline == server.now + 10
+        server.now = connection.deadline + 1
+        connection.expire()
+        assert transport.aborted
+        transport.sock.close()
+
+    asyncio.run(main())
+
+
+# -- too many of them, and the end ----------------------------------------------------------------------------------
+
+
+def test_connections_beyond_the_limit_are_told_so() -> None:
+    with Serving(Limits(connections=3)) as serving:
+        clients = [serving.connect() for _ in range(3)]
+        assert [client.ask("GET", "/echo").status for client in clients] == [200] * 3
+        with serving.connect() as refused:
+            refused.send(request("GET", "/echo"))
+            answer = refused.answer()
+            assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+            assert refused.rest() == b""
+        serving.until(lambda: serving.server.connections == 3)
+        clients.pop().sock.close()
+        serving.until(lambda: serving.server.connections == 2)
+        with serving.connect() as raw:
+            assert raw.ask("GET", "/echo").status == 200
+        for client in clients:
+            assert client.ask("GET", "/echo").status == 200
+            client.sock.close()
+
+
+def test_stopping_finishes_what_is_being_answered() -> None:
+    serving = Serving()
+    with serving:
+        idle, partial, late, download = (serving.connect() for _ in range(4))
+        assert idle.ask("GET", "/echo").status == 200
+        partial.send(request("PUT", "/echo", b"content")[:-1])
+        late.send(request("GET", "/late") + request("GET", "/raw/1"))
+        download.send(request("GET", "/file/30000000"))
+        serving.until(lambda: len(serving.service.seen) == 3)
+        stopping = threading.Thread(target=serving.stop)
+        stopping.start()
+        assert idle.rest() == b""
+        assert partial.rest() == b""
+        serving.call(serving.service.release.set)
+        answer = late.answer()
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        assert late.rest() == b""
+        assert len(download.answer().body) == 30_000_000
+        stopping.join(DEADLINE)
+        with pytest.raises(ConnectionRefusedError):
+            serving.connect()
+        for client in (idle, partial, late, download):
+            client.sock.close()
+
+
+def test_stopping_does_not_wait_for_ever() -> None:
+    with Serving() as serving, serving.connect() as raw, serving.connect() as other:
+        raw.send(request("GET", "/late"))
+        other.send(request("PUT", "/echo", BIG)[:-1])
+        serving.until(lambda: len(serving.service.seen) == 2)
+
+        async def stop() -> None:
+            await serving.server.stop(grace=0.05)
+
+        serving.run(stop())
+        for client in (raw, other):
+            with pytest.raises((EOFError, ConnectionResetError)):
+                client.answer()
+
+
+def test_servers_in_several_threads_do_not_mix_their_bytes() -> None:
+    with Serving() as one, Serving() as two, one.connect() as a, two.connect() as b:
+        failures: list[BaseException] = []
+
+        def ask(raw: Raw, fill: bytes) -> None:
+            try:
+                for _ in range(300):
+                    body = fill * 60_000
+                    assert raw.ask("PUT", "/echo", body).shown == expected("PUT", "/echo", body)
+            except BaseException as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=ask, args=(raw, fill)) for raw, fill in ((a, b"a"), (b, b"b"))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert failures == []
+
+
+def test_small_answers_are_not_held_back(serving: Serving) -> None:
+    with serving.connect() as raw:
+        raw.ask("GET", "/echo")
+        nodelay: list[int] = []
+
+        def look() -> None:
+            for connection in serving.server._connections:
+                sock = connection.transport.get_extra_info("socket")
+                nodelay.append(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+        serving.call(look)
+        serving.until(lambda: bool(nodelay))
+        assert all(nodelay)
