@@ -61,10 +61,6 @@ class BlockingConnection:
         sock.settimeout(None)
         return cls(sock)
 
-    def fileno(self) -> int:
-        """The socket's descriptor, -1 when closed."""
-        return self._sock.fileno()
-
     def set_timeout(self, seconds: float | None) -> None:
         """Seconds without progress, receiving or sending, after which a call gives up; None waits for ever.
 
