@@ -16,11 +16,11 @@ BUCKET = BucketId("ais", "", "", "b")
 OTHER = BucketId("ais", "", "", "other")
 
 
-def with_registry(folder: Path, test: Callable[[JobRegistry], Awaitable[None]]) -> None:
+def with_registry(folder: Path, test: Callable[[JobRegistry], Awaitable[None]], *, lives_for: float = 60.0) -> None:
     async def run() -> None:
         store = Store(folder, "relaxed")
         await store.open()
-        registry = JobRegistry(store)
+        registry = JobRegistry(store, lives_for=lives_for)
         await test(registry)
         await registry.close()
         await store.close()
@@ -148,3 +148,112 @@ def test_old_records_go_when_there_are_many(tmp_path: Path) -> None:
         assert len(registry.select("lru")) == 1025
 
     with_registry(tmp_path, test)
+
+
+def test_requests_join_the_job_of_an_idle_kind(tmp_path: Path) -> None:
+    async def test(registry: JobRegistry) -> None:
+        order: list[int] = []
+        may_go_on, over = asyncio.Event(), asyncio.Event()
+
+        async def first(job: Job) -> None:
+            await may_go_on.wait()
+            order.append(1)
+            job.done(1, 10)
+
+        async def second(job: Job) -> None:
+            order.append(2)
+            job.done(1, 5)
+            over.set()
+
+        job = registry.join("archive", first, bucket=BUCKET, control="first")
+        assert registry.join("archive", second, bucket=BUCKET, control="second") is job
+        # Another destination is another job.
+        other = registry.join("archive", nothing, bucket=BUCKET, source=BUCKET, destination=OTHER)
+        assert other is not job
+        snapshot = job.snapshot()
+        assert (snapshot.is_idle, snapshot.ctlmsg) == (False, "second")
+        may_go_on.set()
+        await over.wait()
+        await asyncio.sleep(0)
+        assert order == [1, 2]
+        # It lives on: just done is not idle yet.
+        snapshot = job.snapshot()
+        assert (snapshot.stats.loc_objs, snapshot.stats.loc_bytes, snapshot.is_idle) == ("2", "15", False)
+        assert job._requests is not None
+        job._requests._quiet_since -= 10
+        assert job.snapshot().is_idle
+        assert job.running
+
+    with_registry(tmp_path, test)
+
+
+def test_a_request_that_fails_does_not_end_a_job_of_an_idle_kind(tmp_path: Path) -> None:
+    async def test(registry: JobRegistry) -> None:
+        async def refused(job: Job) -> None:
+            raise ApiError(400, "nothing to do")
+
+        done = asyncio.Event()
+
+        async def last(job: Job) -> None:
+            done.set()
+
+        job = registry.join("archive", refused, bucket=BUCKET)
+        registry.join("archive", last, bucket=BUCKET)
+        await asyncio.wait_for(done.wait(), 10)
+        assert job.running
+        assert job.status().err == "nothing to do"
+
+    with_registry(tmp_path, test)
+
+
+def test_a_job_of_an_idle_kind_ends_by_itself_and_the_next_request_starts_another(tmp_path: Path) -> None:
+    async def test(registry: JobRegistry) -> None:
+        job = registry.join("archive", nothing, bucket=BUCKET)
+        await ended(job)
+        assert (job.aborted, job.status().err) == (False, "")
+        assert registry.join("archive", nothing, bucket=BUCKET) is not job
+
+    with_registry(tmp_path, test, lives_for=0.01)
+
+
+def test_abort_drops_the_requests_that_wait(tmp_path: Path) -> None:
+    async def test(registry: JobRegistry) -> None:
+        ran: list[Job] = []
+
+        async def late(job: Job) -> None:
+            ran.append(job)
+
+        job = registry.join("archive", forever, bucket=BUCKET)
+        registry.join("archive", late, bucket=BUCKET)
+        registry.abort(job)
+        assert registry.join("archive", nothing, bucket=BUCKET) is not job
+        await ended(job)
+        assert job.status().err == "user abort"
+        assert ran == []
+
+    with_registry(tmp_path, test)
+
+
+def test_an_idle_job_is_not_aborted_by_the_end_of_the_server(tmp_path: Path) -> None:
+    known: list[str] = []
+
+    async def first(registry: JobRegistry) -> None:
+        done = asyncio.Event()
+
+        async def work(job: Job) -> None:
+            done.set()
+
+        known.append(registry.join("archive", work, bucket=BUCKET).id)
+        known.append(registry.join("archive", forever, bucket=OTHER).id)
+        await done.wait()
+        await asyncio.sleep(0)
+
+    async def second(registry: JobRegistry) -> None:
+        idle, busy = (registry.find(one) for one in known)
+        assert idle is not None
+        assert busy is not None
+        assert (idle.aborted, idle.status().err) == (False, "")
+        assert busy.status().err == "the server was stopped"
+
+    with_registry(tmp_path, first)
+    with_registry(tmp_path, second)

@@ -1,6 +1,7 @@
 """The registry of jobs: asyncio tasks with counters, and the history of those that ended (protocol/30).
 
-Effects of a job are visible before its end is, and the counters are final by then.
+Effects of a job are visible before its end is, and the counters are final by then. A job of an idle kind takes further requests for the
+same buckets while it lives, and ends a while after the last one (protocol/30 3, 11).
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
     from aistore.server.store.store import Store
 
+    Work = Callable[["Job"], Coroutine[object, object, None]]
+
 __all__ = ["Job", "JobRegistry"]
 
 logger = logging.getLogger(__name__)
@@ -32,6 +36,11 @@ logger = logging.getLogger(__name__)
 # Finished jobs are shown for at least an hour, and longer while there are few of them (protocol/30 10).
 _RETENTION: Final = 3600 * SECOND
 _RECORDS_KEPT: Final = 1024
+
+# Seconds without work after which a job of an idle kind is shown as idle, and after which it ends. The reference's first is at least
+# 4, for what may still come from other targets; here it only has to tell "just done" from "done".
+_IDLE_AFTER: Final = 2.0
+_LIVES_FOR: Final = 60.0
 
 USER_ABORT: Final = "user abort"
 _NO_BUCKET: Final = BucketRef()
@@ -61,6 +70,7 @@ class Job:
     def __init__(self, record: _Record) -> None:
         self._record = record
         self._task: asyncio.Future[None] | None = None
+        self._requests: _Requests | None = None
 
     @property
     def id(self) -> str:
@@ -122,15 +132,67 @@ class Job:
             err=fold_errors(record.first_error, record.errors) if counted else "",
             stats=JobStats(str(record.objects), str(record.bytes)) if counted else JobStats(),
             aborted=bool(record.abort_reason),
-            is_idle=bool(record.ended),
+            is_idle=bool(record.ended) or (self._requests is not None and self._requests.idle),
         )
 
 
-class JobRegistry:
-    """All jobs of the cluster; they belong to the gateway."""
+class _Requests:
+    """What is asked of a job of an idle kind: one request after another, in the order in which they came."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, lives_for: float) -> None:
+        self._lives_for = lives_for
+        self._queue: deque[Work] = deque()
+        self._more = asyncio.Event()
+        self._quiet_since = time.monotonic()
+        self.pending = 0
+        """Requests that wait or are worked on."""
+        self.closed = False
+        """Whether no more are taken."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether there was nothing to do for a while."""
+        return not self.pending and time.monotonic() - self._quiet_since >= _IDLE_AFTER
+
+    def add(self, work: Work) -> None:
+        """Queue a request."""
+        self.pending += 1
+        self._queue.append(work)
+        self._more.set()
+
+    def close(self) -> None:
+        """Take no more requests; the job ends when there is nothing left to do."""
+        self.closed = True
+        self._more.set()
+
+    async def serve(self, job: Job) -> None:
+        """Work on requests until none has come for a while. One that is refused or fails is an error of the job; others go on."""
+        while True:
+            while self._queue:
+                try:
+                    await self._queue.popleft()(job)
+                except ApiError as error:
+                    job.failed(error.message)
+                except (StoreError, OSError) as error:
+                    job.failed(str(error))
+                finally:
+                    self.pending -= 1
+                    self._quiet_since = time.monotonic()
+            if self.closed:
+                return
+            self._more.clear()
+            try:
+                await asyncio.wait_for(self._more.wait(), self._lives_for)
+            except asyncio.TimeoutError:
+                self.closed = not self._queue
+
+
+class JobRegistry:
+    """All jobs of the cluster; they belong to the gateway. Jobs of idle kinds end `lives_for` seconds after their last request."""
+
+    def __init__(self, store: Store, *, lives_for: float = _LIVES_FOR) -> None:
         self._store = store
+        self._lives_for = lives_for
         self._jobs: dict[str, Job] = {}
         self._keeping: set[asyncio.Future[None]] = set()
         rows = store.catalog.read("SELECT record FROM job ORDER BY finished").fetchall()
@@ -162,7 +224,7 @@ class JobRegistry:
     def start(
         self,
         kind: str,
-        work: Callable[[Job], Coroutine[object, object, None]],
+        work: Work,
         *,
         job_id: str = "",
         bucket: BucketId | None = None,
@@ -185,6 +247,48 @@ class JobRegistry:
         # A callback learns of the end even when the job is stopped before it took its first step.
         job._task = asyncio.ensure_future(work(job))
         job._task.add_done_callback(lambda task: self._ended(job, record, task))
+        return job
+
+    def join(
+        self,
+        kind: str,
+        work: Work,
+        *,
+        bucket: BucketId,
+        source: BucketId | None = None,
+        destination: BucketId | None = None,
+        job_id: str = "",
+        control: str = "",
+    ) -> Job:
+        """Hand a request to the job of an idle kind that lives on these buckets, or start one (as `job_id`) for it.
+
+        Requests of one job run one after another. What `work` raises as `ApiError` or error of the store is an error of the job, not its
+        end. `control` describes the latest request.
+        """
+        buckets = (bucket, source, destination)
+        for job in reversed(self._jobs.values()):
+            record, requests = job._record, job._requests
+            if (
+                record.kind == kind
+                and requests is not None
+                and not (requests.closed or record.ended or record.abort_reason)
+                and (record.bucket, record.source, record.destination) == buckets
+            ):
+                record.control = control
+                requests.add(work)
+                return job
+        requests = _Requests(self._lives_for)
+        job = self.start(
+            kind,
+            requests.serve,
+            job_id=job_id,
+            bucket=bucket,
+            source=source,
+            destination=destination,
+            control=control,
+        )
+        job._requests = requests
+        requests.add(work)
         return job
 
     def _ended(self, job: Job, record: _Record, task: asyncio.Future[None]) -> None:
@@ -237,8 +341,11 @@ class JobRegistry:
         tasks = []
         for job in self._jobs.values():
             if job.running and job._task is not None:
-                job._record.abort_reason = job._record.abort_reason or "the server was stopped"
-                job._task.cancel()
+                if job._requests is not None and not job._requests.pending:
+                    job._requests.close()
+                else:
+                    job._record.abort_reason = job._record.abort_reason or "the server was stopped"
+                    job._task.cancel()
                 tasks.append(job._task)
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(*self._keeping)
