@@ -99,7 +99,11 @@ class Catalog:
         self.durability: Durability = durability
         self._shared = shared
         self._writer = connect(path, durability)
-        self._reader = connect(path, durability, readonly=True)
+        try:
+            self._reader = connect(path, durability, readonly=True)
+        except BaseException:
+            self._writer.close()
+            raise
         self._readers = threading.local()
         self._reader_list: list[sqlite3.Connection] = []
         self._thread = ThreadPoolExecutor(1, "catalog-writer")
