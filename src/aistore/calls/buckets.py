@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from aistore.calls.bucket_ref import BucketRef
     from aistore.calls.steps import Answer, Steps
+    from aistore.sdk.provider import Provider
     from aistore.sdk.types import BucketModel
 
 __all__ = ["act", "create", "destroy", "head", "list_buckets", "only_cloud", "only_own"]
@@ -81,13 +82,14 @@ def head(ref: BucketRef) -> Steps[Answer]:
     return (yield Request("HEAD", ref.resource, ref.query))
 
 
-def list_buckets(provider: str) -> Steps[list[BucketModel]]:
+def list_buckets(provider: str | Provider) -> Steps[list[BucketModel]]:
     """Buckets of a provider, or with an empty one of all."""
     from pydantic import TypeAdapter
 
+    from aistore.sdk.provider import Provider
     from aistore.sdk.types import BucketModel
 
-    query = encode_query({params.PROVIDER: provider})
+    query = encode_query({params.PROVIDER: Provider.parse(provider).value if provider else ""})
     answer = yield Request("GET", "buckets", query, body=encode_action(actions.LIST))
     listed = TypeAdapter(list[BucketModel] | None).validate_json(answer.content)
     return listed or []

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from aistore.sdk.enums import LogSeverity, NodeFilter
     from aistore.sdk.types import Smap
 
-__all__ = ["cluster_logs", "is_ready", "node_log", "performance", "smap"]
+__all__ = ["cluster_logs", "is_ready", "node_log", "performance", "primary_url", "smap"]
 
 
 def smap() -> Steps[Smap]:
@@ -24,6 +24,13 @@ def smap() -> Steps[Smap]:
 
     answer = yield Request("GET", "daemon", "what=smap")
     return Smap.model_validate_json(answer.content)
+
+
+def primary_url() -> Steps[str]:
+    """URL of the primary gateway."""
+    found = yield from smap()
+    node = found.proxy_si.public_net
+    return node.direct_url if node is not None else ""
 
 
 def is_ready() -> Steps[bool]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
-from aistore.calls.integrity import Hasher, check_stored, check_stored_digest
+from aistore.calls.integrity import LONG, Hasher, check_stored, check_stored_digest
 from aistore.calls.objects import put
+from aistore.calls.steps import local
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +35,10 @@ def store(path: str, query: str, content: object, custom_metadata: Mapping[str, 
     """Store `content` as an object, and compare the checksum of what was stored with that of what was sent."""
     sent = outgoing(content)
     answer = yield put(path, query, sent.body, custom_metadata)
-    sent.check(answer)
+    if isinstance(sent, _Bytes) and len(sent.body) > LONG:
+        yield from local(sent.check, answer)
+    else:
+        sent.check(answer)
     return answer
 
 
@@ -53,6 +57,8 @@ def outgoing(content: object) -> Outgoing:
             return _File(content)
         if isinstance(content, Iterable):
             return _Pieces(content)
+        if isinstance(content, AsyncIterable):
+            return _AsyncPieces(content)
         raise TypeError(
             f"content must be bytes-like, text, a binary file or an iterable of bytes, not {type(content).__name__}"
         ) from None
@@ -63,10 +69,10 @@ class _Bytes:
     __slots__ = ("body",)
 
     def __init__(self, body: BytesLike) -> None:
-        self.body: Body = body
+        self.body = body
 
     def check(self, answer: Answer) -> None:
-        check_stored(answer, self.body)  # type: ignore[arg-type]  # bytes-like, see the constructor
+        check_stored(answer, self.body)
 
 
 class _Hashed:
@@ -134,6 +140,30 @@ class _Pieces(_Hashed):
     def _pass(self) -> Iterator[BytesLike]:
         self._hasher = hasher = _new_hasher()
         for piece in self._source:
+            if isinstance(piece, (bytes, bytearray, memoryview)):
+                hasher.update(piece)
+            yield piece
+
+
+class _AsyncPieces(_Hashed):
+    """The same for what only the asyncio transport can send."""
+
+    __slots__ = ("_source",)
+
+    def __init__(self, source: AsyncIterable[BytesLike]) -> None:
+        super().__init__()
+        self._source = source
+
+    @property
+    def body(self) -> Body:
+        return self._pass() if isinstance(self._source, AsyncIterator) else self
+
+    def __aiter__(self) -> AsyncIterator[BytesLike]:
+        return self._pass()
+
+    async def _pass(self) -> AsyncIterator[BytesLike]:
+        self._hasher = hasher = _new_hasher()
+        async for piece in self._source:
             if isinstance(piece, (bytes, bytearray, memoryview)):
                 hasher.update(piece)
             yield piece

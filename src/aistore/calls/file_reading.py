@@ -295,6 +295,7 @@ class FileReading:
     def _resume(self, error: Exception) -> None:
         """Go on after a recoverable error; others, and one too many, are raised."""
         self.drop_stream()
+        self.check_open()
         if not isinstance(error, ObjectFileReaderUnexpectedEOF) and not _is_recoverable(error):
             if not isinstance(error, ObjectFileReaderStreamError):
                 self.close()

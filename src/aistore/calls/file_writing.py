@@ -58,6 +58,9 @@ class FileWriting:
         self.forget()
         yield from ()
 
+    def __repr__(self) -> str:
+        return self._path
+
 
 class _Replacing(FileWriting):
     """Collects the new content and stores it with one PUT; what is written after that is appended to it."""

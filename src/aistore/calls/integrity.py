@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from aistore.calls.steps import Answer
 
 __all__ = [
+    "LONG",
     "BodyCheck",
     "Hasher",
     "bad_checksum",
@@ -22,6 +23,9 @@ _TYPE = "ais-checksum-type"
 _VALUE = "ais-checksum-value"
 _OK = 200
 _XXH64 = ("xxhash2", "xxhash")
+
+LONG = 1 << 20
+"""Bytes of content that are not hashed in passing: other threads and tasks go on meanwhile."""
 
 xxh64_hexdigest = None
 
@@ -41,6 +45,13 @@ class Hasher(Protocol):
 def _digest(kind: str, content: bytes | bytearray | memoryview) -> str | None:
     """Checksum of some bytes; None for a type that is unknown here."""
     global xxh64_hexdigest  # noqa: PLW0603  loaded by the first read, not by the import
+    if len(content) > LONG:
+        # A hasher lets other threads run, which the function for all at once does not.
+        hasher = running_hasher(kind)
+        if hasher is None:
+            return None
+        hasher.update(content)
+        return hasher.hexdigest()
     if kind in _XXH64:  # nearly always; the wire module for the others costs more to import than a read
         if xxh64_hexdigest is None:
             from xxhash import xxh64_hexdigest as loaded

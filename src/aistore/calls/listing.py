@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from aistore.calls.steps import Steps
     from aistore.sdk._listing import BucketEntry, BucketList, Lister
 
-__all__ = ["Listing", "all_entries", "page"]
+__all__ = ["Listing", "Pages", "all_entries", "page"]
 
 _MSGPACK = ("Accept", headers.MSGPACK)
 
@@ -81,13 +81,31 @@ def page(listing: Listing, bucket: Lister, uuid: str = "", token: str = "") -> S
     return found
 
 
+class Pages:
+    """The pages of a listing, one after the other."""
+
+    __slots__ = ("_bucket", "_listing", "_more", "_token", "_uuid")
+
+    def __init__(self, listing: Listing, bucket: Lister) -> None:
+        self._listing = listing
+        self._bucket = bucket
+        self._uuid = self._token = ""
+        self._more = True
+
+    def next(self) -> Steps[list[BucketEntry] | None]:
+        """Entries of the next page; None after the last one."""
+        if not self._more:
+            return None
+        found = yield from page(self._listing, self._bucket, self._uuid, self._token)
+        self._uuid, self._token = found.uuid, found.continuation_token
+        self._more = bool(self._token)
+        return found.entries
+
+
 def all_entries(listing: Listing, bucket: Lister) -> Steps[list[BucketEntry]]:
     """The entries of all pages."""
+    pages = Pages(listing, bucket)
     found: list[BucketEntry] = []
-    uuid = token = ""
-    while True:
-        one = yield from page(listing, bucket, uuid, token)
-        found += one.entries
-        uuid, token = one.uuid, one.continuation_token
-        if not token:
-            return found
+    while (entries := (yield from pages.next())) is not None:
+        found += entries
+    return found

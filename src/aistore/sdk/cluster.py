@@ -34,8 +34,7 @@ class Cluster:
 
     def get_primary_url(self) -> str:
         """URL of the primary gateway."""
-        node = self.get_info().proxy_si
-        return node.public_net.direct_url if node.public_net is not None else ""
+        return self._client.run(cluster.primary_url())
 
     def get_uuid(self) -> str:
         """Id of the cluster, which never changes."""
@@ -49,7 +48,7 @@ class Cluster:
         """Buckets of a provider, or of all with an empty one. Raises `InvalidBckProvider`."""
         from aistore.calls.buckets import list_buckets
 
-        return self._client.run(list_buckets(Provider.parse(provider).value if provider else ""))
+        return self._client.run(list_buckets(provider))
 
     def list_jobs_status(self, job_kind: str = "", target_id: str = "") -> list[JobStatus]:
         """State of all jobs, or those of a kind, that the cluster remembers; `err` is empty there, ask the job itself."""

@@ -1,0 +1,191 @@
+"""Buckets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aistore.aio.object import AsyncObject
+from aistore.calls import buckets, listing
+from aistore.calls.bucket_handle import BucketHandle
+from aistore.sdk.provider import Provider
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Mapping
+    from pathlib import Path
+    from typing import TypeAlias
+
+    import requests
+
+    from aistore.aio.group import AsyncObjectGroup
+    from aistore.aio.requests import AsyncRequestClient
+    from aistore.sdk._listing import BucketEntry, BucketList
+    from aistore.sdk.list_object_flag import ListObjectFlag
+    from aistore.sdk.multiobj.object_range import ObjectRange
+    from aistore.sdk.namespace import Namespace
+    from aistore.sdk.obj.object_props import ObjectProps
+
+    # Inside of the class `object` is a method.
+    Etl: TypeAlias = object
+    Value: TypeAlias = object
+
+__all__ = ["AsyncBucket"]
+
+
+class AsyncBucket(BucketHandle):
+    """A bucket, whether it exists or not.
+
+    `provider` is where its content lives, `ais` for the cluster itself; `namespace` keeps buckets of the same name apart.
+    """
+
+    __slots__ = ("_client",)
+
+    def __init__(
+        self,
+        name: str,
+        client: AsyncRequestClient,
+        provider: Provider | str = Provider.AIS,
+        namespace: Namespace | None = None,
+    ) -> None:
+        super().__init__(name, provider, namespace)
+        self._client = client
+
+    @property
+    def client(self) -> AsyncRequestClient:
+        """Client that makes its requests."""
+        return self._client
+
+    # -- the bucket itself --
+
+    async def create(self, exist_ok: bool = False) -> AsyncBucket:
+        """Make it, and return it.
+
+        Raises `ErrBckAlreadyExists` unless `exist_ok`, and `InvalidBckProvider` for a bucket whose content lives outside of the cluster.
+        """
+        await self._client.run(buckets.create(self._ref, exist_ok))
+        return self
+
+    async def delete(self, missing_ok: bool = False) -> None:
+        """Destroy it, with all that it holds.
+
+        Raises `ErrBckNotFound` unless `missing_ok`, and `InvalidBckProvider` for a bucket whose content lives outside of the cluster.
+        """
+        await self._client.run(buckets.destroy(self._ref, missing_ok))
+
+    async def head(self) -> requests.structures.CaseInsensitiveDict[str]:
+        """Its properties: headers, in which `Ais-Bucket-Props` has the JSON document of them. Raises `ErrBckNotFound`."""
+        import requests
+
+        return requests.structures.CaseInsensitiveDict((await self._client.run(buckets.head(self._ref))).headers)
+
+    async def make_request(
+        self,
+        method: str,
+        action: str,
+        value: Mapping[str, Value] | None = None,
+        params: Mapping[str, Value] | None = None,
+        name: str = "",
+    ) -> requests.Response:
+        """Send an action message to it and return the answer; `params` replace its own query parameters."""
+        from aistore.sdk._response import Response
+
+        return Response(await self._client.run(buckets.act(self._ref, method.upper(), action, value, name, params)))
+
+    # -- its objects --
+
+    def object(self, obj_name: str, props: ObjectProps | None = None) -> AsyncObject:
+        """An object of the bucket, whether it exists or not; `props` are its properties, if they are known already."""
+        return AsyncObject(self._client, self._ref, obj_name, props)
+
+    def objects(
+        self,
+        obj_names: list[str] | None = None,
+        obj_range: ObjectRange | None = None,
+        obj_template: str | None = None,
+    ) -> AsyncObjectGroup:
+        """Some objects of the bucket, by exactly one of names, range or template. Raises ValueError otherwise, and for an empty selection."""
+        from aistore.aio.group import AsyncObjectGroup
+
+        return AsyncObjectGroup(self, obj_names, obj_range, obj_template)
+
+    async def list_objects(
+        self,
+        prefix: str = "",
+        props: str = "",
+        page_size: int = 0,
+        uuid: str = "",
+        continuation_token: str = "",
+        flags: Iterable[ListObjectFlag] | None = None,
+        target: str = "",
+        inventory_name: str = "",
+        start_after: str = "",
+    ) -> BucketList:
+        """One page of its objects, sorted by name, and the token of the next page: an empty one marks the last.
+
+        Arguments as for the blocking `Bucket.list_objects`.
+        """
+        what = self._listing(prefix, props, page_size, flags, target, inventory_name, start_after)
+        return await self._client.run(listing.page(what, self, uuid, continuation_token))
+
+    async def list_objects_iter(
+        self,
+        prefix: str = "",
+        props: str = "",
+        page_size: int = 0,
+        flags: Iterable[ListObjectFlag] | None = None,
+        target: str = "",
+        inventory_name: str = "",
+        start_after: str = "",
+    ) -> AsyncIterator[BucketEntry]:
+        """Entries of its objects, one at a time; a page is requested when it is needed. Arguments as for `list_objects`."""
+        what = self._listing(prefix, props, page_size, flags, target, inventory_name, start_after)
+        pages = listing.Pages(what, self)
+        while (entries := await self._client.run(pages.next())) is not None:
+            for entry in entries:
+                yield entry
+
+    async def list_all_objects(
+        self,
+        prefix: str = "",
+        props: str = "",
+        page_size: int = 0,
+        flags: Iterable[ListObjectFlag] | None = None,
+        target: str = "",
+        inventory_name: str = "",
+        start_after: str = "",
+    ) -> list[BucketEntry]:
+        """Entries of all its objects. Arguments as for `list_objects`."""
+        what = self._listing(prefix, props, page_size, flags, target, inventory_name, start_after)
+        return await self._client.run(listing.all_entries(what, self))
+
+    async def list_all_objects_iter(
+        self, prefix: str = "", props: str = "name,size", start_after: str = ""
+    ) -> AsyncIterator[AsyncObject]:
+        """Its objects, with those properties cached that `props` names."""
+        async for entry in self.list_objects_iter(prefix, props, start_after=start_after):
+            yield entry.object
+
+    async def list_urls(self, prefix: str = "", etl: Etl = None) -> AsyncIterator[str]:
+        """URLs of its objects whose names start with `prefix`; `etl` has them transformed when they are read."""
+        async for entry in self.list_objects_iter(prefix, "name"):
+            yield self.object(entry.name).get_url(etl=etl)
+
+    async def put_files(
+        self,
+        path: str | Path,
+        prefix_filter: str = "",
+        pattern: str = "*",
+        basename: bool = False,
+        prepend: str | None = None,
+        recursive: bool = False,
+        dry_run: bool = False,
+        verbose: bool = True,
+    ) -> list[str]:
+        """Store the files of a folder as objects; returns the names of the objects. Arguments as for the blocking `Bucket.put_files`."""
+        from aistore.calls.folders import put_files
+
+        steps = put_files(self._ref, path, prefix_filter, pattern, basename, prepend or "", recursive, dry_run, verbose)
+        return await self._client.run(steps)
+
+    def _listed(self, entry: BucketEntry) -> AsyncObject:
+        """The object of an entry of this bucket's listing."""
+        return AsyncObject(self._client, self._ref, entry.n, entry)

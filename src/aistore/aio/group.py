@@ -1,0 +1,71 @@
+"""Groups of objects."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aistore.calls import groups
+from aistore.sdk.multiobj._choice import chosen
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from aistore.aio.bucket import AsyncBucket
+    from aistore.aio.object import AsyncObject
+    from aistore.aio.requests import AsyncRequestClient
+    from aistore.sdk.multiobj.object_range import ObjectRange
+
+__all__ = ["AsyncObjectGroup"]
+
+
+class AsyncObjectGroup:
+    """Some objects of a bucket: those of a list of names, of a range, or of a template.
+
+    Raises ValueError unless exactly one of the three is given, and not empty: to the server an empty selection is the whole bucket.
+    """
+
+    __slots__ = ("_bck", "_collection")
+
+    def __init__(
+        self,
+        bck: AsyncBucket,
+        obj_names: list[str] | None = None,
+        obj_range: ObjectRange | None = None,
+        obj_template: str | None = None,
+    ) -> None:
+        self._collection = chosen(obj_names, obj_range, obj_template)
+        self._bck = bck
+
+    @property
+    def client(self) -> AsyncRequestClient:
+        """Client of the bucket."""
+        return self._bck.client
+
+    def list_names(self) -> list[str]:
+        """Names of all objects of the group."""
+        return list(self._collection)
+
+    async def list_urls(self, prefix: str = "", etl: object = None) -> AsyncIterator[str]:
+        """URLs of all objects of the group; a `prefix` is ignored. Asks nothing, but is asynchronous like that of buckets."""
+        del prefix
+        for name in self._collection:
+            yield self._bck.object(name).get_url(etl=etl)
+
+    async def list_all_objects_iter(
+        self, prefix: str = "", props: str | None = "name,size"
+    ) -> AsyncIterator[AsyncObject]:
+        """Objects of the group whose names start with `prefix`, with their properties; `props=None` skips those, and the requests for them."""
+        for name in self._collection:
+            if not name.startswith(prefix):
+                continue
+            found = self._bck.object(name)
+            if props is not None:
+                await found.head(props)
+            yield found
+
+    async def delete(self) -> str:
+        """Delete the objects of the group; returns the id of the job that does."""
+        return await self.client.run(groups.delete(self._bck.ref, self._collection.get_value()))
+
+    def __repr__(self) -> str:
+        return f"<AsyncObjectGroup {self._collection!r} of {self._bck!r}>"

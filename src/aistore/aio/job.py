@@ -1,0 +1,86 @@
+"""Jobs: what the cluster does in the background."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aistore.calls import jobs
+
+if TYPE_CHECKING:
+    from datetime import datetime, timedelta
+
+    from aistore.aio.bucket import AsyncBucket
+    from aistore.aio.requests import AsyncRequestClient
+    from aistore.sdk.types import AggregatedJobSnap, JobSnap, JobStatus
+    from aistore.sdk.wait_result import WaitResult
+
+__all__ = ["AsyncJob"]
+
+_WAIT = 300
+
+
+class AsyncJob:
+    """A job by its id, the jobs of a kind, or all of them."""
+
+    __slots__ = ("_client", "_id", "_kind")
+
+    def __init__(self, client: AsyncRequestClient, job_id: str = "", job_kind: str = "") -> None:
+        self._client = client
+        self._id = job_id
+        self._kind = job_kind
+
+    @property
+    def job_id(self) -> str:
+        """Its id; empty for all jobs."""
+        return self._id
+
+    @property
+    def job_kind(self) -> str:
+        """Its kind; empty for all kinds."""
+        return self._kind
+
+    async def status(self) -> JobStatus:
+        """Its state in the whole cluster. Raises ValueError without an id."""
+        return await self._client.run(jobs.status(self._id, self._kind))
+
+    async def wait(self, timeout: float = _WAIT, verbose: bool = True) -> WaitResult:
+        """Wait until it is done, `timeout` seconds at most; which means finished or idle, depending on its kind.
+
+        A job that failed or was aborted is no error: look at the result. Raises `Timeout`. `verbose` logs what happens.
+        """
+        return await self._client.run(jobs.wait(self._id, self._kind, timeout, verbose))
+
+    async def wait_for_idle(self, timeout: float = _WAIT, verbose: bool = True) -> WaitResult:
+        """Wait until it is idle on all targets, as `wait` does."""
+        return await self._client.run(jobs.wait_for_idle(self._id, self._kind, timeout, verbose))
+
+    async def wait_single_node(self, timeout: float = _WAIT, verbose: bool = True) -> WaitResult:
+        """Wait until it has finished on one target, as `wait` does: for jobs that run on one."""
+        return await self._client.run(jobs.wait_single_node(self._id, self._kind, timeout, verbose))
+
+    async def start(self, daemon_id: str = "", force: bool = False, buckets: list[AsyncBucket] | None = None) -> str:
+        """Start a job of this kind, on a node (`daemon_id`) or for buckets if the kind wants that; returns its id."""
+        refs = [bucket.ref for bucket in buckets or ()]
+        return await self._client.run(jobs.start(self._kind, daemon_id, force, refs))
+
+    async def abort(self) -> None:
+        """Abort it, or all jobs of its kind. Raises ValueError if it has neither id nor kind."""
+        await self._client.run(jobs.abort(self._id, self._kind))
+
+    async def get_details(self) -> AggregatedJobSnap:
+        """Its snapshots, by target."""
+        return await self._client.run(jobs.details(self._id, self._kind))
+
+    async def get_within_timeframe(self, start_time: datetime, end_time: datetime | None = None) -> list[JobSnap]:
+        """Snapshots of this job, and of others of its kind, that started at `start_time` or later and ended by `end_time`, if given.
+
+        Times need a zone. Raises `JobInfoNotFound` if there are none.
+        """
+        return await self._client.run(jobs.within_timeframe(self._id, self._kind, start_time, end_time))
+
+    async def get_total_time(self) -> timedelta | None:
+        """From its first start to its last end over all targets; None while it runs."""
+        return await self._client.run(jobs.total_time(self._id, self._kind))
+
+    def __repr__(self) -> str:
+        return f"<AsyncJob {self._id or 'any'} of kind {self._kind or 'any'}>"
