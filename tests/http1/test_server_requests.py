@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from aistore.http1.head import MAX_HEAD
 from aistore.http1.server import Limits
@@ -72,6 +74,20 @@ def test_pipelined_requests_are_answered_in_order(raw: Raw) -> None:
         assert raw.answer().shown == expected(data.split(b" ")[0].decode(), "/echo", body), (i, shape)
         if i % 5:
             assert len(raw.answer().body) == sizes[i % 5]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from(sorted(SHAPES)), min_size=1, max_size=6), st.lists(st.integers(1, 400_000), max_size=8))
+def test_a_pipeline_split_anywhere(serving: Serving, order: list[str], splits: list[int]) -> None:
+    data = b"".join(SHAPES[shape][0] for shape in order)
+    with serving.connect() as raw:
+        at = 0
+        for size in [*splits, len(data)]:
+            raw.send(data[at : at + size])
+            at += size
+        for shape in order:
+            sent, body = SHAPES[shape]
+            assert raw.answer().shown == expected(sent.split(b" ")[0].decode(), "/echo", body)
 
 
 @pytest.mark.parametrize("path", ["/refuse", "/ignore", "/echo"])
