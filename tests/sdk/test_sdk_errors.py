@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 import requests
-from answering import answering, client_of, refusal
 
 from aistore.calls.judge import error_class
 from aistore.sdk import errors
 from aistore.sdk.obj.obj_file import errors as file_errors
+from answering import answering, client_of, refusal
 from peer import Peer, always
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
-from answering import answering, client_of
 
 from aistore.sdk import ListObjectFlag, Object
 from aistore.sdk._listing import decode_page
 from aistore.sdk.types import BucketEntry, BucketList
+from answering import answering, client_of
 from peer import Peer, Received
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 import requests
-from answering import answering, checksum, client_of
 
 from aistore.sdk.errors import ErrBadChecksum, ErrObjNotFound
 from aistore.sdk.obj.obj_file.errors import ObjectFileReaderMaxResumeError, ObjectFileReaderStreamError
+from answering import answering, checksum, client_of
 from peer import Peer, PeerConnection, Received, always
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 import requests
-from answering import answering, checksum, client_of
 
 from aistore.sdk.errors import ErrBadChecksum, ErrBckNotFound, ErrObjNotFound
+from answering import answering, checksum, client_of
 from peer import Peer, PeerConnection, always
 
 if TYPE_CHECKING:
