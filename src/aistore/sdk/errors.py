@@ -93,15 +93,15 @@ class APIRequestError(Exception):
             return {}
         return document if isinstance(document, dict) else {}
 
-    def _advice(self) -> str:
+    @property
+    def advice(self) -> str:
         """What happened, and what the user can do about it, in a line; empty when the server's message says it all."""
         return ""
 
     def __str__(self) -> str:
         # The first part is what official SDKs print, and what programs look for.
         text = f"STATUS:{self.status_code}, MESSAGE:{self.message}, REQ_URL:{self.req_url}"
-        advice = self._advice()
-        return f"{text}\n{advice}" if advice else text
+        return f"{text}\n{self.advice}" if self.advice else text
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.status_code, self.message, self.req_url, _without_stream(self.req))
@@ -131,7 +131,8 @@ class ErrObjNotFound(AISRetryableError, FileNotFoundError):
 
     errno = errno.ENOENT
 
-    def _advice(self) -> str:
+    @property
+    def advice(self) -> str:
         bucket, _, name = urlsplit(self.req_url).path.partition("/objects/")[2].partition("/")
         if not name:
             return ""
@@ -147,7 +148,8 @@ class ErrBckNotFound(AISError, FileNotFoundError):
 
     errno = errno.ENOENT
 
-    def _advice(self) -> str:
+    @property
+    def advice(self) -> str:
         return f"{self.detail} on {self.endpoint} (create it with bucket.create())"
 
 
@@ -156,7 +158,8 @@ class ErrRemoteBckNotFound(AISError, FileNotFoundError):
 
     errno = errno.ENOENT
 
-    def _advice(self) -> str:
+    @property
+    def advice(self) -> str:
         return f"{self.detail} (check its name, and the credentials that {self.endpoint} has for that backend)"
 
 
@@ -165,7 +168,8 @@ class ErrBckAlreadyExists(AISError, FileExistsError):
 
     errno = errno.EEXIST
 
-    def _advice(self) -> str:
+    @property
+    def advice(self) -> str:
         if self.tcode in ("", "ErrBucketAlreadyExists"):
             return f"{self.detail} on {self.endpoint} (bucket.create(exist_ok=True) accepts that)"
         return ""
