@@ -13,15 +13,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _EPILOG = """\
-ls, get and put talk to --endpoint, else to $AIS_ENDPOINT, else to the server of your data folder (local:), which
-they start if it does not run. Objects are written as BUCKET/NAME or ais://BUCKET/NAME.
+create, ls, get and put talk to --endpoint, else to $AIS_ENDPOINT, else to the server of your data folder
+(local:), which they start if it does not run. Objects are written as BUCKET/NAME or ais://BUCKET/NAME.
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit status. 0 done, 1 failed (the reason on standard error), 2 wrong usage, 130 Ctrl-C."""
-    parser = make_parser()
-    asked = parser.parse_args(arguments)
+    asked, unknown = make_parser().parse_known_args(arguments)
+    if unknown:  # said by the command, whose usage helps, and not by the parser of all commands
+        asked.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
         return _dispatch(asked)
     except KeyboardInterrupt:
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if not _is_expected(error):
             raise
-        print(f"ais: {error}", file=sys.stderr)
+        print(f"ais: {_explain(error)}", file=sys.stderr)
         return 1
 
 
@@ -62,6 +63,8 @@ def make_parser() -> argparse.ArgumentParser:
             "data_dir", nargs="?", metavar="DATA_DIR", help="default: $AIS_LOCAL_DIR or your data folder"
         )
 
+    create = commands.add_parser("create", help="create a bucket")
+    create.add_argument("bucket", metavar="BUCKET")
     ls = commands.add_parser("ls", help="list buckets, or the objects of one")
     ls.add_argument("place", nargs="?", metavar="BUCKET[/PREFIX]")
     ls.add_argument("-l", "--long", action="store_true", help="sizes too")
@@ -71,8 +74,10 @@ def make_parser() -> argparse.ArgumentParser:
     put = commands.add_parser("put", help="store a file, or standard input, as an object")
     put.add_argument("file", metavar="FILE", help="- is standard input")
     put.add_argument("object", metavar="BUCKET/[NAME]", help="default NAME: the file's")
-    for command in (ls, get, put):
+    for command in (create, ls, get, put):
         command.add_argument("--endpoint", help="URL of a cluster, or local:[///PATH]")
+    for command in commands.choices.values():
+        command.set_defaults(parser=command)
     return parser
 
 
@@ -93,6 +98,15 @@ def _is_expected(error: Exception) -> bool:
     if error.__class__.__module__.startswith("aistore."):
         return True
     return error.__class__.__module__.startswith("requests.")
+
+
+def _explain(error: Exception) -> str:
+    """What went wrong, in a line: of a refusal what to do about it, else the server's words, and never its whole document."""
+    from aistore.sdk.errors import APIRequestError
+
+    if isinstance(error, APIRequestError):
+        return error.advice or error.detail
+    return str(error)
 
 
 if __name__ == "__main__":

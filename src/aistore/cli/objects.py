@@ -1,26 +1,36 @@
-"""`ais ls`, `ais get` and `ais put`."""
+"""`ais create`, `ais ls`, `ais get` and `ais put`."""
 
 from __future__ import annotations
 
+import logging
 import os
-import shutil
 import sys
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import argparse
 
     from aistore.sdk import Bucket, Client
 
-_PIECE = 1 << 20
-
 
 def connect(asked: argparse.Namespace) -> Client:
     """The client that a command talks through."""
     from aistore.sdk import Client
 
+    _warn_once()
     return Client(asked.endpoint or os.environ.get("AIS_ENDPOINT") or "local:")
+
+
+def _warn_once() -> None:
+    """Show the first repeat of a request, so that a command that waits says why; the last failure is told anyhow."""
+    warnings = logging.StreamHandler()
+    warnings.setFormatter(logging.Formatter("ais: %(message)s"))
+    untold = iter((True,))
+    warnings.addFilter(lambda _: next(untold, False))
+    log = logging.getLogger("aistore.transport")
+    log.addHandler(warnings)
+    log.propagate = False
 
 
 def split_place(client: Client, place: str) -> tuple[Bucket, str]:
@@ -30,6 +40,15 @@ def split_place(client: Client, place: str) -> tuple[Bucket, str]:
     if not bucket or (found and not provider):
         raise ValueError(f"{place!r} names no bucket; write BUCKET/NAME or ais://BUCKET/NAME")
     return client.bucket(bucket, provider=provider or "ais"), name
+
+
+def create(asked: argparse.Namespace) -> int:
+    """Create a bucket."""
+    bucket, name = split_place(connect(asked), asked.bucket)
+    if name:
+        raise ValueError(f"{asked.bucket!r} names an object, not a bucket")
+    bucket.create()
+    return 0
 
 
 def ls(asked: argparse.Namespace) -> int:
@@ -52,21 +71,11 @@ def get(asked: argparse.Namespace) -> int:
         raise ValueError(f"{asked.object!r} names a bucket, not an object")
     reader = bucket.object(name).get_reader()
     if asked.file == "-":
-        for piece in reader:
-            sys.stdout.buffer.write(piece)
+        reader.copy_to(sys.stdout.buffer)
         sys.stdout.buffer.flush()
         return 0
     path = Path(asked.file or name.rsplit("/", 1)[-1])
-    if path.is_dir():
-        path /= name.rsplit("/", 1)[-1]
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with partial.open("wb") as file:
-            for piece in reader:
-                file.write(piece)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    reader.download(path / name.rsplit("/", 1)[-1] if path.is_dir() else path)
     return 0
 
 
@@ -76,8 +85,7 @@ def put(asked: argparse.Namespace) -> int:
     if asked.file == "-":
         if not name:
             raise ValueError(f"{asked.object!r} does not say under which name to store standard input")
-        with bucket.object(name).get_writer().as_file() as writer:
-            shutil.copyfileobj(sys.stdin.buffer, cast("IO[bytes]", writer), _PIECE)
+        bucket.object(name).get_writer().put_content(sys.stdin.buffer)
         return 0
     path = Path(asked.file)
     if not name or name.endswith("/"):
