@@ -19,6 +19,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NOT_PROGRAMS = {"architecture.md"}
 
 _BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_SHELL = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)#\s]+)(#[^)\s]*)?\)")
 
 
@@ -50,6 +51,29 @@ def test_page_runs(page: Path, tmp_path: Path) -> None:
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_shell_commands_of_the_readme_run(tmp_path: Path) -> None:
+    """The server of the first line is started at a free port, which the others are told instead of the default one."""
+    found = _SHELL.search((ROOT / "README.md").read_text())
+    assert found
+    serve, rest = found[1].split("\n", 1)
+    assert "http://127.0.0.1:8080" in rest
+    environment = {**os.environ, "HOME": str(tmp_path), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG")
+    command = ["/bin/sh", "-ec", f"exec {serve.partition('#')[0]} --port 0"]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            url = next(line.split()[1] for line in server.stdout if line.lstrip().startswith("url "))
+            rest = rest.replace("http://127.0.0.1:8080", url)
+            done = subprocess.run(
+                ["/bin/sh", "-ec", rest], cwd=tmp_path, env=environment, capture_output=True, timeout=60
+            )
+        finally:
+            server.terminate()
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"picture.png\n\x89PNG", b"")
+    assert (tmp_path / "data").is_dir()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
