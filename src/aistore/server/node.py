@@ -6,14 +6,17 @@ buckets, listing and jobs, and redirects object calls to its target processes (r
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import resource
 import socket
+import string
 import time
 from typing import TYPE_CHECKING, Final, cast
-from urllib.parse import quote
+from urllib.parse import quote, quote_from_bytes
 
 from aistore.http1.message import Reply
-from aistore.http1.server import HttpServer, IncompleteBody, Request, Result
+from aistore.http1.server import HttpServer, IncompleteBody, Limits, Request, Result
 from aistore.server import routes
 from aistore.server.control import Control
 from aistore.server.folder import LOG
@@ -47,6 +50,8 @@ __all__ = ["Node"]
 
 logger = logging.getLogger(__name__)
 
+_OTHER_DESCRIPTORS: Final = 64
+_CONNECTIONS_MIN: Final = 16
 _KNOWN_MAX: Final = 4096
 
 
@@ -69,7 +74,7 @@ class Node:
         self.stats = Stats()
         self.gateway_id = ""
         self.target_id = ""
-        self.server = HttpServer(self)
+        self.server = HttpServer(self, Limits(connections=_connections_allowed()))
         self.reading: dict[tuple[int, str], int] = {}
         """Long reads under way, by bucket number and object name."""
         self.targets: TargetProcesses | None = None
@@ -85,7 +90,8 @@ class Node:
         sock = _bind(settings.host, settings.port)
         host, port = sock.getsockname()[:2]
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        try:
+        async with contextlib.AsyncExitStack() as undo:
+            undo.callback(sock.close)
             self.store = Store(
                 settings.data_dir,
                 settings.durability,
@@ -93,15 +99,15 @@ class Node:
                 shared=self.shared,
                 primary=self.is_gateway,
             )
+            undo.push_async_callback(self.store.close)
             await self.store.open()
-        except BaseException:
-            sock.close()
-            raise
-        await self._join()
-        self.control = Control(self.store)
-        if self.redirects:
-            await self._start_targets()
-        await self.server.listen(sock)
+            await self._join()
+            self.control = Control(self.store)
+            undo.push_async_callback(self.control.close)
+            if self.redirects:
+                undo.push_async_callback((await self._start_targets()).stop)
+            await self.server.listen(sock)
+            undo.pop_all()
 
     async def stop(self) -> None:
         """Finish what is under way and close everything."""
@@ -132,7 +138,7 @@ class Node:
         await self._map.publish(self.store)
         self._target_ids = ids
 
-    async def _start_targets(self) -> None:
+    async def _start_targets(self) -> TargetProcesses:
         """Start the target processes; the map names those that serve."""
         from aistore.server.targets import TargetProcesses
 
@@ -143,6 +149,7 @@ class Node:
         self.targets = TargetProcesses(self.settings, self._target_ids, self.url, changed)
         self._map.change_targets(await self.targets.start())
         await self._map.publish(self.store)
+        return self.targets
 
     @property
     def smap(self) -> ClusterMap:
@@ -266,9 +273,27 @@ class Node:
     def redirect_to(self, request: Request, url: str) -> Reply:
         """A redirect of this request to another node; GET is answered 301 as the reference does, the rest 307."""
         query = f"{request.query}&" if request.query else ""
+        if not query.isascii():  # a query may hold any byte, a header of ours only text
+            query = quote_from_bytes(query.encode("latin-1"), safe=string.punctuation)
         location = f"{url}{quote(request.path)}?{query}pid={self.gateway_id}&utm={base36(time.time_ns())}"
         headers = (("Location", location), ("Cache-Control", "no-store"))
         return Reply(301 if request.method == "GET" else 307, headers)
+
+
+def _connections_allowed() -> int:
+    """How many connections there may be, after raising the process's limit of descriptors as far as it goes.
+
+    A connection that reads an object has up to three: its socket, that once more to wait on, and the file.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 3 * Limits.connections + _OTHER_DESCRIPTORS
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        except (ValueError, OSError):  # macOS has a limit below what it tells
+            most = soft
+    return max(_CONNECTIONS_MIN, (most - _OTHER_DESCRIPTORS) // 3)
 
 
 def _bind(host: str, port: int) -> socket.socket:
