@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from aistore.lazy import lazily
+
 if TYPE_CHECKING:
     from aistore.aio.bucket import AsyncBucket
     from aistore.aio.client import AsyncClient
@@ -32,28 +34,19 @@ __all__ = [
 ]
 
 _HOME = {
-    "AsyncBucket": "bucket",
-    "AsyncClient": "client",
-    "AsyncCluster": "cluster",
-    "AsyncJob": "job",
-    "AsyncObject": "object",
-    "AsyncObjectFileReader": "files",
-    "AsyncObjectFileWriter": "files",
-    "AsyncObjectGroup": "group",
-    "AsyncObjectReader": "reader",
-    "AsyncObjectWriter": "writer",
+    "AsyncBucket": "aistore.aio.bucket",
+    "AsyncClient": "aistore.aio.client",
+    "AsyncCluster": "aistore.aio.cluster",
+    "AsyncJob": "aistore.aio.job",
+    "AsyncObject": "aistore.aio.object",
+    "AsyncObjectFileReader": "aistore.aio.files",
+    "AsyncObjectFileWriter": "aistore.aio.files",
+    "AsyncObjectGroup": "aistore.aio.group",
+    "AsyncObjectReader": "aistore.aio.reader",
+    "AsyncObjectWriter": "aistore.aio.writer",
 }
 
-
-def __getattr__(name: str) -> object:
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    value: object = getattr(import_module(f"{__name__}.{home}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazily(__name__, _HOME)
 
 
 def __dir__() -> list[str]:

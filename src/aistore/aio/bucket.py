@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aistore.aio.object import AsyncObject
-from aistore.calls import buckets, listing
 from aistore.calls.bucket_handle import BucketHandle
 from aistore.sdk.provider import Provider
 
@@ -61,6 +60,8 @@ class AsyncBucket(BucketHandle):
 
         Raises `ErrBckAlreadyExists` unless `exist_ok`, and `InvalidBckProvider` for a bucket whose content lives outside of the cluster.
         """
+        from aistore.calls import buckets
+
         await self._client.run(buckets.create(self._ref, exist_ok))
         return self
 
@@ -69,11 +70,15 @@ class AsyncBucket(BucketHandle):
 
         Raises `ErrBckNotFound` unless `missing_ok`, and `InvalidBckProvider` for a bucket whose content lives outside of the cluster.
         """
+        from aistore.calls import buckets
+
         await self._client.run(buckets.destroy(self._ref, missing_ok))
 
     async def head(self) -> requests.structures.CaseInsensitiveDict[str]:
         """Its properties: headers, in which `Ais-Bucket-Props` has the JSON document of them. Raises `ErrBckNotFound`."""
         import requests
+
+        from aistore.calls import buckets
 
         return requests.structures.CaseInsensitiveDict((await self._client.run(buckets.head(self._ref))).headers)
 
@@ -86,6 +91,7 @@ class AsyncBucket(BucketHandle):
         name: str = "",
     ) -> requests.Response:
         """Send an action message to it and return the answer; `params` replace its own query parameters."""
+        from aistore.calls import buckets
         from aistore.sdk._response import Response
 
         return Response(await self._client.run(buckets.act(self._ref, method.upper(), action, value, name, params)))
@@ -123,6 +129,8 @@ class AsyncBucket(BucketHandle):
 
         Arguments as for the blocking `Bucket.list_objects`.
         """
+        from aistore.calls import listing
+
         what = self._listing(prefix, props, page_size, flags, target, inventory_name, start_after)
         return await self._client.run(listing.page(what, self, uuid, continuation_token))
 
@@ -137,6 +145,8 @@ class AsyncBucket(BucketHandle):
         start_after: str = "",
     ) -> AsyncIterator[BucketEntry]:
         """Entries of its objects, one at a time; a page is requested when it is needed. Arguments as for `list_objects`."""
+        from aistore.calls import listing
+
         what = self._listing(prefix, props, page_size, flags, target, inventory_name, start_after)
         pages = listing.Pages(what, self)
         while (entries := await self._client.run(pages.next())) is not None:
@@ -154,6 +164,8 @@ class AsyncBucket(BucketHandle):
         start_after: str = "",
     ) -> list[BucketEntry]:
         """Entries of all its objects. Arguments as for `list_objects`."""
+        from aistore.calls import listing
+
         what = self._listing(prefix, props, page_size, flags, target, inventory_name, start_after)
         return await self._client.run(listing.all_entries(what, self))
 

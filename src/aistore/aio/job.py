@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aistore.calls import jobs
+from aistore.calls.job_handle import WAIT, JobHandle
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
@@ -16,45 +17,32 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncJob"]
 
-_WAIT = 300
 
-
-class AsyncJob:
+class AsyncJob(JobHandle):
     """A job by its id, the jobs of a kind, or all of them."""
 
-    __slots__ = ("_client", "_id", "_kind")
+    __slots__ = ("_client",)
 
     def __init__(self, client: AsyncRequestClient, job_id: str = "", job_kind: str = "") -> None:
+        super().__init__(job_id, job_kind)
         self._client = client
-        self._id = job_id
-        self._kind = job_kind
-
-    @property
-    def job_id(self) -> str:
-        """Its id; empty for all jobs."""
-        return self._id
-
-    @property
-    def job_kind(self) -> str:
-        """Its kind; empty for all kinds."""
-        return self._kind
 
     async def status(self) -> JobStatus:
         """Its state in the whole cluster. Raises ValueError without an id."""
         return await self._client.run(jobs.status(self._id, self._kind))
 
-    async def wait(self, timeout: float = _WAIT, verbose: bool = True) -> WaitResult:
+    async def wait(self, timeout: float = WAIT, verbose: bool = True) -> WaitResult:
         """Wait until it is done, `timeout` seconds at most; which means finished or idle, depending on its kind.
 
         A job that failed or was aborted is no error: look at the result. Raises `Timeout`. `verbose` logs what happens.
         """
         return await self._client.run(jobs.wait(self._id, self._kind, timeout, verbose))
 
-    async def wait_for_idle(self, timeout: float = _WAIT, verbose: bool = True) -> WaitResult:
+    async def wait_for_idle(self, timeout: float = WAIT, verbose: bool = True) -> WaitResult:
         """Wait until it is idle on all targets, as `wait` does."""
         return await self._client.run(jobs.wait_for_idle(self._id, self._kind, timeout, verbose))
 
-    async def wait_single_node(self, timeout: float = _WAIT, verbose: bool = True) -> WaitResult:
+    async def wait_single_node(self, timeout: float = WAIT, verbose: bool = True) -> WaitResult:
         """Wait until it has finished on one target, as `wait` does: for jobs that run on one."""
         return await self._client.run(jobs.wait_single_node(self._id, self._kind, timeout, verbose))
 
@@ -81,6 +69,3 @@ class AsyncJob:
     async def get_total_time(self) -> timedelta | None:
         """From its first start to its last end over all targets; None while it runs."""
         return await self._client.run(jobs.total_time(self._id, self._kind))
-
-    def __repr__(self) -> str:
-        return f"<AsyncJob {self._id or 'any'} of kind {self._kind or 'any'}>"

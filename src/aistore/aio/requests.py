@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from aistore.aio.threads import in_thread
 from aistore.calls.steps import Do, Local, Sleep
-from aistore.sdk.request_client import as_timeout
+from aistore.sdk._settings import as_timeout
 from aistore.transport.aio import AsyncTransport
 from aistore.transport.request import Request
 from aistore.transport.url import base_url

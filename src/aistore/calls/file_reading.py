@@ -295,11 +295,12 @@ class FileReading:
     def _resume(self, error: Exception) -> None:
         """Go on after a recoverable error; others, and one too many, are raised."""
         self.drop_stream()
-        self.check_open()
         if not isinstance(error, ObjectFileReaderUnexpectedEOF) and not _is_recoverable(error):
             if not isinstance(error, ObjectFileReaderStreamError):
                 self.close()
             raise error
+        # Closed by another thread or task, which broke the stream.
+        self.check_open()
         self._resumes += 1
         if self._resumes > self._max_resume:
             self.close()

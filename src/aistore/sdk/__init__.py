@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from aistore.lazy import lazily
+
 if TYPE_CHECKING:
     from aistore.sdk.ais_source import AISSource
     from aistore.sdk.archive_config import ArchiveConfig
@@ -35,31 +37,23 @@ __all__ = [
 ]
 
 _HOME = {
-    "AISSource": "ais_source",
-    "ArchiveConfig": "archive_config",
-    "BlobDownloadConfig": "blob_download_config",
-    "Bucket": "bucket",
-    "Client": "client",
-    "Cluster": "cluster",
-    "ColdGetConf": "retry_config",
-    "Job": "job",
-    "ListObjectFlag": "list_object_flag",
-    "Namespace": "namespace",
-    "Object": "obj.object",
-    "RetryConfig": "retry_config",
-    "WaitResult": "wait_result",
+    "AISSource": "aistore.sdk.ais_source",
+    "ArchiveConfig": "aistore.sdk.archive_config",
+    "BlobDownloadConfig": "aistore.sdk.blob_download_config",
+    "Bucket": "aistore.sdk.bucket",
+    "Client": "aistore.sdk.client",
+    "Cluster": "aistore.sdk.cluster",
+    "ColdGetConf": "aistore.sdk.retry_config",
+    "Job": "aistore.sdk.job",
+    "ListObjectFlag": "aistore.sdk.list_object_flag",
+    "Namespace": "aistore.sdk.namespace",
+    "Object": "aistore.sdk.obj.object",
+    "RetryConfig": "aistore.sdk.retry_config",
+    "WaitResult": "aistore.sdk.wait_result",
 }
 
 
-def __getattr__(name: str) -> object:
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    value: object = getattr(import_module(f"{__name__}.{home}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazily(__name__, _HOME)
 
 
 def __dir__() -> list[str]:

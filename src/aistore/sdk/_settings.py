@@ -8,6 +8,7 @@ import warnings
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from aistore.sdk.session_manager import DEFAULT_POOL_SIZE, SessionManager
+from aistore.transport.request import Timeout
 
 if TYPE_CHECKING:
     import urllib3
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from aistore.sdk.response_handler import ResponseHandler
     from aistore.sdk.retry_config import RetryConfig
 
-__all__ = ["Settings", "object_of_url", "settings_of"]
+__all__ = ["Settings", "as_timeout", "object_of_url", "settings_of"]
 
 logger = logging.getLogger("aistore.sdk.client")
 
@@ -74,6 +75,17 @@ def settings_of(
         None,
         retry_config,
     )
+
+
+def as_timeout(timeout: float | tuple[float | None, float | None] | None) -> Timeout | None:
+    """Seconds as the transport takes them: a zero waits for ever (`protocol/00` 17); None stays None."""
+    if timeout is None:
+        return None
+    connect, read = timeout if isinstance(timeout, tuple) else (timeout, timeout)
+    for seconds in (connect, read):
+        if seconds is not None and seconds < 0:
+            raise ValueError(f"timeout {timeout!r} is negative")
+    return Timeout(connect or None, read or None)
 
 
 def object_of_url(url: str) -> tuple[str, str, str]:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from aistore.calls.query import encode_query
 from aistore.calls.steps import Do, Local, Sleep
+from aistore.sdk._settings import as_timeout
 from aistore.sdk.session_manager import SessionManager
 from aistore.transport.blocking import Transport
-from aistore.transport.request import Request, Timeout
+from aistore.transport.request import Request
 from aistore.transport.url import base_url as base_of
 
 if TYPE_CHECKING:
@@ -219,17 +220,6 @@ class RequestClient:
 
     def __repr__(self) -> str:
         return f"<RequestClient {self.base_url}>"
-
-
-def as_timeout(timeout: float | tuple[float | None, float | None] | None) -> Timeout | None:
-    """Seconds as the transport takes them: a zero waits for ever (`protocol/00` 17); None stays None."""
-    if timeout is None:
-        return None
-    connect, read = timeout if isinstance(timeout, tuple) else (timeout, timeout)
-    for seconds in (connect, read):
-        if seconds is not None and seconds < 0:
-            raise ValueError(f"timeout {timeout!r} is negative")
-    return Timeout(connect or None, read or None)
 
 
 def _as_dict(value: object) -> object:
