@@ -318,6 +318,22 @@ class TestDefault:
             Transport(f"http://127.0.0.1:{free_port()}").exchange(Request("GET", "o"))
         assert 1 < error.value.attempts < 7
 
+    @pytest.mark.parametrize(("code", "attempts"), [(socket.EAI_NONAME, range(2, 7)), (socket.EAI_AGAIN, range(7, 8))])
+    def test_a_name_that_does_not_exist_is_given_up_soon(
+        self, code: int, attempts: range, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def resolve(*_: object, **__: object) -> None:
+            raise socket.gaierror(code, "says the name service")
+
+        monkeypatch.setattr(socket, "getaddrinfo", resolve)
+        policy = Policy()
+        policy.network_retry = network_retry()
+        if code == socket.EAI_AGAIN:  # goes through all its waits
+            policy.network_retry = policy.network_retry.copy(sleep=lambda _: None)
+        with pytest.raises(NameNotResolved) as error:
+            Transport("http://gatewy", retry=policy).exchange(Request("GET", "o"))
+        assert error.value.attempts in attempts
+
     @pytest.mark.parametrize(
         "failure", [MalformedAnswer("no HTTP", "GET", "http://h/"), RetriesExhausted(503, "", "GET", "http://h/")]
     )

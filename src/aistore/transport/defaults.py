@@ -9,17 +9,17 @@ import tenacity
 import urllib3
 from urllib3.exceptions import ConnectTimeoutError, ReadTimeoutError
 
-from aistore.transport.errors import ConnectionRefused, MalformedAnswer, TlsError
+from aistore.transport.errors import ConnectionRefused, MalformedAnswer, NameNotResolved, TlsError
 from aistore.transport.url import split_url
 
 __all__ = ["RETRIED_STATUSES", "http_retry", "network_retry"]
 
 RETRIED_STATUSES = (429, 500, 502, 503, 504)
 
-LOOPBACK_PATIENCE = 1.0
-"""Seconds after which a loopback address that refuses connections is given up: nobody is starting there."""
+PATIENCE = 1.0
+"""Seconds after which a loopback address that refuses connections and a name that does not exist are given up: nobody is starting there."""
 
-LOOPBACK_WAIT = 0.25
+SHORT_WAIT = 0.25
 
 
 def http_retry() -> urllib3.Retry:
@@ -30,8 +30,8 @@ def http_retry() -> urllib3.Retry:
 def network_retry() -> tenacity.Retrying:
     """Retries after failures of the network: seven attempts, random waits up to 30 s.
 
-    Three failures end it early, because waiting cannot help: a loopback address that still refuses after a second, a certificate that
-    does not verify, and an answer that is not HTTP.
+    Four failures end it early, because waiting cannot help: a loopback address that still refuses after a second, a host name that still
+    does not exist then, a certificate that does not verify, and an answer that is not HTTP.
     """
     return tenacity.Retrying(
         stop=_stop,
@@ -61,14 +61,16 @@ def _is_transient(failure: BaseException) -> bool:
 
 
 def _stop(state: tenacity.RetryCallState) -> bool:
-    patience_over = _refused_by_loopback(state) and (state.seconds_since_start or 0.0) >= LOOPBACK_PATIENCE
+    patience_over = _nobody_is_there(state) and (state.seconds_since_start or 0.0) >= PATIENCE
     return patience_over or bool(_ATTEMPTS(state))
 
 
 def _wait(state: tenacity.RetryCallState) -> float:
-    return LOOPBACK_WAIT if _refused_by_loopback(state) else float(_random_wait(state))
+    return SHORT_WAIT if _nobody_is_there(state) else float(_random_wait(state))
 
 
-def _refused_by_loopback(state: tenacity.RetryCallState) -> bool:
+def _nobody_is_there(state: tenacity.RetryCallState) -> bool:
     failure: Any = state.outcome.exception() if state.outcome is not None else None
+    if isinstance(failure, NameNotResolved):
+        return not failure.temporary
     return isinstance(failure, ConnectionRefused) and split_url(failure.url)[0].is_loopback

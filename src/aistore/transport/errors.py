@@ -79,9 +79,10 @@ class ConnectionFailed(TransportError, requests.ConnectionError):
 
 
 class NameNotResolved(ConnectionFailed):
-    """The host's name has no address."""
+    """The host's name has no address; `temporary` when the name service says that it may have one later."""
 
     before_sending = True
+    temporary = False
 
 
 class ConnectionRefused(ConnectionFailed):
@@ -167,9 +168,11 @@ def _refused(_: BaseException, method: str, url: str) -> TransportError:
 
 def _unresolved(failure: BaseException, method: str, url: str) -> TransportError:
     reason = failure.args[-1] if failure.args else failure
-    return NameNotResolved(
+    error = NameNotResolved(
         f"host {_origin(url).host!r} has no address ({reason}): check the endpoint and the network", method, url
     )
+    error.temporary = failure.args[:1] == (socket.EAI_AGAIN,)
+    return error
 
 
 def _connect_timeout(_: BaseException, method: str, url: str) -> TransportError:
