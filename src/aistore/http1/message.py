@@ -153,7 +153,7 @@ def _parse_params(query: str) -> Params:
     for item in items:
         name, _, value = item.partition("=")
         raw.setdefault(name, value)
-        if "%" in item or "+" in item:
+        if "%" in item or "+" in item or not item.isascii():
             if params.bad is None and not _escapes_are_good(item):
                 params.bad = item
             name, value = _decode(name), _decode(value)
@@ -162,7 +162,8 @@ def _parse_params(query: str) -> Params:
 
 
 def _decode(text: str) -> str:
-    return unquote_to_bytes(text.replace("+", " ")).decode("utf-8", "surrogateescape")
+    # A query is kept as Latin-1, so that every byte of it is one character.
+    return unquote_to_bytes(text.replace("+", " ").encode("latin-1")).decode("utf-8", "surrogateescape")
 
 
 def _escapes_are_good(text: str) -> bool:
