@@ -14,8 +14,9 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from aistore.http1.failures import BodyTooLong
 from aistore.http1.message import FilePart, Pending, Reply
-from aistore.http1.server import HttpServer, IncompleteBody, Limits, Request, Result
+from aistore.http1.server import BrokenRequest, HttpServer, Limits, Request, Result
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -108,8 +109,8 @@ class ShowingService:
 
     def refuse(self, request: Request, error: BaseException) -> Reply:
         self.errors.append(error)
-        status = 400 if isinstance(error, IncompleteBody) else 500
-        return Reply(status, (), str(error).encode(), close=isinstance(error, IncompleteBody))
+        status = 400 if isinstance(error, BrokenRequest) else 413 if isinstance(error, BodyTooLong) else 500
+        return Reply(status, (), str(error).encode(), close=isinstance(error, BrokenRequest))
 
 
 class Serving:

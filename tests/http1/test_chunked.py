@@ -80,7 +80,7 @@ def test_what_the_grammar_does_not_allow_is_refused(data: bytes) -> None:
 def test_content_beyond_the_limit_is_refused_before_it_arrives() -> None:
     decoder = ChunkedDecoder(limit=10)
     assert decoder.feed(b"8\r\n12345678\r\n") == [b"12345678"]
-    with pytest.raises(BadBody, match="larger than 10 bytes"):
+    with pytest.raises(BadBody, match="longer than 10 bytes"):
         decoder.feed(b"3\r\n")
 
 

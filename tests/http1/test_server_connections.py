@@ -12,7 +12,7 @@ import pytest
 
 from aistore.http1 import server as server_module
 from aistore.http1.connection import Connection
-from aistore.http1.server import HttpServer, IncompleteBody, Limits
+from aistore.http1.server import BrokenRequest, HttpServer, Limits
 from serving import DEADLINE, Raw, Serving, ShowingService, chunked, expected, request
 from store_truth import open_descriptors
 
@@ -65,7 +65,7 @@ def test_a_request_that_is_cut_off_is_never_whole(shape: str, way: str) -> None:
                 raw.reset()
         serving.until(lambda: serving.server.connections == 0)
         assert len(serving.service.seen) == len(serving.service.errors)
-        assert all(isinstance(error, IncompleteBody) for error in serving.service.errors)
+        assert all(isinstance(error, BrokenRequest) for error in serving.service.errors)
 
 
 def test_a_client_may_end_its_side_and_read_on(serving: Serving) -> None:
@@ -153,7 +153,7 @@ def test_a_client_that_stalls_is_dropped(impatient: Serving, start: bytes) -> No
         with contextlib.suppress(ConnectionResetError):
             raw.rest()
         impatient.until(lambda: impatient.server.connections == 0)
-    assert all(isinstance(error, IncompleteBody) for error in impatient.service.errors)
+    assert all(isinstance(error, BrokenRequest) for error in impatient.service.errors)
 
 
 def test_an_idle_client_is_dropped(impatient: Serving) -> None:

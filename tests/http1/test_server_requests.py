@@ -316,3 +316,19 @@ def test_a_body_over_the_limit() -> None:
         assert raw.ask("PUT", "/echo", bytes(1000)).status == 200
         raw.send(request("PUT", "/echo", bytes(1001)))
         assert raw.answer().status == 413
+
+
+@pytest.mark.parametrize("cut", [0, 400], ids=["at once", "while its handler reads"])
+def test_a_chunked_body_over_the_limit(cut: int) -> None:
+    with Serving(Limits(max_body=1000)) as serving:
+        with serving.connect() as raw:
+            raw.send(chunked("PUT", "/echo", [bytes(500), bytes(500)]))
+            assert raw.answer().status == 200
+        with serving.connect() as raw:
+            whole = chunked("PUT", "/echo", [bytes(500), bytes(501)])
+            raw.send(whole[: cut or len(whole)])
+            if cut:
+                serving.until(lambda: len(serving.service.seen) == 2)
+                raw.send(whole[cut:])
+            assert raw.answer().status == 413
+            assert raw.rest() == b""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from aistore.http1.failures import BadBody
+from aistore.http1.failures import BadBody, BodyTooLong
 
 __all__ = ["MAX_CHUNK_LINE", "MAX_TRAILERS", "ChunkedDecoder"]
 
@@ -29,7 +29,7 @@ class ChunkedDecoder:
 
     `feed` returns the content found; `needed` bytes of the current chunk may instead be received straight into a buffer of the
     caller's and reported with `took`. When `done`, `rest` holds what followed the body. Extensions and trailers are checked and
-    dropped. Raises `BadBody` for what the grammar does not allow (bare line feeds included) and for content beyond `limit`.
+    dropped. Raises `BadBody` for what the grammar does not allow (bare line feeds included), `BodyTooLong` for content beyond `limit` bytes.
     """
 
     __slots__ = ("_extensions", "_limit", "_line", "_searched", "_state", "_trailers", "needed", "rest", "total")
@@ -130,6 +130,6 @@ class ChunkedDecoder:
                 raise BadBody("chunk extensions are too long")
         self.total += size
         if self._limit is not None and self.total > self._limit:
-            raise BadBody(f"body is larger than {self._limit} bytes")
+            raise BodyTooLong(f"body is longer than {self._limit} bytes")
         self.needed = size
         self._state = _DATA if size else _TRAILERS

@@ -8,9 +8,9 @@ import logging
 import socket
 from typing import TYPE_CHECKING, Final, cast
 
-from aistore.http1.failures import BadBody
+from aistore.http1.failures import BadBody, BodyTooLong
 from aistore.http1.head import CHUNKED, BadHead, find_head_end, parse_request
-from aistore.http1.incoming import Body, IncompleteBody, Request
+from aistore.http1.incoming import Body, BrokenRequest, Request
 from aistore.http1.message import FilePart, Pending, Reply, encode_reply_head
 from aistore.http1.sending import send_file
 
@@ -82,7 +82,7 @@ class Connection(asyncio.BufferedProtocol):
         self._lost = self._over = True
         self._server.forget(self)
         if self._body is not None:
-            self._body.fail(IncompleteBody("the client closed the connection before its request was complete"))
+            self._body.fail(BrokenRequest("the client closed the connection before its request was complete"))
         self._wake()
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 (asyncio's signature)
@@ -119,7 +119,7 @@ class Connection(asyncio.BufferedProtocol):
         self._ended = True
         body = self._body
         if body is not None and not body.complete:
-            body.fail(IncompleteBody("the client ended its request before it was complete"))
+            body.fail(BrokenRequest("the client ended its request before it was complete"))
             self.close_after_reply = True
         # A client may end its side after its requests and still read the answers.
         return not self._over and (self._busy or (self._blocked and bool(self._pending)))
@@ -234,11 +234,14 @@ class Connection(asyncio.BufferedProtocol):
 
     def _begin_body(self, head: RequestHead, length: int, data: bytes) -> bytes | None:
         """Serve a request whose body is read by its handler."""
-        body = Body(self, length)
+        body = Body(self, length, self._server.limits.max_body)
         request = Request(head, None, body, self)
         if data:
             try:
                 self._pending = body.feed(data)
+            except BodyTooLong as error:
+                self._refuse(413, str(error))
+                return None
             except BadBody as error:
                 self._refuse(400, f"malformed chunked body: {error}")
                 return None
@@ -500,7 +503,7 @@ class Connection(asyncio.BufferedProtocol):
                 self.deadline = self._server.now + self._server.limits.write
                 return
         if self._body is not None and not self._body.complete:
-            self._body.fail(IncompleteBody("no byte of the request body arrived in time"))
+            self._body.fail(BrokenRequest("no byte of the request body arrived in time"))
         self.transport.abort()
 
     def end_soon(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = [
     "BadBody",
     "BodySourceChanged",
+    "BodyTooLong",
     "ConnectTimedOut",
     "HeadCut",
     "NoAnswer",
@@ -50,6 +51,10 @@ class ShortBody(Exception):
 
 class BadBody(Exception):
     """A chunked body that breaks the grammar (RFC 9112 7.1) or a limit."""
+
+
+class BodyTooLong(BadBody):
+    """A body that is longer than its reader takes."""
 
 
 class BodySourceChanged(ValueError):

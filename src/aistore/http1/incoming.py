@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 from aistore.http1.chunked import ChunkedDecoder
-from aistore.http1.failures import BadBody
+from aistore.http1.failures import BadBody, BodyTooLong
 from aistore.http1.head import CHUNKED
 from aistore.http1.message import BytesLike, parse_params, split_target
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from aistore.http1.head import RequestHead
     from aistore.http1.message import Params
 
-__all__ = ["Body", "IncompleteBody", "Request"]
+__all__ = ["Body", "BrokenRequest", "Request"]
 
 
 class Link(Protocol):
@@ -32,7 +32,7 @@ class Link(Protocol):
         """A handler has what it waited for."""
 
 
-class IncompleteBody(ConnectionError):
+class BrokenRequest(ConnectionError):
     """The client went away, or broke the framing, before its request body was complete."""
 
 
@@ -72,12 +72,12 @@ class Request:
         return self.headers.lines(name)
 
     async def read(self, limit: int) -> bytes:
-        """The whole body; `ValueError` if it is longer than `limit` bytes."""
+        """The whole body; `BodyTooLong` if it is longer than `limit` bytes."""
         if self.content is None:
             assert self.body is not None
             self.content = await self.body.read(limit)
         if len(self.content) > limit:
-            raise ValueError(f"request body is longer than {limit} bytes")
+            raise BodyTooLong(f"request body is longer than {limit} bytes")
         return self.content
 
 
@@ -96,11 +96,11 @@ class Body:
         "length",
     )
 
-    def __init__(self, connection: Link, length: int) -> None:
+    def __init__(self, connection: Link, length: int, limit: int) -> None:
         self._connection = connection
         self.length: int | None = None if length == CHUNKED else length
         """Bytes announced, or None for a chunked body."""
-        self._decoder = ChunkedDecoder() if length == CHUNKED else None
+        self._decoder = ChunkedDecoder(limit) if length == CHUNKED else None
         self._left = 0 if length == CHUNKED else length  # bytes not yet received (known length only)
         self._buffered: list[BytesLike] = []
         self._sink: memoryview | None = None
@@ -116,7 +116,7 @@ class Body:
     async def readinto(self, buffer: BytesLike) -> int:
         """Fill `buffer` unless the body ends before; the number of bytes put there, 0 at the end.
 
-        Raises `IncompleteBody` if the client breaks off.
+        Raises `BrokenRequest` if the client breaks off, `BodyTooLong` if its chunks exceed what the server takes.
         """
         view = memoryview(buffer)
         filled = self._take_buffered(view)
@@ -142,15 +142,15 @@ class Body:
             yield buffer[:n]
 
     async def read(self, limit: int) -> bytes:
-        """The rest of the body; `ValueError` if that is more than `limit` bytes."""
+        """The rest of the body; `BodyTooLong` if that is more than `limit` bytes."""
         if self.length is not None and self.length > limit:
-            raise ValueError(f"request body of {self.length} bytes is longer than {limit}")
+            raise BodyTooLong(f"request body of {self.length} bytes is longer than {limit}")
         parts: list[bytes] = []
         total = 0
         async for piece in self.chunks(64 * 1024):
             total += len(piece)
             if total > limit:
-                raise ValueError(f"request body is longer than {limit} bytes")
+                raise BodyTooLong(f"request body is longer than {limit} bytes")
             parts.append(bytes(piece))
         return b"".join(parts)
 
@@ -188,7 +188,8 @@ class Body:
             try:
                 pieces = self._decoder.feed(data)
             except BadBody as error:
-                self.fail(IncompleteBody(f"malformed chunked body: {error}"))
+                too_long = isinstance(error, BodyTooLong)
+                self.fail(error if too_long else BrokenRequest(f"malformed chunked body: {error}"))
                 raise
             self._buffered.extend(pieces)
             rest = self._decoder.rest if self._decoder.done else b""

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from aistore.http1.connection import Connection
-from aistore.http1.incoming import Body, IncompleteBody, Request
+from aistore.http1.incoming import Body, BrokenRequest, Request
 from aistore.http1.message import Pending, Reply
 
 if TYPE_CHECKING:
     import socket
 
-__all__ = ["Answer", "Body", "HttpServer", "IncompleteBody", "Limits", "Request", "Result", "Service"]
+__all__ = ["Answer", "Body", "BrokenRequest", "HttpServer", "Limits", "Request", "Result", "Service"]
 
 _RECEIVE_BYTES: Final = 256 * 1024
 _REFUSED_AT_ONCE: Final = 100  # connections beyond the limit that are told so
@@ -42,6 +42,7 @@ class Limits:
     """How long what a client still sends is dropped after its last answer, so that it can read that."""
     connections: int = 10_000
     max_body: int = 1 << 50
+    """Bytes of a request body, announced or in chunks."""
 
 
 class Service(Protocol):

@@ -15,8 +15,9 @@ import time
 from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import quote, quote_from_bytes
 
+from aistore.http1.failures import BodyTooLong
 from aistore.http1.message import Reply
-from aistore.http1.server import HttpServer, IncompleteBody, Limits, Request, Result
+from aistore.http1.server import BrokenRequest, HttpServer, Limits, Request, Result
 from aistore.server import routes
 from aistore.server.control import Control
 from aistore.server.folder import LOG
@@ -186,7 +187,7 @@ class Node:
         if request.method == "HEAD":
             headers.append(("Hdr-Error", body.decode().rstrip("\n")))
             return Reply(api_error.status, headers)
-        return Reply(api_error.status, headers, body, close=isinstance(error, IncompleteBody))
+        return Reply(api_error.status, headers, body, close=isinstance(error, BrokenRequest))
 
     def _as_api_error(self, request: Request, error: BaseException) -> ApiError:
         if isinstance(error, ApiError):
@@ -195,9 +196,9 @@ class Node:
             return out_of_space(str(error))
         if isinstance(error, BucketGone):
             return ApiError(404, f'bucket "{error}" does not exist', "ErrBckNotFound")
-        if isinstance(error, IncompleteBody):
+        if isinstance(error, BrokenRequest):
             return ApiError(400, str(error))
-        if isinstance(error, ValueError) and "request body" in str(error):
+        if isinstance(error, BodyTooLong):
             return ApiError(413, str(error))
         logger.exception("%s %s failed", request.method, request.path, exc_info=error)
         return ApiError(500, f"{self.name}: internal error: {type(error).__name__}: {error} (see the server's log)")
