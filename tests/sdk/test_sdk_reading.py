@@ -455,7 +455,10 @@ def test_direct_reads_follow_a_new_map(bucket: Bucket) -> None:
     [
         ({"num_workers": 1}, "at least 2"),
         ({"num_workers": 2, "byte_range": "bytes=0-1"}, "byte_range"),
-        ({"byte_range": "bytes=a-b"}, "invalid literal"),
+        *(
+            ({"byte_range": text}, "write bytes=0-499, bytes=500- or bytes=-500")
+            for text in ("bytes=a-b", "bytes=abc", "bytes=", "bytes=-", "0-499", "bytes=0-1,5-6", "bytes=\u0661-")
+        ),
     ],
 )
 def test_arguments_that_cannot_be(options: dict[str, object], complaint: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HasBaseUrl", "ObjectHandle"]
 
-_RANGE = "bytes="
+_RANGE = re.compile(r"bytes=([0-9]*)-([0-9]*)")
 _ANYWHERE: Span = (None, None)
 
 
@@ -189,7 +190,10 @@ def _range_headers(byte_range: str | None, blob: BlobDownloadConfig | None) -> t
         lines[headers.BLOB_CHUNK] = blob.chunk_size
         lines[headers.BLOB_WORKERS] = blob.num_workers
     if byte_range:
+        found = _RANGE.fullmatch(byte_range)
+        if found is None or byte_range == "bytes=-":
+            raise ValueError(f"byte_range {byte_range!r} is not one range: write bytes=0-499, bytes=500- or bytes=-500")
         lines["Range"] = byte_range
-        first, _, last = byte_range[len(_RANGE) :].partition("-")
+        first, last = found.groups()
         span = (int(first) if first else None, int(last) if last else None)
     return lines, span
