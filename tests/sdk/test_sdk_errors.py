@@ -120,6 +120,7 @@ def test_errors_of_calls_pickle() -> None:
     [
         errors.ErrObjNotFound(404, "gone", "http://h/v1/objects/b/o", None),
         errors.InvalidBckProvider("x"),
+        errors.InvalidBckProvider("x", "one of y"),
         errors.InvalidURLException("x"),
         errors.InvalidObjectRangeIndex("x"),
         errors.InvalidPipelineError("x"),

@@ -23,20 +23,20 @@ __all__ = ["act", "create", "destroy", "head", "list_buckets", "only_cloud", "on
 def only_own(ref: BucketRef) -> None:
     """Raise `InvalidBckProvider` unless the bucket is one of the cluster's own: others are not made or destroyed from here."""
     if ref.provider != "ais":
-        _refuse(ref)
+        _refuse(ref, "buckets of this provider are not made, renamed or destroyed from here")
 
 
 def only_cloud(ref: BucketRef) -> None:
     """Raise `InvalidBckProvider` unless the bucket's content lives outside of the cluster."""
     if ref.provider == "ais":
-        _refuse(ref)
+        _refuse(ref, "only for buckets whose content lives outside of the cluster")
 
 
-def _refuse(ref: BucketRef) -> None:
+def _refuse(ref: BucketRef, advice: str) -> None:
     from aistore.sdk.errors import InvalidBckProvider
     from aistore.sdk.provider import Provider
 
-    raise InvalidBckProvider(Provider.parse(ref.provider))
+    raise InvalidBckProvider(Provider.parse(ref.provider), advice)
 
 
 def act(

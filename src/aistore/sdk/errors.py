@@ -188,14 +188,15 @@ class ErrBadChecksum(AISError):
 
 
 class InvalidBckProvider(Exception):
-    """The operation does not exist for buckets of this provider, or there is no such provider."""
+    """The operation does not exist for buckets of this provider, or there is no such provider; `advice` says which."""
 
-    def __init__(self, provider: object) -> None:
-        super().__init__(f"Invalid bucket provider: '{provider}'")
+    def __init__(self, provider: object, advice: str = "") -> None:
+        super().__init__(f"Invalid bucket provider: '{provider}'" + (f" ({advice})" if advice else ""))
         self.provider = provider
+        self.advice = advice
 
     def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.provider,)
+        return type(self), (self.provider, self.advice)
 
 
 class InvalidURLException(Exception):

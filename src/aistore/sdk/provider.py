@@ -37,7 +37,7 @@ class Provider(Enum):
         if found is None:
             from aistore.sdk.errors import InvalidBckProvider
 
-            raise InvalidBckProvider(provider)
+            raise InvalidBckProvider(provider, "one of ais, aws/s3, azure, gcp/gs, oci")
         return found
 
 
