@@ -263,7 +263,7 @@ def test_what_is_no_url_of_an_object(url: str) -> None:
 
 
 def test_a_url_of_an_unknown_provider() -> None:
-    with pytest.raises(InvalidBckProvider):
+    with pytest.raises(InvalidBckProvider, match=r"one of ais, aws/s3, azure, gcp/gs, oci"):
         Client(ENDPOINT).get_object_from_url("http://host/x")
 
 
@@ -274,7 +274,11 @@ def test_names_that_official_releases_removed_still_work(bucket: Bucket, client:
     with pytest.warns(DeprecationWarning, match="get_reader"):
         assert made.get(byte_range="bytes=0-2").read_all() == b"con"
     with pytest.warns(DeprecationWarning, match="use head"):
-        assert made.head_v2("size").size == 7
+        attributes = made.head_v2("size")
+    with pytest.warns(DeprecationWarning, match="use ObjectAttributes"):
+        from aistore.sdk.obj.object_attributes import ObjectAttributesV2
+    assert isinstance(attributes, ObjectAttributesV2)
+    assert attributes.size == 7
     with pytest.warns(DeprecationWarning, match="get_object_from_url"):
         assert client.fetch_object_by_url("ais://b/o").name == "o"
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from aistore.wire import headers
 
@@ -176,6 +178,17 @@ class ObjectAttributes(Mapping[str, str]):
             return self._lines
         value = self.get(name)
         return [] if value is None else [value]
+
+
+if TYPE_CHECKING:
+    ObjectAttributesV2 = ObjectAttributes
+else:
+
+    def __getattr__(name: str) -> object:
+        if name == "ObjectAttributesV2":  # what `Object.head_v2` returned
+            warnings.warn("ObjectAttributesV2 is deprecated: use ObjectAttributes", DeprecationWarning, stacklevel=2)
+            return ObjectAttributes
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _as_utf8(text: str) -> str:
