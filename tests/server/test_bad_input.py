@@ -13,7 +13,6 @@ from calling import Caller, where
 from serving import Raw, request
 from store_truth import problems
 
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
