@@ -47,6 +47,14 @@ def test_temporary_cluster_leaves_nothing_behind(temp_base: Path) -> None:
     assert repr(cluster) == "<LocalCluster stopped>"
 
 
+def test_a_temporary_cluster_of_targets_keeps_its_content_over_a_restart() -> None:
+    with LocalCluster(targets=2) as cluster:
+        bucket = cluster.client().bucket("b").create()
+        bucket.object("o").get_writer().put_content(b"kept")
+        cluster.restart()
+        assert cluster.client().bucket("b").object("o").get_reader().read_all() == b"kept"
+
+
 def test_a_folder_of_ones_own_is_kept(tmp_path: Path) -> None:
     with LocalCluster(tmp_path / "data") as cluster:
         cluster.client().bucket("kept").create().object("a").get_writer().put_content(b"1")

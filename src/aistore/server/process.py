@@ -87,7 +87,7 @@ def run(
         reason = asyncio.run(_serve(Node(settings), settings, folder, announce, parent))
         orphaned = reason is Stop.ORPHAN
     finally:
-        if orphaned and settings.temporary:
+        if orphaned and settings.temporary and folder is not None:
             shutil.rmtree(settings.data_dir, ignore_errors=True)
         if folder:
             folder.close()

@@ -47,7 +47,10 @@ class TargetProcesses:
         gateway_url: str,
         on_change: Callable[[dict[str, str]], None],
     ) -> None:
-        self._settings = replace(settings, role="target", targets=1, port=0, idle_exit=None, gateway_url=gateway_url)
+        # The folder is the gateway's: a target that loses its gateway removes nothing.
+        self._settings = replace(
+            settings, role="target", targets=1, port=0, idle_exit=None, temporary=False, gateway_url=gateway_url
+        )
         self._ids = ids
         self._on_change = on_change
         self._serving: dict[str, TargetProcess] = {}

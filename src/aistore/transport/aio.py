@@ -118,14 +118,13 @@ class AsyncTransport(BaseTransport):
 
     async def _send(self, leg: Leg) -> AsyncResponse:
         self._prepare(leg.origin)
-        connection = self._take(leg.origin)
-        if connection is None and (proxy := self._proxies.get(leg.origin)) is not None:
+        if (proxy := self._proxies.get(leg.origin)) is not None:
             loop = asyncio.get_running_loop()
             answer = await loop.run_in_executor(None, proxy.send, leg, leg.request.timeout or self.timeout)
             return AsyncResponse(leg, answer.head, _InThread(answer) if leg.request.stream else answer.content)
         await self._slots.acquire()
         try:
-            connection, head, body = await self._ask(leg, connection)
+            connection, head, body = await self._ask(leg, self._take(leg.origin))
         except BaseException as failure:
             self._slots.release()
             raise_typed(failure, leg)

@@ -113,7 +113,8 @@ class Transport(BaseTransport):
         timeout = request.timeout or self.timeout
         head, expect = self._head(leg)
         reused = connection is not None
-        if connection is not None and method not in ("GET", "HEAD") and not connection.is_alive():
+        # An idle connection on which something arrived is not asked: its next answer would be to another question.
+        if connection is not None and not connection.is_alive():
             connection.close()
             connection, reused = None, False
         while True:

@@ -66,8 +66,9 @@ class Pool:
                     break
 
     def _drop_inherited(self) -> None:
-        self._pid = os.getpid()
+        # In this order: another thread of the child must not find the parent's connections in a pool that says it is the child's.
         self.close()
+        self._pid = os.getpid()
 
     def __repr__(self) -> str:
         idle = ", ".join(f"{origin}: {len(connections)}" for origin, connections in self._idle.items() if connections)
