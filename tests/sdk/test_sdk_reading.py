@@ -218,6 +218,30 @@ def test_an_object_that_is_overwritten_while_it_is_read_is_not_mixed() -> None:
         reader_of(peer).as_file().read()
 
 
+@pytest.mark.parametrize("workers", [None, 2])
+def test_an_object_that_was_deleted_and_stored_again_is_not_mixed(bucket: Bucket, workers: int | None) -> None:
+    size = 1 << 20
+    kept = bucket.object("o")
+    kept.get_writer().put_content(b"a" * size)
+    reader = kept.get_reader() if workers is None else kept.get_reader(num_workers=workers, chunk_size=size // 8)
+    with reader.as_file() as file:
+        assert file.read(100) == b"a" * 100
+        kept.delete()
+        kept.get_writer().put_content(b"b" * size)  # the same version and size
+        file.seek(size - 100)
+        with pytest.raises((ObjectFileReaderStreamError, ObjectFileReaderMaxResumeError), match="overwritten"):
+            file.read(100)
+
+
+def test_checksums_of_ranges_are_no_sign_of_another_object(bucket: Bucket) -> None:
+    bucket.make_request("PATCH", "set-bprops", {"checksum": {"enable_read_range": True}})
+    bucket.object("o").get_writer().put_content(CONTENT)
+    with bucket.object("o").get_reader().as_file() as file:
+        for position in (0, 500_000, 10, 700_000):
+            file.seek(position)
+            assert file.read(1000) == CONTENT[position : position + 1000]
+
+
 def test_an_overwritten_object_of_the_same_version_is_found_by_its_checksum() -> None:
     other = bytes(reversed(CONTENT))
 

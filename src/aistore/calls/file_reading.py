@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from aistore.calls.integrity import running_hasher
 from aistore.calls.selection import attributes_of
+from aistore.calls.streams import is_another
 from aistore.sdk.obj.obj_file.errors import (
     ObjectFileReaderMaxResumeError,
     ObjectFileReaderStreamError,
@@ -263,11 +264,13 @@ class FileReading:
             if stream.start == 0 and stream.checksum[0]:
                 self._checksum = stream.checksum
                 self._hasher = running_hasher(stream.checksum[0])
-        elif stream.edition.differs_from(self._edition):
+        elif (yield from is_another(self._source.client, stream.edition, self._edition)):
             was, now = self._edition, stream.edition
             self._fail(
                 f"the object was overwritten while it was read (version {was.version}, {was.size} bytes; then {now.version}, {now.size})"
             )
+        elif stream.edition.checksum != self._edition.checksum:  # it was that of a part, and says nothing
+            self._edition = self._edition._replace(checksum=None)
 
     def _skip_to_position(self) -> Steps[bool]:
         """Read on to the position; False if the stream ended before."""

@@ -110,7 +110,7 @@ class _Replacing(FileWriting):
         if pending and self._made:
             # The empty object was a promise that is not kept; another writer's object stays.
             answer = yield from objects.head(self._path, self._query, "size")
-            if answer.head.headers.length <= 0:
+            if answer.head.headers.length == 0:
                 yield from objects.delete(self._path, self._query)
 
 

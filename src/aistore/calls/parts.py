@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from aistore.calls.integrity import bad_checksum, running_hasher
 from aistore.calls.selection import attributes_of, read_range
-from aistore.calls.streams import Edition
+from aistore.calls.streams import Edition, is_another
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +36,7 @@ class Parts:
         self._checksum = checksum
         self.size = size
         self.chunk_size = chunk_size
-        self.edition = Edition(version or None, size)
+        self.edition = Edition(version or None, size, checksum[1] or None)
 
     def spans(self, offset: int) -> Iterator[tuple[int, int]]:
         """First byte of each part, and the one behind its last, from byte `offset` on."""
@@ -53,13 +53,15 @@ class Parts:
         """Fill `view` with the bytes from `first` on; returns the answer that brought them."""
         answer = yield from read_range(self._selection, first, view)
         found = Edition.of_part(answer)
-        if found.differs_from(self.edition):
+        if (yield from is_another(self._selection, found, self.edition)):
             from aistore.transport.errors import IncompleteBody
 
             what = (
                 f"the object was overwritten while it was read (version {self.edition.version}, then {found.version})"
             )
             raise IncompleteBody(f"{what}: read it again", "GET", answer.url)
+        if found.checksum != self.edition.checksum:  # it is that of the part, and says nothing
+            self.edition = self.edition._replace(checksum=None)
         return answer
 
     def hasher(self) -> Hasher | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from aistore.calls.integrity import stated_checksum
-from aistore.calls.selection import fetch
+from aistore.calls.selection import attributes_of, fetch
 from aistore.calls.steps import do
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from aistore.calls.selection import Selection
     from aistore.calls.steps import Answer, Steps, StreamedAnswer
 
-__all__ = ["AnswerStream", "ChunkStream", "ContentStream", "Edition", "open_stream"]
+__all__ = ["AnswerStream", "ChunkStream", "ContentStream", "Edition", "is_another", "open_stream"]
 
 _PARTIAL = 206
 
@@ -24,17 +24,30 @@ class Edition(NamedTuple):
 
     version: str | None
     size: int | None
+    checksum: str | None = None
 
     @classmethod
     def of_part(cls, answer: Answer) -> Edition:
         """The edition that an answer of status 206 is a part of."""
         fields = answer.head.headers
         total = fields.get("content-range", "").rpartition("/")[2]
-        return cls(fields.get("ais-version"), int(total) if total.isdigit() else None)
+        size = int(total) if total.isdigit() else None
+        return cls(fields.get("ais-version"), size, stated_checksum(answer)[1] or None)
 
-    def differs_from(self, other: Edition) -> bool:
-        """Whether both say something, and not the same."""
-        return any(a is not None and b is not None and a != b for a, b in zip(self, other, strict=True))
+
+def is_another(selection: Selection, found: Edition, known: Edition) -> Steps[bool]:
+    """Whether an answer is of another edition than the one known.
+
+    Version and size may be equal by chance: an object that was deleted and stored again starts at version 1. Then the checksums tell,
+    unless answers carry that of their own part (bucket property `checksum.enable_read_range`), which HEAD never does.
+    """
+    pairs = list(zip(found, known, strict=True))
+    if any(a is not None and b is not None and a != b for a, b in pairs[:2]):
+        return True
+    if found.checksum is None or known.checksum is None or found.checksum == known.checksum:
+        return False
+    stored = yield from attributes_of(selection, "checksum")
+    return stored.checksum_value == found.checksum
 
 
 class ContentStream(Protocol):
@@ -73,8 +86,9 @@ class AnswerStream:
         # A server that ignores ranges begins at the beginning.
         self.start = offset if partial else 0
         self.end = self.start + length if length >= 0 else None
-        self.edition = Edition.of_part(answer) if partial else Edition(answer.head.headers.get("ais-version"), self.end)
         self.checksum = ("", "") if partial else stated_checksum(answer)
+        version = answer.head.headers.get("ais-version")
+        self.edition = Edition.of_part(answer) if partial else Edition(version, self.end, self.checksum[1] or None)
 
     def read(self, size: int) -> Steps[bytes]:
         return do(self._answer.read, size)
