@@ -375,3 +375,40 @@ def test_timeouts_of_the_client_and_of_one_call() -> None:
 def test_negative_pool_size_is_refused() -> None:
     with pytest.raises(ValueError, match="negative"):
         Transport("http://h", pool_size=-1)
+
+
+def test_an_answer_that_nobody_asked_for_is_not_taken_for_the_next_one() -> None:
+    sent = threading.Event()
+
+    def script(connection: PeerConnection) -> None:
+        name = connection.request().target.rpartition("/")[2].partition("?")[0]
+        connection.answer(200, f"content of {name}".encode())
+        if name == "first":
+            connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nbad")
+            sent.set()
+        connection.wait_for_end()
+
+    with Peer(script) as peer:
+        transport = transport_to(peer)
+        assert get(transport, "objects/b/first").content == b"content of first"
+        assert sent.wait(10)
+        assert get(transport, "objects/b/second").content == b"content of second"
+        transport.close()
+
+
+def test_a_token_is_stripped_and_never_shown() -> None:
+    with Peer(always(200)) as peer:
+        transport = transport_to(peer, token="secret\n")
+        get(transport)
+        transport.close()
+        assert peer.requests[0].headers["authorization"] == "Bearer secret"
+        broken = transport_to(peer, token="sec\x01ret")
+        with pytest.raises(ValueError, match="control character") as info:
+            get(broken)
+        assert "sec" not in str(info.value)
+
+
+def test_an_endpoint_with_a_password_is_refused_without_showing_it() -> None:
+    with pytest.raises(ValueError, match="user and password") as info:
+        Transport("http://user:s3cret@127.0.0.1:8080")
+    assert "s3cret" not in str(info.value)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import weakref
 from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
@@ -42,13 +43,16 @@ class BlockingConnection:
     Whoever uses it closes it after any exception: nothing is known then about what is on the wire.
     """
 
-    __slots__ = ("_last", "_recv", "_sock", "_timeout", "pid", "reusable")
+    __slots__ = ("__weakref__", "_last", "_recv", "_sock", "_timeout", "pid", "reusable")
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._recv = sock.recv
         self._timeout: float | None = None
         self._last = False
+        # Dropped with its pool or an abandoned response: that is no leak, so no ResourceWarning. A `__del__` would come too late where
+        # both lie in a cycle: the collector may finalize the socket first.
+        weakref.finalize(self, sock.close).atexit = False
         self.pid = os.getpid()
         """The process that opened it: after a fork, parent and child must not both use it."""
         self.reusable = True
@@ -80,10 +84,6 @@ class BlockingConnection:
     def close(self) -> None:
         """Close the socket; harmless when closed."""
         self.reusable = False
-        self._sock.close()
-
-    def __del__(self) -> None:
-        # Dropped with its pool or an abandoned response: that is no leak, so no ResourceWarning.
         self._sock.close()
 
     def is_alive(self) -> bool:

@@ -25,7 +25,8 @@ class HeadBlocks:
     """Everything of a request head behind its first line."""
 
     def __init__(self, token: str | None) -> None:
-        self.token = token
+        # Read from a file, it ends with a line feed more often than not.
+        self.token = token.strip() if token else token
         self._blocks: dict[tuple[Origin, bool], bytes] = {}
 
     def get(

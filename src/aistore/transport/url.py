@@ -9,7 +9,7 @@ from typing import NamedTuple
 __all__ = ["Origin", "base_url", "split_url"]
 
 _absolute = re.compile(
-    r"(?P<scheme>https?)://(?:[^/?#@]*@)?(?P<host>\[[0-9A-Fa-f:.%a-z]+\]|[A-Za-z0-9._~-]+)(?::(?P<port>\d{0,5}))?(?P<target>[/?][^#]*)?(?:#.*)?",
+    r"(?P<scheme>https?)://(?P<host>\[[0-9A-Fa-f:.%a-z]+\]|[A-Za-z0-9._~-]+)(?::(?P<port>\d{0,5}))?(?P<target>[/?][^#]*)?(?:#.*)?",
     re.IGNORECASE | re.DOTALL,
 ).fullmatch
 
@@ -51,6 +51,10 @@ def split_url(url: str) -> tuple[Origin, str]:
     """Origin and request target (path and query, fragment dropped) of an absolute http or https URL; `ValueError` for anything else."""
     match = _absolute(url)
     if match is None:
+        if "@" in url:  # the text may hold a password
+            raise ValueError(
+                "an endpoint with user and password is not supported; give a token instead (token=, AIS_AUTHN_TOKEN)"
+            )
         raise ValueError(f"{url!r} is no http:// or https:// URL")
     target = match["target"] or "/"
     if target[0] == "?":
