@@ -1,11 +1,13 @@
-"""The list of expected differences (`expected_differences.toml`), and the table of `docs/compatibility.md` made from it.
+"""The list of expected differences (`expected_differences.toml`), and the tables of `docs/compatibility.md` made from it and from the
+list of names that are missing (`surface/missing.toml`).
 
-python tests/expected_differences.py      writes the table anew
+python tests/expected_differences.py      writes the tables anew
 """
 
 from __future__ import annotations
 
 import fnmatch
+import re
 import sys
 from dataclasses import dataclass
 from functools import cache
@@ -18,8 +20,10 @@ else:
 
 LIST = Path(__file__).with_suffix(".toml")
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "compatibility.md"
-BEGIN = "<!-- made by tests/expected_differences.py from tests/expected_differences.toml -->\n"
-END = "<!-- end of what is made -->\n"
+MISSING = LIST.parent / "surface" / "missing.toml"
+_MADE = re.compile(
+    r"(<!-- made by tests/expected_differences\.py from [^\n]* -->\n).*?(<!-- end of what is made -->\n)", re.DOTALL
+)
 
 
 @dataclass(frozen=True)
@@ -64,11 +68,31 @@ def table() -> str:
     return "\n".join(["| what differs, and why | scenarios |", "|---|---|", *rows]) + "\n"
 
 
-def page_with_table() -> str:
+def not_yet() -> str:
+    """The parts that are not built yet, as Markdown: names of the SDK, and calls of the server."""
+    missing: dict[str, list[str]] = tomllib.loads(MISSING.read_text())["later"]
+    rows = [
+        f"| {part} | {', '.join(f'`{name}`' for name in sorted(_outermost(names)))} |"
+        for part, names in missing.items()
+    ]
+    entries = tomllib.loads(LIST.read_text()).get("not_yet", [])
+    refused = sorted({entry["reason"] for entry in entries if "http/" in entry["on"]})
+    return (
+        "\n".join(["| part | names of the SDK that are missing |", "|---|---|", *rows])
+        + f"\n\nThe server answers 501 to calls of these parts: {', '.join(refused)}.\n"
+    )
+
+
+def _outermost(names: list[str]) -> list[str]:
+    """The names without those that lie in another of them."""
+    return [name for name in names if not any(name.startswith(f"{other}.") for other in names)]
+
+
+def page_with_tables() -> str:
     """The page as it should be."""
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    return f"{before}{BEGIN}\n{table()}\n{END}{rest.partition(END)[2]}"
+    tables = iter((table(), not_yet()))
+    return _MADE.sub(lambda found: f"{found[1]}\n{next(tables)}\n{found[2]}", PAGE.read_text())
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page_with_table())
+    PAGE.write_text(page_with_tables())

@@ -7,10 +7,16 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 
-from expected_differences import PAGE, page_with_table
+from expected_differences import PAGE, page_with_tables
+
+if TYPE_CHECKING:
+    from aistore import LocalCluster
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -83,5 +89,16 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), target
 
 
-def test_table_of_differences_is_the_list_that_the_tests_read() -> None:
-    assert PAGE.read_text() == page_with_table(), "run: python tests/expected_differences.py"
+def test_tables_of_differences_are_the_lists_that_the_tests_read() -> None:
+    assert PAGE.read_text() == page_with_tables(), "run: python tests/expected_differences.py"
+
+
+def test_what_the_server_is_said_to_refuse_is_refused(cluster: LocalCluster) -> None:
+    said = PAGE.read_text().partition("The server answers 501 besides to ")[2].partition("\n")[0]
+    paths = re.findall(r"`(/[^`]+)`", said)
+    assert paths
+    for path in paths:
+        with pytest.raises(HTTPError) as refused:
+            urlopen(f"{cluster.url}{path}")
+        with refused.value as answer:
+            assert answer.status == 501, f"{path} answers {answer.status}: see docs/compatibility.md"
