@@ -1,7 +1,7 @@
 """Heads of HTTP/1.1 messages: strict parsing and body framing, without I/O (RFC 9112).
 
 A head is everything up to and including the blank line. Whoever reads a connection finds its end with `find_head_end`, hands the
-bytes to `parse_request` or `parse_response`, and learns from `framing` how long the body is. What the grammar does not allow is
+bytes to `parse_request` or `parse_response`, and learns from `Headers.length` or `response_framing` how long the body is. What the grammar does not allow is
 refused with `BadHead`: obsolete line folding, bare line feeds, blanks around header names, control characters, two `Host` lines,
 contradicting lengths, and `Content-Length` beside `Transfer-Encoding`.
 """

@@ -1,6 +1,7 @@
 """Listing of objects: request, flags, and pages in both encodings (`protocol/10` 17, 18).
 
-One `Entry` and one `Page` serve msgpack on both sides; JSON has structs of its own, because its keys differ and sizes are strings.
+`Entry` and `Page` are what a server encodes as msgpack; JSON has structs of its own, because its keys differ and sizes are strings. A
+client decodes msgpack into entries that users see (`aistore.sdk._listing`).
 """
 
 from __future__ import annotations
