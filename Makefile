@@ -50,4 +50,4 @@ docs:
 	@echo "site/index.html"
 
 clean:
-	rm -rf .venv .envs site dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .envs site dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis tests/.hypothesis
