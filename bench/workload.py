@@ -57,7 +57,7 @@ def bare_loop(endpoint: str) -> dict[str, float]:
     host, port = str(url.hostname), int(url.port or 80)
     for _ in range(5):
         sock = socket.create_connection((host, port))
-        sock.sendall(f"GET {path}?provider=ais HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        sock.sendall(f"GET {path}?provider=ais HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         data = sock.recv(65536)
         wall, cpu = time.perf_counter(), time.process_time()
         end = data.index(b"\r\n\r\n") + 4

@@ -41,6 +41,7 @@ def test_what_is_no_size(text: str) -> None:
         ({"log_level": "loud"}, "none of debug, info"),
         ({"idle_exit": -1.0}, "idle_exit -1.0 is negative"),
         ({"host": "0.0.0.0"}, "--allow-remote"),
+        ({"allow_hosts": ["http://a"]}, "'http://a' is not the name of a host"),
         ({"host": "::"}, "--allow-remote"),
         ({"host": "example.org"}, "--allow-remote"),
     ],
@@ -63,11 +64,16 @@ def test_other_hosts_have_to_be_allowed() -> None:
 def test_file_and_options(tmp_path: Path) -> None:
     file = tmp_path / "ais.toml"
     file.write_text(
-        'data_dir = "here"\nport = 9000\ncapacity = "1GiB"\ntargets = 2\n[backends.aws]\nregion = "eu-north-1"\n'
+        'data_dir = "here"\nport = 9000\ncapacity = "1GiB"\ntargets = 2\nallow_hosts = ["dev.example"]\n[backends.aws]\nregion = "eu-north-1"\n'
     )
     settings = make_settings(file, {"port": 9001, "targets": None}, default_port=8080)
     assert settings == ServerSettings(
-        tmp_path / "here", port=9001, targets=2, capacity=1 << 30, backends={"aws": {"region": "eu-north-1"}}
+        tmp_path / "here",
+        port=9001,
+        targets=2,
+        capacity=1 << 30,
+        allow_hosts=("dev.example",),
+        backends={"aws": {"region": "eu-north-1"}},
     )
     assert ServerSettings.decode(settings.encode()) == settings
 
@@ -80,6 +86,8 @@ def test_file_and_options(tmp_path: Path) -> None:
         ("port = '80'", "port = '80' is not int"),
         ("port = true", "port = True is not int"),
         ("allow_remote = 1", "allow_remote = 1 is not bool"),
+        ("allow_hosts = 'a'", "allow_hosts = 'a' is not list"),
+        ("allow_hosts = [1]", "allow_hosts has to be a list of names"),
         ("capacity = 'lots'", "'lots' is not a size"),
         ("[backends.aws]\nregion = 1", "backends.aws has to be a table of strings"),
         ("port = ", "is not TOML"),

@@ -64,7 +64,11 @@ def test_names(cluster: LocalCluster, call: Caller, name: str, method: str) -> N
     with raw(cluster) as client:
         path = f"/v1/objects/b/{name}{query}".encode("latin-1")
         client.send(
-            method.encode() + b" " + path + b" HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+            method.encode()
+            + b" "
+            + path
+            + b" HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
+            + body
         )
         answer = client.answer(method)
     assert answer.status == (404 if (method, name) == ("HEAD", "a/") else 400)
@@ -116,7 +120,7 @@ def test_custom_metadata_makes_no_headers(call: Caller, key: str, value: str) ->
 def test_custom_metadata_of_a_put(cluster: LocalCluster, call: Caller, line: bytes, content: bytes) -> None:
     with raw(cluster) as client:
         client.send(
-            b"PUT /v1/objects/b/o HTTP/1.1\r\nHost: a\r\nAis-Custom-Md: %s\r\nContent-Length: %d\r\n\r\n%s"
+            b"PUT /v1/objects/b/o HTTP/1.1\r\nHost: localhost\r\nAis-Custom-Md: %s\r\nContent-Length: %d\r\n\r\n%s"
             % (line, len(content), content)
         )
         answer = client.answer()

@@ -55,6 +55,13 @@ def make_parser() -> argparse.ArgumentParser:
     serve.add_argument("--capacity", metavar="SIZE", help="accept this much content, for example 100GiB")
     serve.add_argument("--config", metavar="FILE.toml", help="the same settings from a file; options win over it")
     serve.add_argument("--allow-remote", action="store_true", default=None, help="bind other than loopback addresses")
+    serve.add_argument(
+        "--allow-host",
+        action="append",
+        dest="allow_hosts",
+        metavar="NAME",
+        help="answer requests to this host name too",
+    )
     serve.add_argument("--log-level", choices=("debug", "info", "warning", "error"), help="default info")
 
     for name, text in (("stop", "stop the server of a data folder"), ("status", "what serves a data folder")):

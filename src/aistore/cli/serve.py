@@ -39,6 +39,7 @@ def serve(asked: argparse.Namespace) -> int:
         "durability": asked.durability,
         "capacity": None if asked.capacity is None else parse_size(asked.capacity),
         "allow_remote": asked.allow_remote,
+        "allow_hosts": asked.allow_hosts,
         "log_level": asked.log_level,
     }
     settings = make_settings(Path(asked.config) if asked.config else None, options, default_port=DEFAULT_PORT)

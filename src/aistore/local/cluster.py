@@ -17,6 +17,7 @@ from aistore.server.settings import Durability, ServerSettings, parse_size
 from aistore.server.spawn import Started, start
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
 
     from aistore.sdk import Client
@@ -36,6 +37,7 @@ class LocalCluster:
     durability  "strict" (survives power loss; default with a path) or "relaxed" (survives `kill -9`; default without)
     port        0: a free one, kept over `restart()`
     capacity    how much content to accept, in bytes or as "10GiB"; without it, what the disk holds
+    allow_hosts further names of this machine that requests may be sent to; addresses and `localhost` always are
 
     `start()` and `stop()` do the same without `with`. Raises `ServerStartError`, `FolderInUseError` and
     `SettingsError` (a `ValueError`). Not for sharing: give other processes `url`.
@@ -49,6 +51,7 @@ class LocalCluster:
         durability: Durability | None = None,
         port: int = 0,
         capacity: int | str | None = None,
+        allow_hosts: Sequence[str] = (),
         log_level: str = "info",
     ) -> None:
         self._temporary = path is None
@@ -58,6 +61,7 @@ class LocalCluster:
             targets=targets,
             durability=durability or ("relaxed" if path is None else "strict"),
             capacity=None if capacity is None else parse_size(capacity),
+            allow_hosts=tuple(allow_hosts),
             log_level=log_level,
             temporary=self._temporary,
         )

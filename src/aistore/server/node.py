@@ -21,6 +21,7 @@ from aistore.http1.server import BrokenRequest, HttpServer, Limits, Request, Res
 from aistore.server import routes
 from aistore.server.control import Control
 from aistore.server.folder import LOG
+from aistore.server.guard import Guard
 from aistore.server.smap import ClusterMap
 from aistore.server.stats import Stats
 from aistore.server.store.errors import BucketGone, StoreFull
@@ -75,6 +76,7 @@ class Node:
         self.stats = Stats()
         self.gateway_id = ""
         self.target_id = ""
+        self._guard = Guard(settings)
         self.server = HttpServer(self, Limits(connections=_connections_allowed()))
         self.reading: dict[tuple[int, str], int] = {}
         """Long reads under way, by bucket number and object name."""
@@ -171,6 +173,7 @@ class Node:
 
     def handle(self, request: Request) -> Result:
         """Answer one request (called by the HTTP driver)."""
+        self._guard.check(request)
         return routes.handle(self, request)
 
     def refuse(self, request: Request, error: BaseException) -> Reply:

@@ -42,7 +42,7 @@ class ServerSettings:
 
     `port` 0 takes a free one. `targets` 1 is one process that is gateway and target at once; N > 1 are N target
     processes behind one gateway. `capacity` is in bytes, `None` for the whole disk. `idle_exit` is how many seconds a
-    server that belongs to nobody stays after its last client. `temporary` lets an orphaned server remove its folder.
+    server that belongs to nobody stays after its last client. `allow_hosts` are further names in `Host` that are answered (`server/guard.py`). `temporary` lets an orphaned server remove its folder.
     `role`, `node_id` and `gateway_url` belong to target processes.
     """
 
@@ -54,6 +54,7 @@ class ServerSettings:
     capacity: int | None = None
     backends: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     allow_remote: bool = False
+    allow_hosts: tuple[str, ...] = ()
     idle_exit: float | None = None
     log_level: str = "info"
     temporary: bool = False
@@ -72,6 +73,9 @@ class ServerSettings:
             raise SettingsError(f"capacity {self.capacity} bytes is too small: at least {MIN_CAPACITY} (1MiB)")
         if self.idle_exit is not None and self.idle_exit < 0:
             raise SettingsError(f"idle_exit {self.idle_exit} is negative")
+        for name in self.allow_hosts:
+            if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
+                raise SettingsError(f"allow_hosts: {name!r} is not the name of a host (without port and scheme)")
         if self.log_level not in LOG_LEVELS:
             raise SettingsError(f"log_level {self.log_level!r} is none of {', '.join(LOG_LEVELS)}")
         if not self.allow_remote and not is_loopback(self.host):
@@ -88,6 +92,7 @@ class ServerSettings:
     def decode(cls, line: bytes) -> ServerSettings:
         """The inverse of `encode`."""
         values = json.loads(line)
+        values["allow_hosts"] = tuple(values["allow_hosts"])
         return cls(**{**values, "data_dir": Path(values["data_dir"])})
 
 
@@ -133,6 +138,7 @@ _FILE_TYPES: dict[str, tuple[type, ...]] = {
     "capacity": (int, str),
     "backends": (dict,),
     "allow_remote": (bool,),
+    "allow_hosts": (list,),
     "log_level": (str,),
 }
 
@@ -161,6 +167,9 @@ def read_settings_file(path: Path) -> dict[str, object]:
             raise SettingsError(f"{path}: {name} = {value!r} is not {' or '.join(t.__name__ for t in wanted)}")
     if "backends" in values:
         _check_backends(path, cast("dict[str, object]", values["backends"]))
+    hosts = cast("list[object]", values.get("allow_hosts", []))
+    if not all(isinstance(host, str) for host in hosts):
+        raise SettingsError(f"{path}: allow_hosts has to be a list of names")
     if "capacity" in values:
         values["capacity"] = parse_size(cast("str | int", values["capacity"]))
     if "data_dir" in values:
@@ -179,4 +188,5 @@ def make_settings(file: Path | None, options: Mapping[str, object], default_port
     values: dict[str, object] = {"port": default_port, **(read_settings_file(file) if file else {})}
     values.update({name: value for name, value in options.items() if value is not None})
     data_dir = Path(str(values.pop("data_dir", None) or user_data_dir())).expanduser().absolute()
+    values["allow_hosts"] = tuple(cast("list[str]", values.get("allow_hosts", ())))
     return ServerSettings(data_dir, **values)  # type: ignore[arg-type]  # names and types were checked above
