@@ -10,6 +10,8 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from aistore.server.store.store import Store
 from aistore.wire.checksum import digest
 from aistore.wire.names import BucketId
@@ -110,7 +112,12 @@ async def settle(store: Store) -> None:
 
 def crash_copy(root: Path, target: Path) -> None:
     """What a killed process would leave of an open store: files as they are now, without the log's shared memory."""
-    shutil.copytree(root, target, ignore=shutil.ignore_patterns("*-shm"))
+
+    def copy_unless_gone(source: str, copy: str) -> None:
+        with contextlib.suppress(FileNotFoundError):  # garbage is being removed
+            shutil.copy2(source, copy)
+
+    shutil.copytree(root, target, ignore=shutil.ignore_patterns("*-shm"), copy_function=copy_unless_gone)
 
 
 def problems(root: Path, *, recovered: bool = True) -> list[str]:
@@ -127,18 +134,31 @@ def _references(db: sqlite3.Connection) -> list[str]:
     rows = db.execute("SELECT bucket, name, size, layout, content FROM object").fetchall()
     buckets = {bid for (bid,) in db.execute("SELECT id FROM bucket UNION SELECT bucket FROM dropped")}
     found += [f"{name!r} is in no bucket ({bid})" for bid, name, *_ in rows if bid not in buckets]
-    for table, layout in (("small", 0), ("file", 1)):
-        length = "length(data)" if table == "small" else "size"
-        there = {i: (refs, size) for i, refs, size in db.execute(f"SELECT id, refs, {length} FROM {table}")}
+    queries = (
+        (0, "SELECT s.id, 1 + coalesce(others, 0), length(data) FROM small s LEFT JOIN shared USING (id)"),
+        (1, "SELECT id, refs, size FROM file"),
+        (2, "SELECT id, refs, -1 FROM parts"),
+    )
+    files_of = {
+        i: msgspec.msgpack.decode(files, type=list[tuple[int, int]])
+        for i, files in db.execute("SELECT id, files FROM parts")
+    }
+    for layout, query in queries:
+        there = {i: (refs, size) for i, refs, size in db.execute(query)}
         wanted = Counter(content for *_, where, content in rows if where == layout)
+        if layout == 1:
+            wanted.update(file for files in files_of.values() for file, _ in files)
+            wanted.update(content for (content,) in db.execute("SELECT content FROM part"))
+        if layout == 2:
+            there = {i: (refs, sum(size for _, size in files_of[i])) for i, (refs, _) in there.items()}
         found += [
-            f"{table} {i} is referred to {wanted[i]} times, says {refs}"
+            f"content {i} of layout {layout} is referred to {wanted[i]} times, says {refs}"
             for i, (refs, _) in there.items()
             if refs != wanted[i]
         ]
         for _, name, size, where, content in rows:
             if where == layout and there.get(content, (0, None))[1] != size:
-                found.append(f"{name!r} of {size} bytes refers to {table} {content}: {there.get(content)}")
+                found.append(f"{name!r} of {size} bytes refers to content {content}: {there.get(content)}")
     return found
 
 
@@ -146,6 +166,10 @@ def _totals(db: sqlite3.Connection) -> list[str]:
     true = {
         bid: (n, size) for bid, n, size in db.execute("SELECT bucket, count(*), sum(size) FROM object GROUP BY bucket")
     }
+    sizes = "SELECT size FROM file UNION ALL SELECT length(data) FROM small"
+    stored = db.execute(f"SELECT count(*), sum(size) FROM ({sizes})").fetchone()
+    if stored[0]:
+        true[0] = stored
     told = {bid: (n, size) for bid, n, size in db.execute("SELECT * FROM usage") if (n, size) != (0, 0)}
     return [] if true == told else [f"totals are {true}, usage says {told}"]
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 from aistore.server.store import content
+from aistore.server.store.copying import copy_objects, move_object
 from aistore.server.store.errors import StoreFull
 from aistore.server.store.work import WorkGone
 from store_truth import bucket_id, crash_copy, make_bucket, opened, problems, put, read, settle, upload
@@ -140,7 +141,11 @@ async def delete(store: Store, bucket: Bucket) -> None:
 
 
 async def copy(store: Store, bucket: Bucket) -> None:
-    await store.copy(bucket, "large", bucket, "small")
+    await copy_objects(store, bucket, bucket, [("large", "small"), ("large", "new")], "xxhash2")
+
+
+async def move(store: Store, bucket: Bucket) -> None:
+    await move_object(store, bucket, "large", "small")
 
 
 async def patch(store: Store, bucket: Bucket) -> None:
@@ -152,7 +157,7 @@ async def append_and_flush(store: Store, bucket: Bucket) -> None:
     with store.work.open(name, size):
         made = await store.content.create(size)
         try:
-            await asyncio.to_thread(store.work.give_to, made, name)
+            await asyncio.to_thread(store.work.give_to, made, name, size)
         except BaseException:
             made.abandon()
             raise
@@ -179,6 +184,7 @@ OPERATIONS = [
     put_many_large,
     delete,
     copy,
+    move,
     patch,
     append_and_flush,
     create_bucket,

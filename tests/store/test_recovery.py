@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from aistore.server.store import content
+from aistore.server.store import content, schema
 from aistore.server.store.errors import BucketGone, ContentMissing, StoreCorrupt
 from aistore.server.store.schema import FORMAT
 from aistore.server.store.store import Store
@@ -131,7 +131,7 @@ def test_flushing_is_whole_at_every_crash(tmp_path: Path) -> None:
             bucket = await make_bucket(store)
             name, size = store.work.start(b"appended", -1)
             made = await store.content.create()
-            store.work.give_to(made, name)
+            store.work.give_to(made, name, size)
             crash_copy_with_links(tmp_path / "a", tmp_path / "before")
             await store.put(bucket, "o", made, "none", "")
             crash_copy_with_links(tmp_path / "a", tmp_path / "after")
@@ -253,6 +253,33 @@ def test_a_newer_format_is_refused(tmp_path: Path) -> None:
         db.execute(f"PRAGMA user_version={FORMAT + 1}")
     with pytest.raises(StoreCorrupt, match=rf"newer version \(format {FORMAT + 1}, this one knows {FORMAT}\)"):
         Store(tmp_path, "relaxed")
+
+
+def test_a_folder_of_format_1_is_migrated(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "catalog.db")) as db:
+        db.executescript(schema._FORMAT_1)
+        db.executescript("""
+            INSERT INTO bucket VALUES (1, 'ais', '', '', 'b', x'');
+            INSERT INTO small VALUES (1, 2, x'7477696365'), (2, 1, x'6f6e6365');
+            INSERT INTO object VALUES (1, 'a', 5, 0, 1, 'none', '', '1', 7, 7, NULL), (1, 'b', 5, 0, 1, 'none', '', '1', 7, 7, NULL),
+                (1, 'c', 4, 0, 2, 'none', '', '1', 7, 7, NULL);
+            INSERT INTO usage VALUES (1, 3, 14);
+            PRAGMA user_version=1;
+        """)
+
+    async def main() -> None:
+        async with opened(tmp_path) as store:
+            bucket = store.bucket(bucket_id("b"))
+            assert bucket is not None
+            assert [read(store, bucket, name) for name in "abc"] == [b"twice", b"twice", b"once"]
+            assert (store.objects, store.bytes) == (3, 9)
+            await store.delete(bucket, ["a", "c"])
+            assert read(store, bucket, "b") == b"twice"
+            await store.delete(bucket, ["b"])
+            assert (store.objects, store.bytes) == (0, 0)
+
+    asyncio.run(main())
+    assert problems(tmp_path) == []
 
 
 def test_a_foreign_database_is_refused(tmp_path: Path) -> None:

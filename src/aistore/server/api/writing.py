@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from typing import TYPE_CHECKING, Final
 
 from aistore.http1.message import Pending, Reply
 from aistore.server.api.append import append
 from aistore.server.api.reading import object_headers
-from aistore.server.store.content import finished, hash_file, in_thread
-from aistore.server.store.errors import ContentChanged, ObjectMissing
+from aistore.server.store.content import finished, in_thread
+from aistore.server.store.copying import copy_objects
 from aistore.server.store.schema import INLINE_MAX
 from aistore.wire import access
 from aistore.wire.checksum import DIGITS, Hasher, digest, new_hasher
@@ -229,35 +228,9 @@ async def _copy(node: Node, request: Request, bucket: Bucket, name: str) -> Repl
         raise ApiError(400, f"ETL {params['etl_name']} doesn't exist")
     target_name = check_object_name(target_name)
     kind = node.props(target).checksum.type
-    while True:
-        row = node.store.lookup(bucket, name)
-        if row is None:
-            raise object_not_found(node.name, bucket.id.object_cname(name))
-        version = row.version if target.bid == bucket.bid else "1"
-        checksum = None
-        if row.checksum_type != kind:
-            row, value = await _checksum_for(node, bucket, row, kind)
-            checksum = row, (kind, value)
-        try:
-            await node.store.copy(bucket, name, target, target_name, checksum=checksum, version=version)
-        except ObjectMissing:
-            raise object_not_found(node.name, bucket.id.object_cname(name)) from None
-        except ContentChanged:
-            continue
-        return _OK
-
-
-async def _checksum_for(node: Node, bucket: Bucket, row: ObjectRow, kind: str) -> tuple[ObjectRow, str]:
-    """The object's version and its checksum of another type."""
-    if row.data is not None:
-        return row, digest(kind, row.data)
-    current = node.store.open_current(bucket, row)
-    if current is None:
-        raise object_not_found(node.name, bucket.id.object_cname(row.name))
-    row, fd = current
-    if row.data is not None:
-        return row, digest(kind, row.data)
-    try:
-        return row, await in_thread(hash_file, kind, fd, 0, row.size)
-    finally:
-        os.close(fd)
+    done = await copy_objects(node.store, bucket, target, [(name, target_name)], kind)
+    if done.missing:
+        raise object_not_found(node.name, bucket.id.object_cname(name))
+    if done.failed:
+        raise ApiError(500, f"{node.name}: {done.failed[0][1]}")
+    return _OK

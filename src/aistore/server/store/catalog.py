@@ -25,11 +25,14 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from pathlib import Path
 
-__all__ = ["Catalog", "Transaction"]
+__all__ = ["STORED", "Catalog", "Transaction"]
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+STORED: Final = 0
+"""Number that stands for a bucket in totals, where they are those of what is stored: content that objects share counts once."""
 
 _CHECKPOINT_BYTES: Final = 16 << 20  # log size at which a checkpoint starts; less on a small disk
 _CHECKPOINT_SHARE: Final = 16  # at most this part of the disk
@@ -41,11 +44,12 @@ _ROOM_OF_A_FULL_DISK: Final = 1 << 20  # SQLite calls some failures for want of 
 class Transaction:
     """What a change sees: the writer's connection, and what has to follow the commit."""
 
-    __slots__ = ("_after", "_usage", "db", "execute")
+    __slots__ = ("_after", "_usage", "db", "execute", "executemany")
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self.db = db
         self.execute = db.execute
+        self.executemany = db.executemany
         self._after: list[Callable[[], object]] = []
         self._usage: dict[int, list[int]] = {}
 
@@ -54,24 +58,13 @@ class Transaction:
         self._after.append(action)
 
     def count(self, bucket: int, objects: int, size: int) -> None:
-        """Change a bucket's totals; one row is written for all changes of a batch."""
+        """Change a bucket's totals (`STORED`: those of what is stored); one row is written for all changes of a batch."""
         totals = self._usage.get(bucket)
         if totals is None:
             self._usage[bucket] = [objects, size]
         else:
             totals[0] += objects
             totals[1] += size
-
-    def drop_file(self, content: int) -> None:
-        """One reference to a content file less; the last one makes it garbage, which is unlinked after the commit."""
-        self.execute("UPDATE file SET refs = refs - 1 WHERE id = ?", (content,))
-        if self.execute("DELETE FROM file WHERE id = ? AND refs <= 0", (content,)).rowcount:
-            self.execute("INSERT INTO garbage VALUES (?)", (content,))
-
-    def drop_small(self, content: int) -> None:
-        """One reference to content in the catalog less; the last one removes it."""
-        if not self.execute("DELETE FROM small WHERE id = ? AND refs <= 1", (content,)).rowcount:
-            self.execute("UPDATE small SET refs = refs - 1 WHERE id = ?", (content,))
 
     def write_usage(self) -> None:
         """Write the totals that `count` collected (called once, at the end of a batch)."""
@@ -83,8 +76,8 @@ class Transaction:
 
     @property
     def totals(self) -> tuple[int, int]:
-        """Objects and bytes that the batch adds over all buckets."""
-        return sum(t[0] for t in self._usage.values()), sum(t[1] for t in self._usage.values())
+        """Objects that the batch adds over all buckets, and bytes that it stores."""
+        return sum(t[0] for bucket, t in self._usage.items() if bucket != STORED), self._usage.get(STORED, (0, 0))[1]
 
 
 class Catalog:

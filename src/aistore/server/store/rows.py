@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from aistore.server.store.errors import BucketGone
 from aistore.server.store.schema import LAYOUT_FILE, LAYOUT_INLINE
 
 if TYPE_CHECKING:
+    from aistore.server.store.catalog import Transaction
     from aistore.wire.names import BucketId
 
-__all__ = ["OBJECT_COLUMNS", "Bucket", "ObjectRow"]
+__all__ = ["INSERT_OBJECT", "LOOKUP_PLAIN", "OBJECT_COLUMNS", "Bucket", "ObjectRow", "require_bucket"]
 
 _ROW_BYTES = 600  # measured, with the head that the API keeps in it
 
 OBJECT_COLUMNS = "size, layout, content, checksum_type, checksum, version, atime, mtime, custom"
+LOOKUP_PLAIN: Final = f"SELECT {OBJECT_COLUMNS} FROM object WHERE bucket = ? AND name = ?"  # noqa: S608 (constants)
+"""The row of an object by bucket number and name, without its content."""
+INSERT_OBJECT: Final = "INSERT OR REPLACE INTO object VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+"""Make a row: bucket number, name, and the values of `OBJECT_COLUMNS`."""
 
 
 class Bucket:
@@ -93,3 +99,9 @@ class ObjectRow:
     def in_file(self) -> bool:
         """Whether the content is one file."""
         return self.layout == LAYOUT_FILE
+
+
+def require_bucket(tx: Transaction, bucket: Bucket) -> None:
+    """Raise `BucketGone` if the bucket is not there (any more)."""
+    if tx.execute("SELECT 1 FROM bucket WHERE id = ?", (bucket.bid,)).fetchone() is None:
+        raise BucketGone(bucket.id.cname)

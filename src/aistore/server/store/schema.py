@@ -19,6 +19,7 @@ __all__ = [
     "INLINE_MAX",
     "LAYOUT_FILE",
     "LAYOUT_INLINE",
+    "LAYOUT_PARTS",
     "Durability",
     "connect",
     "create_or_check",
@@ -26,7 +27,7 @@ __all__ = [
 
 Durability = Literal["strict", "relaxed"]
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Version of the data folder's format. A folder of a newer one is refused, an older one migrated."""
 
 BUSY_TIMEOUT: Final = 30_000
@@ -37,10 +38,11 @@ INLINE_MAX: Final = 8 * 1024
 
 LAYOUT_INLINE: Final = 0
 LAYOUT_FILE: Final = 1
+LAYOUT_PARTS: Final = 2
 
 # Object rows hold no content: a listing is a scan of this table, and content in its rows would cut its rate to a third.
 # Rows are keyed by bucket *id*, so that renaming a bucket is one row and dropping one is immediate (its rows are purged later).
-_TABLES: Final = """
+_FORMAT_1: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE bucket (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -65,6 +67,32 @@ CREATE TABLE dropped (bucket INTEGER PRIMARY KEY);
 CREATE TABLE job (id TEXT PRIMARY KEY, finished INTEGER NOT NULL, record BLOB NOT NULL) WITHOUT ROWID;
 CREATE INDEX job_finished ON job (finished);
 """
+
+# Content in the catalog has a row in `shared` if more than one object refers to it, with the number of the others: a count beside the
+# content would have all of it written again whenever it is copied. Content in several files is a row of `parts`, which refers to each
+# of them once. `usage` of bucket 0 is what is stored: content that objects share counts once there. `guard` is the content file whose
+# lock readers of several files hold while they read.
+_FORMAT_2: Final = """
+CREATE TABLE shared (id INTEGER PRIMARY KEY, others INTEGER NOT NULL);
+INSERT INTO shared SELECT id, refs - 1 FROM small WHERE refs > 1;
+ALTER TABLE small DROP COLUMN refs;
+CREATE TABLE parts (id INTEGER PRIMARY KEY, refs INTEGER NOT NULL DEFAULT 1, files BLOB NOT NULL);
+CREATE TABLE upload (
+    id TEXT PRIMARY KEY, bucket INTEGER NOT NULL, name TEXT NOT NULL, started INTEGER NOT NULL, changed INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX upload_bucket ON upload (bucket);
+CREATE TABLE part (
+    upload TEXT NOT NULL, number INTEGER NOT NULL, content INTEGER NOT NULL, size INTEGER NOT NULL,
+    PRIMARY KEY (upload, number)
+) WITHOUT ROWID;
+ALTER TABLE garbage ADD COLUMN guard INTEGER;
+INSERT INTO usage SELECT 0, n, bytes FROM (
+    SELECT count(*) AS n, sum(size) AS bytes FROM (SELECT size FROM file UNION ALL SELECT length(data) FROM small)
+) WHERE n > 0;
+"""
+
+_STEPS: Final = (_FORMAT_1, _FORMAT_2)
+"""What makes a catalog of one format more: the first step makes one of format 1 out of nothing."""
 
 
 def connect(path: Path, durability: Durability, *, readonly: bool = False) -> sqlite3.Connection:
@@ -116,11 +144,12 @@ def _create_or_check(db: sqlite3.Connection, path: Path) -> None:
             raise StoreCorrupt(f"{path} is not a catalog of aistore-py: choose another data folder")
         if (path.parent / "content").is_dir():
             raise StoreCorrupt(f"the catalog {path} is lost, though content lies beside it{_hint(path)}")
-        for statement in _TABLES.split(";"):
-            if statement.strip():
-                db.execute(statement)
+    for step in _STEPS[found:]:
+        for statement in filter(str.strip, step.split(";")):
+            db.execute(statement)
+    if found == 0:
         db.execute("INSERT INTO meta VALUES ('created', ?)", (str(time.time_ns()),))
-        db.execute(f"PRAGMA user_version={FORMAT}")
+    db.execute(f"PRAGMA user_version={FORMAT}")
     db.execute("COMMIT")
 
 

@@ -15,22 +15,23 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from aistore.server.store.atimes import AccessTimes
 from aistore.server.store.cache import Key, RowCache
-from aistore.server.store.catalog import Catalog, Transaction
+from aistore.server.store.catalog import STORED, Catalog, Transaction
 from aistore.server.store.content import ContentFiles, Upload, in_thread
 from aistore.server.store.errors import (
     BucketExists,
     BucketGone,
-    ContentChanged,
     ContentMissing,
     ObjectMissing,
     StoreFull,
 )
-from aistore.server.store.rows import OBJECT_COLUMNS, Bucket, ObjectRow
+from aistore.server.store.purging import purge_dropped
+from aistore.server.store.references import add_file, add_small, drop_reference
+from aistore.server.store.rows import INSERT_OBJECT, LOOKUP_PLAIN, OBJECT_COLUMNS, Bucket, ObjectRow, require_bucket
 from aistore.server.store.schema import LAYOUT_FILE, LAYOUT_INLINE, Durability, create_or_check
 from aistore.server.store.work import WorkFiles
 from aistore.wire.names import BucketId
@@ -47,7 +48,6 @@ _ROOM_CHECK_EVERY: Final = 0.25  # seconds between two looks at the free space o
 # is in the log into the database.
 _ROOM_KEPT: Final = 40 << 20
 _ROOM_KEPT_SHARE: Final = 4  # at most this part of a small disk
-_PURGE_AT_ONCE: Final = 500
 _UPKEEP_EVERY: Final = 5.0
 _BACKUP_EVERY: Final = 3600.0
 _STALE_CHECK_EVERY: Final = 3600.0
@@ -157,7 +157,7 @@ class Store:
         while True:
             try:
                 self._upkeep_due.clear()
-                await self._purge_dropped()
+                await purge_dropped(self)
                 await self.atimes.write()
                 now = time.monotonic()
                 if self.durability == "strict" and now - copied > _BACKUP_EVERY and changes != self.catalog.commits:
@@ -172,8 +172,11 @@ class Store:
                 await asyncio.wait_for(self._upkeep_due.wait(), _UPKEEP_EVERY)
 
     def _read_totals(self) -> None:
-        totals = self.catalog.read("SELECT coalesce(sum(objects), 0), coalesce(sum(bytes), 0) FROM usage").fetchone()
-        self.objects, self.bytes = totals
+        self.objects = self.catalog.read(
+            "SELECT coalesce(sum(objects), 0) FROM usage WHERE bucket != ?", (STORED,)
+        ).fetchone()[0]
+        stored = self.catalog.read("SELECT bytes FROM usage WHERE bucket = ?", (STORED,)).fetchone()
+        self.bytes = stored[0] if stored else 0
 
     def _count(self, objects: int, size: int) -> None:
         self.objects += objects
@@ -289,30 +292,6 @@ class Store:
         if known is not None:
             known.gone = True
 
-    async def _purge_dropped(self) -> None:
-        """Remove rows and content of destroyed buckets, some at a time."""
-        for (bid,) in self.catalog.read("SELECT bucket FROM dropped").fetchall():
-            while await self.catalog.submit(self._purge_some(bid)):
-                self.content.remove_garbage()
-        self.content.remove_garbage()
-
-    def _purge_some(self, bid: int) -> Callable[[Transaction], bool]:
-        def change(tx: Transaction) -> bool:
-            rows = tx.execute(
-                "SELECT name, size, layout, content FROM object WHERE bucket = ? LIMIT ?", (bid, _PURGE_AT_ONCE)
-            ).fetchall()
-            for name, size, layout, content in rows:
-                tx.execute("DELETE FROM object WHERE bucket = ? AND name = ?", (bid, name))
-                _drop(tx, layout, content)
-                tx.count(bid, -1, -size)
-            if not rows:
-                tx.execute("DELETE FROM dropped WHERE bucket = ?", (bid,))
-                tx.execute("DELETE FROM usage WHERE bucket = ?", (bid,))
-                tx.after(self._rows.clear)
-            return bool(rows)
-
-        return change
-
     def clear_cache(self) -> None:
         """Forget the rows held in memory."""
         self._rows.clear()
@@ -408,8 +387,8 @@ class Store:
 
         def change(tx: Transaction) -> ObjectRow:
             if bucket.gone or self.shared:
-                _require_bucket(tx, bucket)
-            old = tx.execute(_LOOKUP_PLAIN, key).fetchone()
+                require_bucket(tx, bucket)
+            old = tx.execute(LOOKUP_PLAIN, key).fetchone()
             pairs = custom
             before, kept = counted_from, ""
             if check is not None:
@@ -423,20 +402,16 @@ class Store:
             text = _encode(pairs)
             if isinstance(content, bytes):
                 layout, size, data = LAYOUT_INLINE, len(content), content
-                where = tx.execute("INSERT INTO small (data) VALUES (?)", (content,)).lastrowid
-                assert where is not None
+                where = add_small(tx, content)
             else:
                 layout, size, data, where = LAYOUT_FILE, content.size, None, content.id
-                tx.execute("INSERT INTO file (id, size) VALUES (?, ?)", (where, size))
+                add_file(tx, where, size)
                 tx.after(content.settle)
             tx.execute(
-                "INSERT OR REPLACE INTO object VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                INSERT_OBJECT,
                 (*key, size, layout, where, checksum_type, checksum, number, now, now, text),
             )
-            if old is None:
-                tx.count(bucket.bid, 1, size)
-            else:
-                self._replace(tx, bucket, old, size)
+            self.count_change(tx, bucket, old, size)
             row = ObjectRow(
                 bucket.bid, name, size, layout, where, checksum_type, checksum, number, now, now, text, data
             )
@@ -445,12 +420,15 @@ class Store:
 
         return self.catalog.submit(change, None if isinstance(content, bytes) else content.abandon)
 
-    def _replace(self, tx: Transaction, bucket: Bucket, old: Sequence[object], size: int) -> None:
+    def count_change(self, tx: Transaction, bucket: Bucket, old: Sequence[object] | None, size: int) -> None:
+        """Count an object of `size` bytes that took the place of the row `old`, whose content is let go."""
+        if old is None:
+            tx.count(bucket.bid, 1, size)
+            return
         old_size, layout, content = old[0], old[1], old[2]
         assert isinstance(old_size, int) and isinstance(layout, int) and isinstance(content, int)
-        _drop(tx, layout, content)
         tx.count(bucket.bid, 0, size - old_size)
-        if layout == LAYOUT_FILE:
+        if drop_reference(tx, layout, content):
             tx.after(self.content.remove_garbage)
 
     def _now_current(self, key: Key, row: ObjectRow) -> None:
@@ -485,74 +463,22 @@ class Store:
                 if not row:
                     continue
                 size, layout, content = row[0]
-                _drop(tx, layout, content)
-                tx.count(bucket.bid, -1, -size)
-                files = files or layout == LAYOUT_FILE
+                files = drop_reference(tx, layout, content) or files
                 deleted.append((name, size))
+            tx.count(bucket.bid, -len(deleted), -sum(size for _, size in deleted))
             if files:
                 tx.after(self.content.remove_garbage)
-            tx.after(lambda: self._forget_names(bucket.bid, deleted))
+            tx.after(lambda: self.forget(bucket, [name for name, _ in deleted]))
             return deleted
 
         return self.catalog.submit(change)
 
-    def _forget_names(self, bid: int, names: list[tuple[str, int]]) -> None:
-        for name, _ in names:
-            self._forget((bid, name))
-
-    def _forget(self, key: Key) -> None:
-        self._rows.forget(key)
-        self.atimes.forget(key)
-
-    def copy(
-        self,
-        source: Bucket,
-        name: str,
-        target: Bucket,
-        new_name: str,
-        *,
-        checksum: tuple[ObjectRow, tuple[str, str]] | None = None,
-        version: str = "1",
-    ) -> asyncio.Future[ObjectRow]:
-        """Make `new_name` share the content of `name`; only rows are written. `version` is that of the copy.
-
-        `checksum` is a version of the object and the checksum that a copy of it gets (type, value) instead of its own. A copy keeps
-        custom pairs and access time; one onto itself changes nothing. Raises `ObjectMissing`, `BucketGone`, and `ContentChanged` if the
-        object is no longer of the version that `checksum` is about.
-        """
-
-        def change(tx: Transaction) -> ObjectRow:
-            if target.gone or self.shared:
-                _require_bucket(tx, target)
-            found = tx.execute(_LOOKUP_PLAIN, (source.bid, name)).fetchone()
-            if found is None:
-                raise ObjectMissing(name)
-            row = ObjectRow(target.bid, new_name, *found)
-            key = (target.bid, new_name)
-            if (source.bid, name) == key:
-                return row
-            if checksum is not None:
-                of, (row.checksum_type, row.checksum) = checksum
-                if (of.layout, of.content, of.mtime) != (row.layout, row.content, row.mtime):
-                    raise ContentChanged(name)
-            row.version, row.mtime = version, time.time_ns()
-            old = tx.execute(_LOOKUP_PLAIN, key).fetchone()
-            tx.execute(f"UPDATE {'file' if row.in_file else 'small'} SET refs = refs + 1 WHERE id = ?", (row.content,))  # noqa: S608 (two constants)
-            tx.execute(
-                "INSERT OR REPLACE INTO object VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    *key, row.size, row.layout, row.content, row.checksum_type, row.checksum, row.version, row.atime, row.mtime,
-                    found[8],
-                ),
-            )  # fmt: skip
-            if old is None:
-                tx.count(target.bid, 1, row.size)
-            else:
-                self._replace(tx, target, old, row.size)
-            tx.after(lambda: self._forget(key))
-            return row
-
-        return self.catalog.submit(change)
+    def forget(self, bucket: Bucket, names: Iterable[str]) -> None:
+        """Forget what is held in memory of objects, since they have changed."""
+        for name in names:
+            key = (bucket.bid, name)
+            self._rows.forget(key)
+            self.atimes.forget(key)
 
     # -- the disk ----------------------------------------------------------------------------------------------
 
@@ -566,19 +492,6 @@ _LOOKUP: Final = (
     f"SELECT o.{OBJECT_COLUMNS.replace(', ', ', o.')}, s.data FROM object o LEFT JOIN small s ON o.layout = 0 AND s.id = o.content"  # noqa: S608 (constants)
     " WHERE o.bucket = ? AND o.name = ?"
 )
-_LOOKUP_PLAIN: Final = f"SELECT {OBJECT_COLUMNS} FROM object WHERE bucket = ? AND name = ?"  # noqa: S608 (constants)
-
-
-def _require_bucket(tx: Transaction, bucket: Bucket) -> None:
-    if tx.execute("SELECT 1 FROM bucket WHERE id = ?", (bucket.bid,)).fetchone() is None:
-        raise BucketGone(bucket.id.cname)
-
-
-def _drop(tx: Transaction, layout: int, content: int) -> None:
-    if layout == LAYOUT_FILE:
-        tx.drop_file(content)
-    else:
-        tx.drop_small(content)
 
 
 def _encode(pairs: dict[str, str] | None) -> str | None:

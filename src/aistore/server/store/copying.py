@@ -1,0 +1,189 @@
+"""Copies of objects: they share the content of the original, so only rows are written."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from aistore.server.store.content import hash_file, in_thread
+from aistore.server.store.errors import ObjectMissing, StoreError
+from aistore.server.store.references import add_reference
+from aistore.server.store.rows import INSERT_OBJECT, LOOKUP_PLAIN, require_bucket
+from aistore.wire.checksum import digest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from aistore.server.store.catalog import Transaction
+    from aistore.server.store.rows import Bucket, ObjectRow
+    from aistore.server.store.store import Store
+
+__all__ = ["Copied", "copy_objects", "move_object"]
+
+Pair = tuple[str, str]
+"""Name of an object, and that of its copy."""
+
+_HASHED_AT_ONCE: Final = 4
+
+
+class Copied(NamedTuple):
+    """What became of copies."""
+
+    objects: int
+    """Copied, or found to be there with the same content."""
+    bytes: int
+    """Of content that was not there before."""
+    missing: list[str]
+    """Names of objects that do not exist."""
+    failed: list[tuple[str, str]]
+    """Names of objects whose content could not be read for another checksum, and why."""
+
+
+Sums = dict[str, tuple[tuple[int, int, int], str]]
+"""By name: layout, content and time of a version, and the checksum of its content that a copy gets."""
+
+
+async def copy_objects(store: Store, source: Bucket, target: Bucket, pairs: Iterable[Pair], kind: str) -> Copied:
+    """Copy objects, in one change of the catalog where none needs a checksum of another type (`kind` is that of the target).
+
+    A copy keeps custom pairs and access time, and begins as version 1 (in the same bucket it keeps the version). Where there is the same
+    content already nothing changes. Content is read only for checksums of another type. Raises `BucketGone`, `StoreFull`.
+    """
+    total = Copied(0, 0, [], [])
+    left = list({new: (name, new) for name, new in pairs}.values())  # of two copies to one name the later one counts
+    sums: Sums = {}
+    while left:
+        done, left = await store.catalog.submit(_change(store, source, target, left, kind, sums))
+        failed = dict(await _sum_up(store, source, {name for name, _ in left}, kind, sums))
+        left = [pair for pair in left if pair[0] not in failed]
+        total = Copied(
+            total.objects + done.objects,
+            total.bytes + done.bytes,
+            total.missing + done.missing,
+            total.failed + list(failed.items()),
+        )
+    return total
+
+
+def _change(
+    store: Store, source: Bucket, target: Bucket, pairs: Sequence[Pair], kind: str, sums: Sums
+) -> Callable[[Transaction], tuple[Copied, list[Pair]]]:
+    """The change that makes the copies; it leaves over those that need a checksum of another type which is not in `sums`."""
+
+    def change(tx: Transaction) -> tuple[Copied, list[Pair]]:
+        for bucket in (source, target):
+            if bucket.gone or store.shared:
+                require_bucket(tx, bucket)
+        objects = size = 0
+        missing: list[str] = []
+        left: list[Pair] = []
+        replaced: list[str] = []
+        now = time.time_ns()
+        for name, new in pairs:
+            row = tx.execute(LOOKUP_PLAIN, (source.bid, name)).fetchone()
+            if row is None:
+                missing.append(name)
+                continue
+            checksum = _checksum(row, kind, sums.get(name))
+            if checksum is None:
+                left.append((name, new))
+                continue
+            objects += 1
+            old = tx.execute(LOOKUP_PLAIN, (target.bid, new)).fetchone()
+            if old is not None:
+                if _same_content(old, row, checksum):
+                    continue
+                replaced.append(new)
+            add_reference(tx, row[1], row[2])
+            tx.execute(
+                INSERT_OBJECT,
+                (
+                    target.bid,
+                    new,
+                    *row[:3],
+                    *checksum,
+                    row[5] if source.bid == target.bid else "1",
+                    row[6],
+                    now,
+                    row[8],
+                ),
+            )
+            store.count_change(tx, target, old, row[0])
+            size += row[0]
+        if replaced:
+            tx.after(lambda: store.forget(target, replaced))
+        return Copied(objects, size, missing, []), left
+
+    return change
+
+
+def _checksum(row: Sequence[Any], kind: str, known: tuple[tuple[int, int, int], str] | None) -> tuple[str, str] | None:
+    """Type and value for a copy of the row, None if its content has to be read for that."""
+    if row[3] == kind:
+        return kind, row[4]
+    if kind == "none":
+        return kind, ""
+    return (kind, known[1]) if known is not None and known[0] == (row[1], row[2], row[7]) else None
+
+
+def _same_content(old: Sequence[Any], row: Sequence[Any], checksum: tuple[str, str]) -> bool:
+    return (old[1], old[2]) == (row[1], row[2]) or (
+        old[0] == row[0] and checksum[1] != "" and (old[3], old[4]) == checksum
+    )
+
+
+async def _sum_up(store: Store, bucket: Bucket, names: Iterable[str], kind: str, sums: Sums) -> list[Pair]:
+    """Note the checksums of these objects; names of those whose content cannot be read, and why."""
+    at_once = asyncio.Semaphore(_HASHED_AT_ONCE)
+    failed: list[Pair] = []
+
+    async def sum_up(name: str) -> None:
+        async with at_once:
+            row = store.lookup(bucket, name)
+            try:
+                found = None if row is None else await _hashed(store, bucket, row, kind)
+            except (StoreError, OSError) as error:
+                failed.append((name, str(error)))
+                return
+        if found is not None:
+            row, value = found
+            sums[name] = (row.layout, row.content, row.mtime), value
+
+    await asyncio.gather(*map(sum_up, names))
+    return failed
+
+
+async def _hashed(store: Store, bucket: Bucket, row: ObjectRow, kind: str) -> tuple[ObjectRow, str] | None:
+    """The object's version and the checksum of its content; None if it is gone. Raises `ContentMissing`, OSError."""
+    current = store.open_current(bucket, row)
+    if current is None:
+        return None
+    row, fd = current
+    if row.data is not None:
+        return row, digest(kind, row.data)
+    try:
+        return row, await in_thread(hash_file, kind, fd, 0, row.size)
+    finally:
+        os.close(fd)
+
+
+def move_object(store: Store, bucket: Bucket, name: str, new_name: str) -> asyncio.Future[None]:
+    """Give an object another name, in place of an object that has it. Raises `ObjectMissing`, `BucketGone`."""
+
+    def change(tx: Transaction) -> None:
+        if bucket.gone or store.shared:
+            require_bucket(tx, bucket)
+        row = tx.execute(LOOKUP_PLAIN, (bucket.bid, name)).fetchone()
+        if row is None:
+            raise ObjectMissing(name)
+        old = tx.execute(LOOKUP_PLAIN, (bucket.bid, new_name)).fetchone()
+        if old is not None:
+            store.count_change(tx, bucket, old, 0)
+            tx.execute("DELETE FROM object WHERE bucket = ? AND name = ?", (bucket.bid, new_name))
+            tx.count(bucket.bid, -1, 0)
+        tx.execute("UPDATE object SET name = ? WHERE bucket = ? AND name = ?", (new_name, bucket.bid, name))
+        tx.after(lambda: store.forget(bucket, (name, new_name)))
+
+    return store.catalog.submit(change)
