@@ -7,6 +7,8 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
+import pytest
+
 from aistore import LocalCluster
 from aistore.server.folder import find_server
 
@@ -59,3 +61,20 @@ os.write(2, b"the last words\\n")
     assert [path.name for path in logs] == ["server.log", "server.log.1", "server.log.2", "server.log.3"]
     assert all(path.stat().st_size <= 1100 for path in logs)
     assert (tmp_path / "server.log").read_text().endswith("line 99\nthe last words\n")
+
+
+@pytest.mark.parametrize("targets", [1, 2])
+def test_what_is_in_a_data_folder_is_for_its_owner(tmp_path: Path, targets: int) -> None:
+    """Whatever the umask says: the content of small objects lies in the catalog and in its log."""
+    before = os.umask(0o000)
+    try:
+        with LocalCluster(tmp_path / "data", targets=targets) as cluster, cluster.client() as client:
+            bucket = client.bucket("b").create()
+            bucket.object("small").get_writer().put_content(b"secret")
+            bucket.object("large").get_writer().put_content(b"secret" * 20_000)
+            bucket.object("growing").get_writer().append_content(b"secret")
+            found = [cluster.path, *cluster.path.rglob("*")]
+            assert {"catalog.db", "catalog.db-wal", "content", "work", "server.log"} <= {path.name for path in found}
+            assert [str(path) for path in found if path.stat().st_mode & 0o077] == []
+    finally:
+        os.umask(before)

@@ -15,8 +15,11 @@ from __future__ import annotations
 import json
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from aistore.server.store.sync import sync_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,7 +75,11 @@ class RunningServer:
 
 def make_folder(data_dir: Path) -> None:
     """Make the folder where it is missing; refuse one that holds somebody's files, before anything is written there."""
-    data_dir.mkdir(parents=True, exist_ok=True)
+    new = [folder for folder in (data_dir, *data_dir.parents) if not folder.exists()]
+    data_dir.mkdir(0o700, parents=True, exist_ok=True)
+    for folder in new:
+        with suppress(PermissionError):  # one may make something in a folder that one may not read
+            sync_folder(folder.parent)
     if (data_dir / FORMAT_FILE).exists():
         return
     if strange := sorted({entry.name for entry in data_dir.iterdir()} - _TRACES):
@@ -186,6 +193,7 @@ def _write_whole(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     new.replace(path)
+    sync_folder(path.parent)
 
 
 def log_tail(data_dir: Path, lines: int = 20) -> str:

@@ -79,6 +79,7 @@ def run(
     """
     from aistore.server.node import Node
 
+    os.umask(0o077)  # what is in the data folder is for its owner
     _spare_the_collector()
     folder = ServedFolder(settings.data_dir) if settings.role == "node" else None
     _open_log(settings, stderr_to_log)

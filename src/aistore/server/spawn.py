@@ -92,7 +92,7 @@ def open_log(settings: ServerSettings) -> IO[bytes]:
     """The log of the data folder, for the standard error of a new process (tracebacks of a start that fails)."""
     try:
         make_folder(settings.data_dir)
-        return (settings.data_dir / LOG).open("ab")
+        return open(settings.data_dir / LOG, "ab", opener=lambda path, flags: os.open(path, flags, 0o600))
     except FolderError as error:
         raise ServerStartError(settings.data_dir, str(error)) from error
     except OSError as error:

@@ -12,8 +12,9 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from aistore.http1.message import Reply
-from aistore.server.store.content import hash_file, in_thread, sync_file
+from aistore.server.store.content import hash_file, in_thread
 from aistore.server.store.schema import INLINE_MAX
+from aistore.server.store.sync import sync_file
 from aistore.server.store.work import WorkBusy, WorkGone, write_all
 from aistore.wire.checksum import check_value
 from aistore.wire.errors import ApiError

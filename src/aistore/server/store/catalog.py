@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from aistore.server.store.errors import StoreClosed, StoreFull
 from aistore.server.store.schema import BUSY_TIMEOUT, Durability, connect
+from aistore.server.store.sync import sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -337,6 +338,8 @@ class Catalog:
                 with closing(sqlite3.connect(part)) as copy:
                     source.backup(copy, pages=2048, sleep=0.001, progress=self._go_on)
             part.replace(target)
+            if self.durability == "strict":
+                sync_folder(target.parent)
         except BaseException:
             part.unlink(missing_ok=True)
             raise

@@ -13,11 +13,11 @@ import errno
 import logging
 import os
 import re
-import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from aistore.server.store.errors import StoreFull
+from aistore.server.store.sync import sync_file, sync_folder
 from aistore.wire.checksum import new_hasher
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from aistore.server.store.catalog import Catalog, Transaction
     from aistore.server.store.schema import Durability
 
-__all__ = ["ContentFiles", "Upload", "finished", "full_or", "hash_file", "in_thread", "sync_file"]
+__all__ = ["ContentFiles", "Upload", "finished", "full_or", "hash_file", "in_thread"]
 
 logger = logging.getLogger(__name__)
 
@@ -65,19 +65,6 @@ def full_or(error: OSError) -> Exception:
         full.__cause__ = error
         return full
     return error
-
-
-if sys.platform == "darwin":
-    import fcntl
-
-    def sync_file(fd: int) -> None:
-        """Make a file's content survive power loss; macOS's fsync leaves it in the drive's cache."""
-        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
-else:
-
-    def sync_file(fd: int) -> None:
-        """Make a file's content survive power loss."""
-        os.fdatasync(fd)
 
 
 def hash_file(kind: str, fd: int, offset: int, length: int) -> str:
@@ -135,7 +122,7 @@ class Upload:
         try:
             if self._files.durability == "strict":
                 sync_file(fd)
-                self._files.sync_folder(self.path.parent)
+                sync_folder(self.path.parent)
         except OSError as error:
             raise full_or(error) from error
         finally:
@@ -246,9 +233,12 @@ class ContentFiles:
             block = await self._catalog.submit(change)
             folder = self.root / f"{block:08x}"
             try:
+                is_first = not self.root.exists()
                 folder.mkdir(parents=True)
                 if self.durability == "strict":
-                    self.sync_folder(self.root)
+                    sync_folder(self.root)
+                    if is_first:
+                        sync_folder(self.root.parent)
                 break
             except FileExistsError:  # the catalog was put back to an earlier state
                 continue
@@ -258,14 +248,6 @@ class ContentFiles:
             self._used.pop(old, None)
         self._used[block] = 1
         return block
-
-    def sync_folder(self, folder: Path) -> None:
-        """Make the names in a folder survive power loss."""
-        fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
 
     # -- garbage and recovery ----------------------------------------------------------------------------------
 

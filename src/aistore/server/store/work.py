@@ -13,7 +13,8 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from aistore.server.store.content import full_or, sync_file
+from aistore.server.store.content import full_or
+from aistore.server.store.sync import sync_file, sync_folder
 from aistore.wire.ids import new_letters
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class WorkFiles:
         path = self.root / name
         size = 0
         try:
+            is_first = not self.root.exists()
             self.root.mkdir(exist_ok=True)
             with path.open("xb", buffering=0) as work:
                 if data is not None:
@@ -57,7 +59,9 @@ class WorkFiles:
                     size += write_all(work.fileno(), piece)
                 if self._content.durability == "strict":
                     sync_file(work.fileno())
-                    self._content.sync_folder(self.root)
+                    sync_folder(self.root)
+                    if is_first:
+                        sync_folder(self.root.parent)
         except OSError as error:
             path.unlink(missing_ok=True)
             raise full_or(error) from error
