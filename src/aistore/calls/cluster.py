@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from aistore.calls.query import encode_query
 from aistore.transport.request import Request
 from aistore.transport.url import base_url
-from aistore.wire import headers, params
+from aistore.wire import headers, params, whats
 
 if TYPE_CHECKING:
     from aistore.calls.steps import Answer, Steps
@@ -22,7 +22,7 @@ def smap() -> Steps[Smap]:
     """The cluster map."""
     from aistore.sdk.types import Smap
 
-    answer = yield Request("GET", "daemon", "what=smap")
+    answer = yield Request("GET", "daemon", f"{params.WHAT}={whats.SMAP}")
     return Smap.model_validate_json(answer.content)
 
 
@@ -55,14 +55,14 @@ def performance() -> Steps[dict[str, object]]:
     found = yield from smap()
     told: dict[str, object] = {}
     for node_id in found.tmap:
-        answer = yield from _on_node(node_id, "what=node_status")
+        answer = yield from _on_node(node_id, f"{params.WHAT}={whats.NODE_STATUS}")
         told[node_id] = json.loads(answer.content)
     return told
 
 
 def node_log(node_id: str, severity: LogSeverity | str, archive: bool = False) -> Steps[bytes]:
     """The log of a node as it is now, or with `archive` all its logs, as a TAR.GZ."""
-    query = {params.WHAT: "log", params.SEVERITY: getattr(severity, "value", severity)}
+    query = {params.WHAT: whats.LOG, params.SEVERITY: getattr(severity, "value", severity)}
     if archive:
         query[params.ALL] = "true"
     answer = yield from _on_node(node_id, encode_query(query))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from aistore.wire import headers
+
 if TYPE_CHECKING:
     from aistore.calls.steps import Answer
 
@@ -19,8 +21,8 @@ __all__ = [
     "stated_checksum",
 ]
 
-_TYPE = "ais-checksum-type"
-_VALUE = "ais-checksum-value"
+_TYPE = headers.CHECKSUM_TYPE.lower()
+_VALUE = headers.CHECKSUM_VALUE.lower()
 _OK = 200
 _XXH64 = ("xxhash2", "xxhash")
 

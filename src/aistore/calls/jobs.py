@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from aistore.calls.query import encode_query
 from aistore.calls.steps import Sleep
 from aistore.transport.request import Request
-from aistore.wire import actions, params
+from aistore.wire import actions, params, whats
 from aistore.wire.kinds import IDLE_KINDS
 from aistore.wire.messages import encode_action
 from aistore.wire.values import SECOND, ZERO_TIME, parse_time
@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 # Kinds that run on one target: there is no record of the cluster's, and one finished snapshot is enough.
-_ONE_TARGET = frozenset({"blob-download", "resilver"})
+_ONE_TARGET = frozenset({actions.BLOB_DOWNLOAD, "resilver"})
 # Jobs are often over in no time: the first polls come quickly.
 _FIRST_INTERVAL = 0.05
 
@@ -85,7 +85,7 @@ def status(job_id: str, kind: str) -> Steps[JobStatus]:
 
     if not job_id:
         raise ValueError("Cannot query status on a job without an assigned ID")
-    answer = yield _ask("status", _document(job_id, kind))
+    answer = yield _ask(whats.JOB_STATUS, _document(job_id, kind))
     return JobStatus.model_validate_json(answer.content)
 
 
@@ -93,7 +93,7 @@ def details(job_id: str, kind: str) -> Steps[AggregatedJobSnap]:
     """Snapshots of a job, of the jobs of a kind, or of all, by target."""
     from aistore.sdk.types import AggregatedJobSnap
 
-    answer = yield _ask("qryxstats", _document(job_id, kind))
+    answer = yield _ask(whats.JOB_SNAPSHOTS, _document(job_id, kind))
     return AggregatedJobSnap.model_validate_json(answer.content)
 
 
@@ -103,7 +103,7 @@ def list_status(kind: str, target_id: str) -> Steps[list[JobStatus]]:
 
     from aistore.sdk.types import JobStatus
 
-    answer = yield _ask("status_all", {"kind": kind, "node": target_id, "show_active": False})
+    answer = yield _ask(whats.ALL_JOB_STATUSES, {"kind": kind, "node": target_id, "show_active": False})
     listed = TypeAdapter(list[JobStatus] | None).validate_json(answer.content)
     return listed or []
 
@@ -112,7 +112,7 @@ def list_running(kind: str, target_id: str) -> Steps[list[str]]:
     """Running jobs, each as `kind[id]`."""
     import msgspec
 
-    answer = yield _ask("running_all", {"kind": kind, "node": target_id, "show_active": True})
+    answer = yield _ask(whats.RUNNING_JOBS, {"kind": kind, "node": target_id, "show_active": True})
     listed = msgspec.json.decode(answer.content, type=list[str] | None)
     return listed or []
 

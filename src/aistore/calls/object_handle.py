@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from aistore.calls.objects import head_request
 from aistore.sdk.provider import Provider
+from aistore.wire import params
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -82,7 +83,7 @@ class ObjectHandle:
 
     def get_url(self, archpath: str = "", etl: object = None) -> str:
         """URL to read it from; `archpath` selects a member of an archive, `etl` a transformation."""
-        more: dict[str, object] = {"archpath": archpath} if archpath else {}
+        more: dict[str, object] = {params.ARCHPATH: archpath} if archpath else {}
         more.update(_etl_parameters(etl))
         from aistore.calls.query import extend
 
@@ -159,12 +160,12 @@ def _etl_parameters(etl: object) -> dict[str, object]:
     """Query parameters of an `ETLConfig` (`protocol/20` 4.7)."""
     if not etl:
         return {}
-    found: dict[str, object] = {"etl_name": getattr(etl, "name", etl)}
+    found: dict[str, object] = {params.ETL_NAME: getattr(etl, "name", etl)}
     args = getattr(etl, "args", None)
     if args:
         import json
 
-        found["etl_args"] = args if isinstance(args, str) else json.dumps(args, separators=(",", ":"))
+        found[params.ETL_ARGS] = args if isinstance(args, str) else json.dumps(args, separators=(",", ":"))
     return found
 
 

@@ -9,6 +9,7 @@ from aistore.calls.query import encode_query
 from aistore.calls.steps import do
 from aistore.transport.request import Request
 from aistore.transport.url import base_url
+from aistore.wire import params as param
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
@@ -78,7 +79,7 @@ class Selection:
 
     def can_get_at_offset(self) -> bool:
         """Whether a GET may start in the middle: of the object itself, but not of a result that is made on the way."""
-        return not any(f"{name}=" in self.query for name in ("archpath", "archregx", "etl_name")) and not (
+        return not any(f"{name}=" in self.query for name in (param.ARCHPATH, param.ARCHREGX, param.ETL_NAME)) and not (
             self.byte_range[0] is None and self.byte_range[1] is not None
         )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from aistore.calls.integrity import stated_checksum
 from aistore.calls.selection import attributes_of, fetch
 from aistore.calls.steps import do
+from aistore.wire import headers
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AnswerStream", "ChunkStream", "ContentStream", "Edition", "is_another", "open_stream"]
 
+_VERSION = headers.VERSION.lower()
 _PARTIAL = 206
 
 
@@ -32,7 +34,7 @@ class Edition(NamedTuple):
         fields = answer.head.headers
         total = fields.get("content-range", "").rpartition("/")[2]
         size = int(total) if total.isdigit() else None
-        return cls(fields.get("ais-version"), size, stated_checksum(answer)[1] or None)
+        return cls(fields.get(_VERSION), size, stated_checksum(answer)[1] or None)
 
 
 def is_another(selection: Selection, found: Edition, known: Edition) -> Steps[bool]:
@@ -87,7 +89,7 @@ class AnswerStream:
         self.start = offset if partial else 0
         self.end = self.start + length if length >= 0 else None
         self.checksum = ("", "") if partial else stated_checksum(answer)
-        version = answer.head.headers.get("ais-version")
+        version = answer.head.headers.get(_VERSION)
         self.edition = Edition.of_part(answer) if partial else Edition(version, self.end, self.checksum[1] or None)
 
     def read(self, size: int) -> Steps[bytes]:

@@ -5,7 +5,7 @@ Where the protocol is meant, the value is the one in `aistore.wire`.
 
 from __future__ import annotations
 
-from aistore.wire import actions, headers, params
+from aistore.wire import actions, headers, params, whats
 from aistore.wire.values import ZERO_TIME
 
 # HTTP
@@ -140,14 +140,14 @@ QPARAM_PRIMARY_READY_REB = params.PRIMARY_READY
 QPARAM_COLOC = "coloc"
 
 # Values of `what`
-WHAT_SMAP = "smap"
-WHAT_CLUSTER_CONFIG = "cluster_config"
-WHAT_NODE_STATS_AND_STATUS = "node_status"
-WHAT_LOG = "log"
-WHAT_ONE_XACT_STATUS = "status"
-WHAT_ALL_XACT_STATUS = "status_all"
-WHAT_ALL_RUNNING_STATUS = "running_all"
-WHAT_QUERY_XACT_STATS = "qryxstats"
+WHAT_SMAP = whats.SMAP
+WHAT_CLUSTER_CONFIG = whats.CLUSTER_CONFIG
+WHAT_NODE_STATS_AND_STATUS = whats.NODE_STATUS
+WHAT_LOG = whats.LOG
+WHAT_ONE_XACT_STATUS = whats.JOB_STATUS
+WHAT_ALL_XACT_STATUS = whats.ALL_JOB_STATUSES
+WHAT_ALL_RUNNING_STATUS = whats.RUNNING_JOBS
+WHAT_QUERY_XACT_STATS = whats.JOB_SNAPSHOTS
 
 # Actions
 ACT_CREATE_BCK = actions.CREATE_BUCKET

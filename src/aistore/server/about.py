@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from aistore.server.stats import HEALTHY
 from aistore.version import __version__
+from aistore.wire import headers
 
 if TYPE_CHECKING:
     from aistore.server.node import Node
@@ -191,4 +192,4 @@ def node_config(node: Node) -> dict[str, object]:
 def uptime_headers(node: Node) -> list[tuple[str, str]]:
     """The headers of every health answer."""
     uptime = str(time.time_ns() - node.started)
-    return [("Ais-Node-Uptime", uptime), ("Ais-Cluster-Uptime", uptime)]
+    return [(headers.NODE_UPTIME, uptime), (headers.CLUSTER_UPTIME, uptime)]

@@ -12,6 +12,7 @@ from aistore.server.api.cluster import cluster
 from aistore.server.api.daemon import daemon, reverse
 from aistore.server.api.health import health, metrics
 from aistore.server.api.messages import method_refused
+from aistore.wire import headers
 from aistore.wire.errors import ApiError, invalid_request_uri, not_implemented, unsupported
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["handle"]
 
+_CALLER_ID: Final = headers.CALLER_ID.lower()
 _OBJECTS: Final = "/v1/objects/"
 _OBJECT_METHODS: Final = frozenset({"GET", "PUT", "HEAD", "DELETE", "POST", "PATCH"})
 # What a target does only when a gateway sent the client (protocol/00 9.3).
@@ -36,8 +38,8 @@ _LATER: Final = frozenset({"sort", "download", "ml", "tokens"})
 
 def handle(node: Node, request: Request) -> Result:
     """Answer one request."""
-    if "ais-caller-id" in request.headers:
-        caller = request.headers["ais-caller-id"]
+    if _CALLER_ID in request.headers:
+        caller = request.headers[_CALLER_ID]
         raise ApiError(403, f"unexpected intra-cluster header on pub: 'Ais-Caller-Id={caller}'")
     path = request.path
     if path.startswith(_OBJECTS):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from aistore.http1.encode import encode_headers
 from aistore.version import __version__
+from aistore.wire import headers as header
 
 if TYPE_CHECKING:
     from aistore.http1.payload import Payload
@@ -58,7 +59,7 @@ class HeadBlocks:
             ("Host", origin.authority),
             ("User-Agent", f"ais/python/{__version__}"),
             ("Accept", "*/*"),
-            ("Content-Type", "application/json"),
+            ("Content-Type", header.JSON),
         ]
         if self.token and authorized:
             lines.append(("Authorization", f"Bearer {self.token}"))

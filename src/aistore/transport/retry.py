@@ -198,7 +198,9 @@ def _server_message(answer: Answer) -> str:
     """The `message` of a JSON error, in the body or, for HEAD, in `Hdr-Error` (protocol/00 8), else its text; shortened."""
     import json
 
-    text = answer.content.decode("utf-8", "replace") or answer.headers.get("Hdr-Error", "")
+    from aistore.wire.errors import ERROR_HEADER
+
+    text = answer.content.decode("utf-8", "replace") or answer.headers.get(ERROR_HEADER, "")
     try:
         document = json.loads(text)
     except ValueError:

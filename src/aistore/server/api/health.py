@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from aistore.http1.message import Reply
 from aistore.server.about import node_state, uptime_headers
 from aistore.server.api.messages import ALL_METHODS, json_reply, method_refused
+from aistore.wire import params as param
 from aistore.wire.errors import ApiError
 
 if TYPE_CHECKING:
@@ -22,12 +23,12 @@ def health(node: Node, request: Request) -> Reply:
         return method_refused(request, "")
     headers = uptime_headers(node)
     params = request.params
-    state, of_primary = params.flag("cii"), params.flag("cii-apr")
+    state, of_primary = params.flag(param.NODE_STATE), params.flag(param.NODE_STATE_OF_PRIMARY)
     if of_primary and (state or params.flag("apr")):
         why = '"cii-apr" implies ("cii" + "apr"); the explicit form must not be combined'
         raise ApiError(400, f"invalid query: {why}", headers=dict(headers))
-    if params.flag("prr") and (state or of_primary):
-        why = '"prr" cannot be combined with "cii" or "cii-apr"'
+    if params.flag(param.PRIMARY_READY) and (state or of_primary):
+        why = 'param.PRIMARY_READY cannot be combined with "cii" or "cii-apr"'
         raise ApiError(400, f"invalid query: {why}", headers=dict(headers))
     if request.method == "GET" and (state or (of_primary and node.is_gateway)):
         reply = json_reply(request, node_state(node))
