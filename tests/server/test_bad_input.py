@@ -129,6 +129,27 @@ def test_custom_metadata_of_a_put(cluster: LocalCluster, call: Caller, line: byt
         assert client.ask("GET", "/v1/objects/b/there").status == 200
 
 
+@pytest.mark.parametrize("way", ["PATCH", "PUT", "large PUT"])
+def test_custom_metadata_has_an_end(call: Caller, way: str) -> None:
+    """The limit of what one request adds is not the limit of what many add."""
+    assert call.put("b", "o", b"content").status == 200
+    try:
+        statuses = []
+        for i in range(20):
+            pairs = {f"key{i}": "v" * 2000}
+            if way == "PATCH":
+                got = call("PATCH", where("b", "o"), json.dumps({"value": pairs}).encode())
+            else:
+                body = b"content" if way == "PUT" else BIG
+                got = call.put("b", "o", body, {"Ais-Custom-Md": f"key{i}={pairs[f'key{i}']}"})
+            statuses.append(got.status)
+        assert statuses == [200] * 8 + [400] * 12
+        assert len(call("HEAD", where("b", "o")).headers.get_all("Ais-Custom-Md", [])) == 8
+        assert call.put("b", "o", b"again").status == 200  # what it has stays
+    finally:
+        assert call.delete("b", "o").status == 200
+
+
 BAD_JSON = [
     b"", b"{", b"[]", b"1", b"null", b'"x"', b"\xff\xfe", b'{"value": {"a": 1}}', b'{"value": [1]}', b'{"value": {"a": "\\ud800"}}',
     b'{"value": {"": "x"}}', b'{"value": {"a": "' + b"x" * 2048 + b'"}}', b"[" * 100_000, b'{"value":' * 20_000, b"{}" + b" " * (2 << 20),

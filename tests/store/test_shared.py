@@ -50,6 +50,35 @@ def test_each_sees_what_the_other_did(tmp_path: Path) -> None:
     assert problems(tmp_path) == []
 
 
+@pytest.mark.parametrize("change", ["delete", "overwrite"])
+def test_what_was_changed_meanwhile_does_not_come_back(tmp_path: Path, change: str) -> None:
+    """A process hears of its own commit a moment later; by then another one may have changed the object again."""
+
+    async def main() -> None:
+        async with opened(tmp_path, shared=True) as one, opened(tmp_path, shared=True, primary=False) as two:
+            made = await make_bucket(one)
+            there = two.bucket(made.id)
+            assert there is not None
+            tell = one.catalog._committed
+            held: list[object] = []
+            one.catalog._committed = held.append  # type: ignore[method-assign,assignment]  # the loop is busy
+            putting = asyncio.ensure_future(put(one, made, "o", b"first"))
+            while not held:  # noqa: ASYNC110 (what changes it does not know of us)
+                await asyncio.sleep(0)
+            if change == "delete":
+                await two.delete(there, ["o"])
+            else:
+                await put(two, there, "o", b"second")
+            one.lookup(made, "o")  # a reader sees the other's change before our own is told
+            one.catalog._committed = tell  # type: ignore[method-assign]  # as it was
+            tell(*held)  # type: ignore[arg-type]  # what it was called with
+            await putting
+            row = one.lookup(made, "o")
+            assert (row and row.data) == (None if change == "delete" else b"second")
+
+    asyncio.run(main())
+
+
 def write_at_random(root: Path, number: int, start: Event) -> None:
     """Overwrite, delete and read the same few objects as the other processes; each read has to be whole."""
 

@@ -24,7 +24,7 @@ from aistore.server.folder import LOG
 from aistore.server.guard import Guard
 from aistore.server.smap import ClusterMap
 from aistore.server.stats import Stats
-from aistore.server.store.errors import BucketGone, StoreFull
+from aistore.server.store.errors import BucketGone, CustomTooLong, StoreFull
 from aistore.server.store.store import Store
 from aistore.wire import access
 from aistore.wire.errors import (
@@ -199,7 +199,7 @@ class Node:
             return out_of_space(str(error))
         if isinstance(error, BucketGone):
             return ApiError(404, f'bucket "{error}" does not exist', "ErrBckNotFound")
-        if isinstance(error, BrokenRequest):
+        if isinstance(error, (BrokenRequest, CustomTooLong)):
             return ApiError(400, str(error))
         if isinstance(error, BodyTooLong):
             return ApiError(413, str(error))

@@ -7,6 +7,7 @@ __all__ = [
     "BucketGone",
     "ContentChanged",
     "ContentMissing",
+    "CustomTooLong",
     "ObjectMissing",
     "StoreClosed",
     "StoreCorrupt",
@@ -37,6 +38,10 @@ class ContentChanged(StoreError):
 
 class ContentMissing(StoreError):
     """An object's content file is not in the data folder: somebody else removed it."""
+
+
+class CustomTooLong(StoreError):
+    """The object would have more custom metadata than is kept of one."""
 
 
 class StoreClosed(StoreError):

@@ -26,6 +26,7 @@ from aistore.server.store.errors import (
     BucketExists,
     BucketGone,
     ContentMissing,
+    CustomTooLong,
     ObjectMissing,
     StoreFull,
 )
@@ -48,6 +49,7 @@ _ROOM_CHECK_EVERY: Final = 0.25  # seconds between two looks at the free space o
 # is in the log into the database.
 _ROOM_KEPT: Final = 40 << 20
 _ROOM_KEPT_SHARE: Final = 4  # at most this part of a small disk
+_CUSTOM_MAX: Final = 16 << 10  # bytes of an object's pairs: those of all changes together
 _UPKEEP_EVERY: Final = 5.0
 _BACKUP_EVERY: Final = 3600.0
 _STALE_CHECK_EVERY: Final = 3600.0
@@ -240,7 +242,7 @@ class Store:
             document = props(bid)
             tx.execute("UPDATE bucket SET props = ? WHERE id = ?", (document, bid))
             made = Bucket(bid, bucket, document)
-            tx.after(lambda: self._remember_bucket(made))
+            tx.after(lambda: self._now_known(made))
             return made
 
         return self.catalog.submit(change)
@@ -271,7 +273,7 @@ class Store:
             document = change_props(row[0])
             tx.execute("UPDATE bucket SET props = ? WHERE id = ?", (document, bucket.bid))
             made = Bucket(bucket.bid, bucket.id, document)
-            tx.after(lambda: self._remember_bucket(made))
+            tx.after(lambda: self._now_known(made))
             return made
 
         return self.catalog.submit(change)
@@ -280,6 +282,12 @@ class Store:
         """Number of objects in a bucket and their bytes."""
         row = self.catalog.read("SELECT objects, bytes FROM usage WHERE bucket = ?", (bucket.bid,)).fetchone()
         return (row[0], row[1]) if row else (0, 0)
+
+    def _now_known(self, bucket: Bucket) -> None:
+        if self.shared:  # as in _now_current
+            self._forget_bucket(bucket.id)
+        else:
+            self._remember_bucket(bucket)
 
     def _remember_bucket(self, bucket: Bucket) -> Bucket:
         """Keep what is now known of a bucket; whoever holds what was known before is told."""
@@ -380,7 +388,8 @@ class Store:
 
         `content` is bytes (up to `INLINE_MAX`) or a finished upload, which then belongs to the store whatever happens. `custom` pairs
         are added to those the object has; `fresh` forgets the object's pairs and version. The version is one more than `counted_from`,
-        or else than the object's. `check` sees the version to be replaced and may refuse by raising. Raises `BucketGone`, `StoreFull`.
+        or else than the object's. `check` sees the version to be replaced and may refuse by raising. Raises `BucketGone`, `StoreFull`,
+        `CustomTooLong`.
         """
         now = atime or time.time_ns()
         key = (bucket.bid, name)
@@ -433,10 +442,13 @@ class Store:
 
     def _now_current(self, key: Key, row: ObjectRow) -> None:
         self.atimes.forget(key)
-        self._rows.keep(key, row)
+        if self.shared:  # by now another process may have replaced or deleted it
+            self._rows.forget(key)
+        else:
+            self._rows.keep(key, row)
 
     def set_custom(self, bucket: Bucket, name: str, custom: dict[str, str], *, replace: bool) -> asyncio.Future[None]:
-        """Add to the object's custom pairs, or replace them all. Raises `ObjectMissing`."""
+        """Add to the object's custom pairs, or replace them all. Raises `ObjectMissing`, `CustomTooLong`."""
         key = (bucket.bid, name)
 
         def change(tx: Transaction) -> None:
@@ -495,7 +507,12 @@ _LOOKUP: Final = (
 
 
 def _encode(pairs: dict[str, str] | None) -> str | None:
-    return json.dumps(pairs, ensure_ascii=False) if pairs else None
+    if not pairs:
+        return None
+    text = json.dumps(pairs, ensure_ascii=False)
+    if len(text) > _CUSTOM_MAX or len(text.encode()) > _CUSTOM_MAX:
+        raise CustomTooLong(f"custom metadata: an object holds at most {_CUSTOM_MAX} bytes of it")
+    return text
 
 
 def _next_version(old: str, custom: dict[str, str] | None) -> str:
