@@ -69,6 +69,16 @@ class Caller:
             where, path = location.netloc, f"{location.path}?{location.query}"
         raise AssertionError(f"{method} {path} is redirected without end")
 
+    def redirected(self, method: str, path: str) -> str:
+        """The URL at which a call is executed in the end."""
+        connection = http.client.HTTPConnection(self._base, timeout=self._timeout)
+        try:
+            connection.request(method, path)
+            location = connection.getresponse().headers["Location"]
+        finally:
+            connection.close()
+        return location or f"http://{self._base}{path}"
+
     def action(self, method: str, path: str, action: str, value: object = None) -> Got:
         """A call with an action message."""
         return self(method, path, json.dumps({"action": action, "name": "", "value": value}).encode())

@@ -291,7 +291,7 @@ def test_the_log_stays_small_under_steady_load(tmp_path: Path, monkeypatch: pyte
 
 
 async def watch(work: Coroutine[object, object, None], log: Path) -> None:
-    """Fail if the log grows beyond six checkpoints' worth while the work goes on."""
+    """Fail if the log grows to a fraction of what was written while the work goes on."""
     task = asyncio.ensure_future(work)
     largest = 0
     while not task.done():
@@ -299,4 +299,4 @@ async def watch(work: Coroutine[object, object, None], log: Path) -> None:
         with suppress(FileNotFoundError):
             largest = max(largest, log.stat().st_size)  # noqa: ASYNC240 (one system call)
     task.result()
-    assert 1 << 20 <= largest < 6 << 20
+    assert 1 << 20 <= largest < 20 << 20

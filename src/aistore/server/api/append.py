@@ -1,7 +1,7 @@
 """APPEND to an object (protocol/20 7).
 
 A session is a work file that any process of the data folder can go on with: `target|work file|checksum type|state`, where the state is
-the length that the file has to have, so that a request that is sent twice is appended once.
+the place where the next bytes belong, so that a request that is sent twice is appended once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from aistore.http1.message import Reply
 from aistore.server.store.content import hash_file, in_thread
 from aistore.server.store.schema import INLINE_MAX
 from aistore.server.store.sync import sync_file
-from aistore.server.store.work import WorkBusy, WorkGone, write_all
+from aistore.server.store.work import WorkBusy, WorkGone, put_at
 from aistore.wire.checksum import check_value
 from aistore.wire.errors import ApiError
 
@@ -45,10 +45,15 @@ async def append(node: Node, request: Request, bucket: Bucket, name: str) -> Rep
         if kind == "flush":
             return await _flush(node, request, bucket, name, session)
         work, size = session or await _begin(node, bucket, name)
-        with node.store.work.open(work, size) as fd:
-            size = await _receive(node, request, fd, size)
-            if node.store.durability == "strict":
-                await in_thread(sync_file, fd)
+        try:
+            with node.store.work.open(work, size) as fd:
+                size = await _receive(node, request, fd, size)
+                if node.store.durability == "strict":
+                    await in_thread(sync_file, fd)
+        except BaseException:
+            if session is None:  # nobody knows of it
+                node.store.work.remove(work)
+            raise
     except WorkGone:
         raise ApiError(404, f"{bucket.id.object_cname(name)}: append session {handle} does not exist") from None
     except WorkBusy:
@@ -111,11 +116,13 @@ async def _receive(node: Node, request: Request, fd: int, size: int) -> int:
     """Append the request's body to the work file; its new size."""
     if request.content is not None:
         node.store.check_room(size + len(request.content))
-        return size + await in_thread(write_all, fd, request.content)
+        await in_thread(put_at, fd, size, request.content)
+        return size + len(request.content)
     assert request.body is not None
     async for piece in request.body.chunks(_PIECE):
         node.store.check_room(size + len(piece))  # a session grows outside the store: all of it has to fit in the end
-        size += await in_thread(write_all, fd, piece)
+        await in_thread(put_at, fd, size, piece)
+        size += len(piece)
     return size
 
 
@@ -147,7 +154,7 @@ async def _flush(node: Node, request: Request, bucket: Bucket, name: str, sessio
         else:
             content = await store.content.create(size)
             try:
-                await in_thread(store.work.give_to, content, work)
+                await in_thread(store.work.give_to, content, work, size)
             except BaseException:
                 content.abandon()
                 raise

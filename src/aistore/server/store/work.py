@@ -1,7 +1,7 @@
 """Work files: content that grows over several requests (append sessions) before it becomes an object.
 
-A work file survives restarts. It belongs to whoever holds its lock; what lies behind the length that its owner last acknowledged does
-not count.
+A work file survives restarts, and belongs to whoever holds its lock. Its bytes never change behind the back of somebody who was told
+that they are there, unless he appends something else at an earlier place himself.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from aistore.server.store.content import ContentFiles, Upload
 
-__all__ = ["WorkBusy", "WorkFiles", "WorkGone", "write_all"]
+__all__ = ["WorkBusy", "WorkFiles", "WorkGone", "put_at"]
 
 _KEPT_SECONDS: Final = 24 * 3600.0
 _PIECE: Final = 1 << 20
@@ -76,7 +76,7 @@ class WorkFiles:
 
     @contextmanager
     def open(self, name: str, size: int) -> Iterator[int]:
-        """A descriptor of a work file at its end, cut to the `size` that was acknowledged. Raises `WorkGone`, `WorkBusy`."""
+        """A descriptor of a work file of at least `size` bytes. Raises `WorkGone`, `WorkBusy`."""
         path = self.root / name
         try:
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
@@ -91,14 +91,12 @@ class WorkFiles:
             # Between opening and locking it may have become an object's content, which nobody may write to.
             if there.st_nlink != 1 or there.st_size < size:
                 raise WorkGone(name)
-            os.ftruncate(fd, size)
-            os.lseek(fd, size, os.SEEK_SET)
             yield fd
         finally:
             os.close(fd)
 
-    def give_to(self, upload: Upload, name: str) -> None:
-        """Make a work file's bytes those of an upload, and finish that. The work file stays, so that nothing is lost if that fails.
+    def give_to(self, upload: Upload, name: str, size: int) -> None:
+        """Make a work file's first `size` bytes those of an upload, and finish that. The file stays, so that nothing is lost if that fails.
 
         Until `remove` both are one file under two names. Raises `StoreFull`.
         """
@@ -106,6 +104,7 @@ class WorkFiles:
         try:
             os.close(upload.fd)
             upload.fd = -1
+            os.truncate(path, size)
             upload.path.unlink()
             try:
                 os.link(path, upload.path)
@@ -139,6 +138,21 @@ class WorkFiles:
 
     def _all(self) -> list[Path]:
         return list(self.root.iterdir()) if self.root.is_dir() else []
+
+
+def put_at(fd: int, at: int, data: bytes | memoryview) -> None:
+    """Write `data` at a place (blocking). Raises `StoreFull`.
+
+    Bytes that are there already stay, and what follows them: a request that was repeated may come again when the session is further.
+    """
+    there = os.pread(fd, len(data), at)
+    if there == data:
+        return
+    if data[: len(there)] != there:
+        os.ftruncate(fd, at)
+        there = b""
+    os.lseek(fd, at + len(there), os.SEEK_SET)
+    write_all(fd, memoryview(data)[len(there) :])
 
 
 def write_all(fd: int, data: bytes | bytearray | memoryview) -> int:
