@@ -34,11 +34,18 @@ class FilePart:
 
     __slots__ = ("_released", "fd", "length", "offset")
 
+    grows = False
+    """Whether its bytes are still coming: then `ready` tells up to where they are there."""
+
     def __init__(self, fd: int, offset: int, length: int, released: Callable[[], None] | None = None) -> None:
         self.fd = fd
         self.offset = offset
         self.length = length
         self._released = released
+
+    async def ready(self, offset: int) -> int:  # noqa: ARG002 (for parts that grow)
+        """Wait until a byte at `offset` is there; where in the file what is there ends."""
+        return self.offset + self.length
 
     def close(self) -> None:
         if self.fd >= 0:

@@ -47,6 +47,9 @@ async def send_file(sender: Sender, part: FilePart) -> None:
             while offset < end:
                 sender.check_alive()
                 window = min(end, offset + _WINDOW)
+                if part.grows:
+                    window = min(window, await part.ready(offset))
+                    sender.check_alive()
                 if not _in_memory(part.fd, offset, window):
                     await loop.run_in_executor(None, _bring_in, part.fd, offset, window)
                     sender.check_alive()
@@ -71,7 +74,8 @@ async def _send_by_copy(sender: Sender, part: FilePart) -> None:
     loop = asyncio.get_running_loop()
     offset, end = part.offset, part.offset + part.length
     while offset < end:
-        piece = await loop.run_in_executor(None, os.pread, part.fd, min(256 * 1024, end - offset), offset)
+        there = min(end, await part.ready(offset)) if part.grows else end
+        piece = await loop.run_in_executor(None, os.pread, part.fd, min(256 * 1024, there - offset), offset)
         if not piece:
             raise OSError(f"content file ended {end - offset} bytes early")
         sender.transport.write(piece)

@@ -19,6 +19,7 @@ from aistore.http1.failures import BodyTooLong
 from aistore.http1.message import Reply
 from aistore.http1.server import BrokenRequest, HttpServer, Limits, Request, Result
 from aistore.server import routes
+from aistore.server.backends.registry import Backends, UnknownBucket
 from aistore.server.control import Control
 from aistore.server.folder import LOG
 from aistore.server.guard import Guard
@@ -30,15 +31,13 @@ from aistore.wire import access
 from aistore.wire.errors import (
     ApiError,
     access_denied,
-    backend_missing,
     bucket_not_found,
     error_body,
     out_of_space,
-    remote_cluster_missing,
 )
 from aistore.wire.ids import new_job_id, new_node_id
-from aistore.wire.names import BACKENDS, parse_bucket
-from aistore.wire.props import BucketProps, unpack
+from aistore.wire.names import parse_bucket
+from aistore.wire.props import BucketProps, backend_of, unpack
 from aistore.wire.values import base36
 
 if TYPE_CHECKING:
@@ -47,6 +46,7 @@ if TYPE_CHECKING:
     from aistore.server.settings import ServerSettings
     from aistore.server.store.rows import Bucket
     from aistore.server.targets import TargetProcesses
+    from aistore.wire.names import BucketId
 
 __all__ = ["Node"]
 
@@ -73,6 +73,8 @@ class Node:
         self.store: Store
         self.control: Control
         """Configuration, jobs and scans, for the control calls."""
+        self.backends = Backends(self)
+        """Where remote buckets live."""
         self.stats = Stats()
         self.gateway_id = ""
         self.target_id = ""
@@ -107,6 +109,8 @@ class Node:
             await self._join()
             self.control = Control(self.store)
             undo.push_async_callback(self.control.close)
+            undo.push_async_callback(self.backends.close)
+            await self.backends.start()
             if self.redirects:
                 undo.push_async_callback((await self._start_targets()).stop)
             await self.server.listen(sock)
@@ -118,6 +122,7 @@ class Node:
         if self.targets is not None:
             await self.targets.stop()
         await self.control.close()
+        await self.backends.close()
         await self.store.close()
 
     async def _join(self) -> None:
@@ -215,17 +220,24 @@ class Node:
         params = request.params
         # The data path of the reference does not decode the provider (protocol/00 5.1).
         identity = parse_bucket(name, params.raw.get("provider", ""), params.get("namespace", ""))
-        bucket = self.store.bucket(identity)
-        if bucket is None:
-            if identity.provider in BACKENDS:
-                raise backend_missing(self.gateway_name, identity.cname, BACKENDS[identity.provider])
-            if identity.uuid:
-                raise remote_cluster_missing(self.gateway_name, identity.cname, identity.uuid, name)
-            raise bucket_not_found(identity.cname)
+        bucket = self.find(identity)
         if len(request.query) < 256:
             if len(self._known) >= _KNOWN_MAX:
                 self._known.clear()
             self._known[key] = bucket
+        return bucket
+
+    def find(self, identity: BucketId) -> Bucket:
+        """The bucket of this identity. Raises `ApiError` 404, and `UnknownBucket` for a remote one that is not registered yet."""
+        if identity.uuid:
+            identity = self.backends.resolve(identity)
+        bucket = self.store.bucket(identity)
+        if bucket is None:
+            if not identity.is_remote:
+                raise bucket_not_found(identity.cname)
+            raise self.backends.missing(identity) or UnknownBucket(identity)
+        if bucket.parsed is None:
+            self.props(bucket)
         return bucket
 
     def props(self, bucket: Bucket) -> BucketProps:
@@ -233,7 +245,18 @@ class Node:
         props = bucket.parsed
         if props is None:
             props = bucket.parsed = unpack(bucket.props, BucketProps)
+            bucket.remote = bucket.id if bucket.id.is_remote else backend_of(props)
         return cast("BucketProps", props)
+
+    def remote_of(self, bucket: Bucket) -> BucketId | None:
+        """The bucket elsewhere that a bucket caches, or None; `bucket.remote`, where the properties were looked at before."""
+        if bucket.parsed is None:
+            self.props(bucket)
+        return bucket.remote
+
+    def forget_buckets(self) -> None:
+        """What names mean has changed: look buckets up again."""
+        self._known.clear()
 
     def check_access(self, bucket: Bucket, bit: int, operation: str) -> None:
         """Raise `ApiError` 403 if the bucket's `access` property forbids an operation."""

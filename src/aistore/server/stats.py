@@ -16,12 +16,14 @@ class _Metric(NamedTuple):
 
 _METRICS: Final = {
     "get.n": _Metric("counter", "get_count", "objects read"),
+    "get.cold.n": _Metric("counter", "get_cold_count", "objects fetched from backends"),
     "put.n": _Metric("counter", "put_count", "objects written"),
     "head.n": _Metric("counter", "head_count", "times that an object's attributes were asked for"),
     "append.n": _Metric("counter", "append_count", "appends"),
     "del.n": _Metric("counter", "del_count", "objects deleted"),
     "lst.n": _Metric("counter", "lst_count", "pages listed"),
     "get.size": _Metric("size", "get_bytes", "bytes read"),
+    "get.cold.size": _Metric("size", "get_cold_bytes", "bytes fetched from backends"),
     "put.size": _Metric("size", "put_bytes", "bytes written"),
     "err.get.n": _Metric("counter", "err_get_count", "reads refused"),
     "err.put.n": _Metric("counter", "err_put_count", "writes refused"),
@@ -50,6 +52,11 @@ class Stats:
         counters = self.counters
         counters["get.n"] += 1
         counters["get.size"] += size
+
+    def fetched(self, size: int) -> None:
+        """An object came from a backend."""
+        self.counters["get.cold.n"] += 1
+        self.counters["get.cold.size"] += size
 
     def written(self, size: int) -> None:
         """An object was written."""

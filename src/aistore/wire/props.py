@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from aistore.wire.errors import ApiError
 from aistore.wire.messages import BadMessage
+from aistore.wire.names import PROVIDERS, BucketId
 from aistore.wire.values import SECOND, format_duration, format_size, parse_duration, parse_size
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -166,6 +167,14 @@ class BucketProps(msgspec.Struct, frozen=True, kw_only=True):
     bid: Decimal = Decimal(0)
     created: Decimal = Decimal(0)
     versioning: Versioning = Versioning()
+
+
+def backend_of(props: BucketProps) -> BucketId | None:
+    """The bucket behind a native one (property `backend_bck`), if there is one."""
+    behind = props.backend_bck
+    if not behind.name:
+        return None
+    return BucketId(PROVIDERS[behind.provider], behind.namespace.uuid, behind.namespace.name, behind.name)
 
 
 # Not settable: unknown keys in a change.

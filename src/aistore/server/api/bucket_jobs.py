@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from aistore.server.api.messages import text_reply
+from aistore.server.api.remote_jobs import prefetch
 from aistore.server.jobs.objects import visit
 from aistore.wire import actions
 from aistore.wire.errors import ApiError, bucket_exists, invalid_action, not_implemented, not_remote
@@ -42,7 +43,9 @@ def start(node: Node, request: Request, bucket: Bucket, message: ActionMessage) 
         raise not_implemented("rename", f"bucket {bucket.id.cname}")
     if action in (actions.TRANSFORM_BUCKET, actions.TRANSFORM_OBJECTS):
         raise ApiError(404, "cannot use ETL in a build without ETL support - operation not supported", "ErrUnsupp")
-    if action in (actions.PREFETCH_OBJECTS, actions.CREATE_INVENTORY):
+    if action == actions.PREFETCH_OBJECTS:
+        return prefetch(node, bucket, value)
+    if action == actions.CREATE_INVENTORY:
         raise not_remote(action, bucket.id.cname)
     if action == actions.MAKE_COPIES:
         return _make_copies(node, bucket, value)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec.structs import replace
 
 from aistore.http1.message import Reply
-from aistore.server.api import bucket_jobs
+from aistore.server.api import bucket_jobs, remote_buckets, remote_jobs
 from aistore.server.api.bucket_props import reset_props, set_props
 from aistore.server.api.listing import list_objects
 from aistore.server.api.messages import (
@@ -21,26 +21,29 @@ from aistore.server.api.messages import (
     refuse_bad_query,
 )
 from aistore.server.api.multiobj import delete_objects
+from aistore.server.api.registering import passing_bucket, registering
+from aistore.server.api.remote_buckets import list_elsewhere
+from aistore.server.backends.registry import UnknownBucket
 from aistore.server.store.errors import BucketExists
-from aistore.wire import access, actions
+from aistore.wire import access, actions, listing
 from aistore.wire.errors import (
     ApiError,
     bucket_exists,
     invalid_action,
     not_implemented,
-    not_remote,
     unsupported,
     url_too_short,
 )
 from aistore.wire.headers import BUCKET_PROPS
 from aistore.wire.messages import ActionMessage, BadMessage, parse_action, value_refused
 from aistore.wire.names import BACKENDS, BucketId, parse_bucket, parse_namespace, parse_provider
-from aistore.wire.props import NATIVE_BID, Decimal, change_props, encode_props, pack
+from aistore.wire.props import NATIVE_BID, Decimal, backend_of, change_props, encode_props, pack
 from aistore.wire.snaps import BucketRef, NamespaceRef
 
 if TYPE_CHECKING:
-    from aistore.http1.server import Request
+    from aistore.http1.server import Answer, Request
     from aistore.server.node import Node
+    from aistore.server.store.rows import Bucket
 
 __all__ = ["buckets"]
 
@@ -50,13 +53,17 @@ _ALLOW: Final = "DELETE, GET, HEAD, PATCH, POST"
 _PRESENT: Final = frozenset({"2", "3", "4"})
 
 
-async def buckets(node: Node, request: Request, tail: str) -> Reply:
+async def buckets(node: Node, request: Request, tail: str) -> Answer:
     """A call on buckets; `tail` is the path behind `/v1/buckets`."""
+    return await registering(node, lambda: _buckets(node, request, tail))
+
+
+async def _buckets(node: Node, request: Request, tail: str) -> Reply:
     method = request.method
     if method == "GET":
         return await _get(node, request, tail)
     if method == "HEAD":
-        return _head(node, request, tail)
+        return await _head(node, request, tail)
     if method not in ("POST", "PUT", "PATCH", "DELETE"):
         return method_refused(request, _ALLOW)
     if node.is_target:
@@ -85,8 +92,9 @@ async def _get(node: Node, request: Request, tail: str) -> Reply:
     action = message.action
     if action == actions.LIST:
         if message.value is None:
-            return _list_buckets(node, request, name, message)
-        return await list_objects(node, request, node.bucket(bucket_name(request, name), request), message.value)
+            return await _list_buckets(node, request, name, message)
+        bucket = await _listed_bucket(node, request, bucket_name(request, name), message.value)
+        return await list_objects(node, request, bucket, message.value)
     if action == actions.SHOW_INVENTORY:
         if name:
             node.bucket(name, request)
@@ -96,24 +104,43 @@ async def _get(node: Node, request: Request, tail: str) -> Reply:
     raise invalid_action(action)
 
 
-def _list_buckets(node: Node, request: Request, name: str, message: ActionMessage) -> Reply:
+async def _listed_bucket(node: Node, request: Request, name: str, value: object) -> Bucket:
+    """The bucket to list; the flags may say that it is not to be registered (protocol/10 17.1)."""
+    flags = value.get("flags") if isinstance(value, dict) else None
+    bits = int(flags) if isinstance(flags, str) and flags.isdecimal() and len(flags) < 20 else 0
+    try:
+        return node.bucket(name, request)
+    except UnknownBucket as unknown:
+        if bits & listing.BCK_PRESENT:
+            raise node.backends.gone(unknown.bucket) from None
+        if not bits & listing.DONT_ADD_REMOTE:
+            raise
+        return await passing_bucket(node, unknown.bucket)
+
+
+async def _list_buckets(node: Node, request: Request, name: str, message: ActionMessage) -> Reply:
     if name and name != message.name:
         sent = f"actm[list{f', name={message.name}' if message.name else ''}]"
         raise ApiError(400, f'bad list-buckets request: "{name}" vs "{message.name}" ({name}, {sent})')
     params = request.params
     provider = params.get("provider", "")
+    only_present = params.get("presence", "") in _PRESENT
     if provider:
         provider = parse_provider(provider)
-        if provider in BACKENDS and params.get("presence", "") not in _PRESENT:
+        if provider in BACKENDS and provider not in node.backends.clouds and not only_present:
             raise ApiError(
                 400, f"{BACKENDS[provider]} backend is missing in the cluster configuration", "ErrMissingBackend"
             )
     uuid, namespace = parse_namespace(params.get("namespace", ""))
+    known = [bucket.id for bucket in node.store.buckets()]
+    if uuid and not only_present:
+        known += await list_elsewhere(node, provider, uuid)
+    uuid = node.backends.resolve(BucketId("ais", uuid, "", "")).uuid
     found = [
         BucketRef(one.name, one.provider, NamespaceRef(one.uuid, one.namespace))
-        for one in (bucket.id for bucket in node.store.buckets())
+        for one in sorted(set(known))
         if (not provider or one.provider == provider)
-        and (not uuid or one.uuid == uuid)
+        and (one.uuid if uuid == "@" else not uuid or one.uuid == uuid)
         and (not namespace or one.namespace == namespace)
         and (not message.name or one.name == message.name)
         and (not one.name.startswith(".") or params.flag("sys"))
@@ -124,7 +151,7 @@ def _list_buckets(node: Node, request: Request, name: str, message: ActionMessag
 # -- HEAD --
 
 
-def _head(node: Node, request: Request, tail: str) -> Reply:
+async def _head(node: Node, request: Request, tail: str) -> Reply:
     name, slash, prefix = bucket_name(request, tail).partition("/")
     refuse_bad_query(request)
     params = request.params
@@ -134,8 +161,15 @@ def _head(node: Node, request: Request, tail: str) -> Reply:
         raise ApiError(400, f"invalid URL '{request.path}': {what}")
     if slash and not prefix:
         raise url_too_short(request.path.lstrip("/"), 4, 3)
-    bucket = node.bucket(name, request)
     presence = params.get("presence", "")
+    try:
+        bucket = node.bucket(name, request)
+    except UnknownBucket as unknown:
+        if presence in _PRESENT:
+            raise node.backends.gone(unknown.bucket) from None
+        if not params.flag("dont_add_remote_bck_md"):
+            raise
+        bucket = await passing_bucket(node, unknown.bucket)
     if presence and not presence.removeprefix("-").isdecimal():
         why = f"parse 'flt-presence': strconv.Atoi: parsing \"{presence[:64]}\": invalid syntax"
         raise ApiError(400, f"{node.gateway_name}: {why}")
@@ -151,16 +185,13 @@ async def _post(node: Node, request: Request, name: str) -> Reply:
     message = await read_action(node, request)
     if message.action == actions.CREATE_BUCKET:
         identity = parse_bucket(name, request.params.raw.get("provider", ""), request.params.get("namespace", ""))
+        if identity.is_remote:
+            return await remote_buckets.create(node, request, identity, message.value)
         return await _create(node, identity, message.value)
     return bucket_jobs.start(node, request, node.bucket(name, request), message)
 
 
 async def _create(node: Node, identity: BucketId, value: object) -> Reply:
-    if identity.provider in BACKENDS:
-        missing = f"{BACKENDS[identity.provider]} backend is missing in the cluster configuration"
-        raise ApiError(400, missing, "ErrMissingBackend")
-    if identity.uuid:
-        raise ApiError(400, "no remote ais clusters attached")
     if node.store.bucket(identity) is not None:
         raise bucket_exists(identity.cname)
     defaults = node.control.config.current.bucket_props()
@@ -168,8 +199,8 @@ async def _create(node: Node, identity: BucketId, value: object) -> Reply:
         props = change_props(defaults, value, targets=len(node.smap.targets), mountpaths=1)
     except BadMessage as error:
         raise value_refused(value, actions.CREATE_BUCKET, node.gateway_name, str(error)) from None
-    if props.backend_bck.name:
-        raise not_implemented("set", "backend buckets")
+    if (behind := backend_of(props)) is not None:
+        await node.backends.with_extra(behind, props.extra).check_bucket(behind)
     created = Decimal(time.time_ns())
     try:
         await node.store.create_bucket(
@@ -210,17 +241,20 @@ async def _delete(node: Node, request: Request, name: str) -> Reply:
     if action == actions.DESTROY_BUCKET and identity.provider in BACKENDS:
         error = unsupported("destroy", f"cloud bucket {identity.cname}")
         raise ApiError(405, error.message, error.tcode)
-    if action == actions.EVICT_BUCKET and node.store.bucket(identity) is None:
-        return OK
+    if action == actions.EVICT_BUCKET:
+        return await remote_buckets.evict(node, identity, keep=request.params.flag("keep_bck_md"))
     bucket = node.bucket(name, request)
+    is_remote = bucket.remote is not None
     if action == actions.DESTROY_BUCKET:
         node.check_access(bucket, access.DESTROY_BUCKET, "DESTROY-BUCKET")
+        if bucket.id.is_remote:
+            return await remote_buckets.destroy(node, bucket)
         await node.store.destroy_bucket(identity)
         return OK
     if action == actions.DELETE_OBJECTS:
-        return delete_objects(node, bucket, message.value)
-    if action in (actions.EVICT_BUCKET, actions.EVICT_OBJECTS):
-        raise not_remote(actions.EVICT_BUCKET, identity.cname)
+        return (remote_jobs.delete_objects if is_remote else delete_objects)(node, bucket, message.value)
+    if action == actions.EVICT_OBJECTS:
+        return remote_jobs.evict_objects(node, bucket, message.value)
     if action == actions.DESTROY_INVENTORY:
         return OK
     raise invalid_action(action)

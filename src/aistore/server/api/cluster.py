@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import urlsplit
 
 import msgspec
@@ -11,6 +11,8 @@ from aistore.server import logs
 from aistore.server.about import bucket_metadata, mountpaths, node_entry, node_stats, system
 from aistore.server.api import jobs
 from aistore.server.api.messages import OK, json_reply, method_refused, read_action, text_reply
+from aistore.server.api.registering import registering
+from aistore.server.api.remote_buckets import attach_or_detach, attached_clusters
 from aistore.server.relay import ask
 from aistore.wire import actions
 from aistore.wire.errors import ApiError, invalid_action, not_implemented
@@ -63,13 +65,14 @@ async def _tell(node: Node, request: Request) -> Reply:
         return text_reply(",".join(hosts))
     if what in ("node_stats", "sysinfo", "mountpaths"):
         return json_reply(request, await _gather(node, what))
+    if what == "remote":
+        return json_reply(request, await attached_clusters(node))
     documents: dict[str, Callable[[], object]] = {
         "smap": node.smap.document,
         "bmd": lambda: bucket_metadata(node),
         "snode": lambda: node_entry(node, "proxy"),
         "cluster_config": lambda: node.control.config.current.document(node.smap.uuid),
-        "backends": list,
-        "remote": lambda: {"a": None, "ver": 0},
+        "backends": lambda: node.backends.clouds,
     }
     if what not in documents:
         raise ApiError(400, f"unexpected query [what={what}]")
@@ -100,6 +103,8 @@ async def _gather(node: Node, what: str) -> dict[str, object]:
 
 
 async def _act(node: Node, request: Request, tail: str) -> Reply:
+    if tail in ("attach", "detach"):
+        return await attach_or_detach(node, request, tail)
     if tail and tail != "set-config":
         raise not_implemented("change", f"the cluster by PUT /v1/cluster/{tail.partition('/')[0]}")
     return await configure(node, request, tail)
@@ -116,7 +121,7 @@ async def configure(node: Node, request: Request, tail: str) -> Reply:
     message = await read_action(node, request)
     action = message.action
     if action == actions.START:
-        return await jobs.start(node, request, message)
+        return cast("Reply", await registering(node, lambda: jobs.start(node, request, message)))
     if action == actions.STOP:
         return jobs.stop(node, request, message)
     if action == actions.SET_CONFIG:

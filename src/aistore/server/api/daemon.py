@@ -21,6 +21,7 @@ from aistore.server.about import (
 )
 from aistore.server.api.cluster import configure
 from aistore.server.api.messages import json_reply, method_refused, read_message, text_reply
+from aistore.server.api.remote_buckets import attached_clusters
 from aistore.server.relay import ask
 from aistore.wire.errors import ApiError, invalid_request_uri, not_implemented, url_too_short
 from aistore.wire.headers import TEXT
@@ -63,6 +64,8 @@ async def _tell(node: Node, role: Role, request: Request) -> Reply:
         return text_reply(VERSION)
     if what == "tls_certificate":
         raise ApiError(404, f"{node.name}: no TLS certificate is loaded", "ErrNotFound")
+    if what == "remote" and role == "target":
+        return json_reply(request, await attached_clusters(node))
     if node.is_target:
         node.control.config.reload()
     document = _document(node, role, what)
@@ -94,8 +97,6 @@ def _document(node: Node, role: Role, what: str) -> object:
             return mountpaths(node)
         if what == "disk":
             return {"disk_stats": {}, "capacity": capacity(node, role)}
-        if what == "remote":
-            return {"a": None, "ver": 0}
     return None
 
 

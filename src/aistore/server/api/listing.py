@@ -8,6 +8,7 @@ import msgspec
 
 from aistore.http1.message import Reply
 from aistore.server.api.messages import json_reply
+from aistore.server.api.remote_listing import RemoteListing, check_flags, list_page
 from aistore.server.store.scan import Bounds, Row, Scanner, successor
 from aistore.wire import listing
 from aistore.wire.custom import format_listed
@@ -39,6 +40,8 @@ async def list_objects(node: Node, request: Request, bucket: Bucket, value: obje
         raise value_refused(value, "list", node.gateway_name, str(error)) from None
     _check(node, bucket, message, value, flags)
     wanted, flags = listing.wanted_fields(message.props, flags)
+    if bucket.remote is not None and not flags & listing.CACHED:
+        return await _list_remote(node, request, bucket, message, wanted, flags)
     limit = min(message.pagesize or listing.DEFAULT_PAGE, _PAGE_MAX)
     uuid = message.uuid or new_job_id()
     builder = _PageBuilder(node, bucket, wanted, message.time_format)
@@ -58,6 +61,21 @@ async def list_objects(node: Node, request: Request, bucket: Bucket, value: obje
     return Reply(200, [("Content-Type", MSGPACK)], body) if as_msgpack else json_reply(request, body)
 
 
+async def _list_remote(
+    node: Node, request: Request, bucket: Bucket, message: ListRequest, wanted: Wanted, flags: int
+) -> Reply:
+    builder = _PageBuilder(node, bucket, wanted, message.time_format)
+    prefix = check_prefix(message.prefix, "bad list-objects request")
+    asked = RemoteListing(
+        prefix, message.continuation_token, message.pagesize, flags, wanted, builder.columns, builder.entries
+    )
+    page = await list_page(node, bucket, message.uuid or new_job_id(), asked)
+    node.stats.listed()
+    if accepts_msgpack(request.headers.get("accept", "")):
+        return Reply(200, [("Content-Type", MSGPACK)], listing.encode_page(page))
+    return json_reply(request, listing.encode_page_json(page))
+
+
 def _check(node: Node, bucket: Bucket, message: ListRequest, value: object, flags: int) -> None:
     """Refuse what protocol/10 19.9 refuses."""
     cname = bucket.id.cname
@@ -72,9 +90,11 @@ def _check(node: Node, bucket: Bucket, message: ListRequest, value: object, flag
         raise ApiError(400, f"{node.gateway_name}: {what}", "errNodeNotFound")
     if len(message.time_format) > MAX_LAYOUT:
         raise ApiError(400, f"list-objects: time format is longer than {MAX_LAYOUT} characters")
-    if flags & listing.NOT_CACHED:
+    if bucket.remote is not None:
+        check_flags(cname, message.props, message.start_after if not flags & listing.CACHED else "", flags)
+    elif flags & listing.NOT_CACHED:
         raise ApiError(400, f"{cname} is not a remote bucket - cannot list 'not cached' objects")
-    if flags & listing.DIFF:
+    if flags & listing.DIFF and bucket.remote is None:
         what = "cannot perform remote versions check (or diff vs remote bucket)"
         raise ApiError(400, f"{what}: bucket {cname} does not provide remote versioning info")
     if flags & listing.INVENTORY:

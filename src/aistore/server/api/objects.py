@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aistore.http1.message import Pending, Reply
+from aistore.server.api import remote
 from aistore.server.api.append import url_of_session
 from aistore.server.api.reading import get, head
 from aistore.server.api.writing import put
+from aistore.server.api.registering import registering
+from aistore.server.api.remote_jobs import blob_download
 from aistore.server.store.errors import ObjectMissing
+from aistore.server.backends.registry import UnknownBucket
 from aistore.wire import access
 from aistore.wire import custom as custom_metadata
 from aistore.wire.errors import (
@@ -38,8 +42,15 @@ _OK = Reply(200)
 def handle(node: Node, request: Request, bucket_name: str, object_name: str) -> Result:
     """Answer a call on an object."""
     method = request.method
-    if method == "POST":
-        return _post(node, request, bucket_name, object_name)
+    if request.method == "POST":
+        return registering(node, lambda: _post(node, request, bucket_name, object_name))
+    try:
+        return _handle(node, request, bucket_name, object_name)
+    except UnknownBucket:
+        return registering(node, lambda: _handle(node, request, bucket_name, object_name))
+
+
+def _handle(node: Node, request: Request, bucket_name: str, object_name: str) -> Result:
     if not bucket_name or not object_name:
         path = request.path.lstrip("/")
         raise url_too_short(path, 4, 3 if bucket_name else 2)
@@ -58,6 +69,8 @@ def handle(node: Node, request: Request, bucket_name: str, object_name: str) -> 
     if method == "GET":
         return get(node, request, bucket, name)
     if method == "PUT":
+    if bucket.remote is not None:
+        return _handle_remote(node, request, bucket, name)
         return put(node, request, bucket, name)
     if method == "HEAD":
         return head(node, request, bucket, name)
@@ -69,6 +82,30 @@ def handle(node: Node, request: Request, bucket_name: str, object_name: str) -> 
 def _delete(node: Node, request: Request, bucket: Bucket, name: str) -> Result:
     node.check_access(bucket, access.DELETE_OBJECT, "DELETE-OBJECT")
     if request.content is None:
+def _handle_remote(node: Node, request: Request, bucket: Bucket, name: str) -> Result:
+    """A call on an object that lives elsewhere."""
+    method = request.method
+    if method == "GET":
+        return remote.get(node, request, bucket, name)
+    if method == "PUT":
+        return remote.put(node, request, bucket, name)
+    if method == "HEAD":
+        return remote.head(node, request, bucket, name)
+    if method == "DELETE":
+        return _delete_remote(node, request, bucket, name)
+    return _patch(node, request, bucket, name)
+
+
+async def _delete_remote(node: Node, request: Request, bucket: Bucket, name: str) -> Reply:
+    """Delete an object, or with the message `evict-listrange` only what is cached of it (protocol/20 9)."""
+    if await request.read(_MESSAGE_MAX) and _delete_action(node, request) == "evict-listrange":
+        if await remote.evict_one(node, bucket, name) is None:
+            raise object_not_found(node.name, bucket.id.object_cname(name))
+        return _OK
+    node.check_access(bucket, access.DELETE_OBJECT, "DELETE-OBJECT")
+    return await remote.delete(node, bucket, name)
+
+
         return _delete_with_message(node, request, bucket, name)
     if request.content:
         _check_delete_message(node, request, bucket)
@@ -86,13 +123,17 @@ async def _delete_with_message(node: Node, request: Request, bucket: Bucket, nam
 
 def _check_delete_message(node: Node, request: Request, bucket: Bucket) -> None:
     try:
-        message = parse_action(request.content, "DELETE", node.name)
+        return parse_action(request.content, "DELETE", node.name).action
     except ApiError as error:
-        raise unmarshal_failed(node.name, "[*ais.actMsgExt]", "DELETE", error.message.partition("err: ")[2]) from None
-    if message.action == "mpt-abort":
+    action = _delete_action(node, request)
+    if action == "mpt-abort":
         raise not_implemented("abort", "uploads of objects in parts")
-    if message.action == "evict-listrange" and not bucket.id.is_remote:
+    if action == "evict-listrange":
         raise not_remote("evict-listrange", bucket.id.cname)
+
+
+def _delete_action(node: Node, request: Request) -> str:
+        raise unmarshal_failed(node.name, "[*ais.actMsgExt]", "DELETE", error.message.partition("err: ")[2]) from None
 
 
 def _delete_now(node: Node, bucket: Bucket, name: str) -> Pending:
@@ -138,7 +179,7 @@ async def _post(node: Node, request: Request, bucket_name: str, object_name: str
             raise ApiError(400, f'bucket name is invalid: "{bucket_name}/{object_name}"')
         bucket = node.bucket(bucket_name, request)
         if action == "blob-download":
-            raise not_remote(action, bucket.id.cname)
+            return await blob_download(node, bucket, message)
         if not message.name.startswith("/"):
             what = f'invalid promote source "{message.name}": must be an absolute path'
             raise ApiError(400, what, "errInvalidPromoteSource")
@@ -161,3 +202,5 @@ async def _post(node: Node, request: Request, bucket_name: str, object_name: str
     if action == "check-lock":
         return Reply(202 if (bucket.bid, name) in node.reading else 200)
     raise not_implemented(action, "objects")
+        if node.backends.under_way(bucket, name) is not None:
+            return Reply(423)

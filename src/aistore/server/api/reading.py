@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from aistore.http1.server import Request, Result
     from aistore.server.node import Node
     from aistore.server.store.rows import Bucket, ObjectRow
+    from aistore.wire.names import BucketId
 
-__all__ = ["get", "head", "object_headers"]
+__all__ = ["get", "head", "namespace_headers", "object_headers", "wanted_props"]
 
 _READ_AT_ONCE: Final = 64 * 1024
 _HEAD_PROPS: Final = frozenset(
@@ -220,17 +221,34 @@ def head(node: Node, request: Request, bucket: Bucket, name: str) -> Reply:
     if presence == "5":
         raise ApiError(400, f"{cname} is present (vs requested 'flt-outside'(5))")
     node.stats.headed()
-    wanted = params.get("props")
-    if wanted:
-        names = [item.strip() for item in wanted.split(",") if item.strip()]
-        unknown = next((item for item in names if item not in _HEAD_PROPS), None)
-        if unknown is not None:
-            raise ApiError(400, f'invalid property "{unknown}" in props list', headers={"Ais-Present": "true"})
+    wanted = wanted_props(params.get("props", ""), present=True)
     if presence in ("1", "3"):
         return Reply(200)
-    if wanted:
-        return Reply(200, _head_v2(node, row, frozenset(names)))
+    if wanted is not None:
+        return Reply(200, _head_v2(node, row, wanted))
     return Reply(200, _head_v1(node, bucket, row))
+
+
+def wanted_props(text: str, *, present: bool) -> frozenset[str] | None:
+    """The properties that a HEAD asks for (v2), None if it asks for all (v1). Raises `ApiError` 400 for one that there is not."""
+    if not text:
+        return None
+    names = [item.strip() for item in text.split(",") if item.strip()]
+    unknown = next((item for item in names if item not in _HEAD_PROPS), None)
+    if unknown is not None:
+        headers = {"Ais-Present": "true" if present else "false"}
+        raise ApiError(400, f'invalid property "{unknown}" in props list', headers=headers)
+    return frozenset(names)
+
+
+def namespace_headers(identity: BucketId) -> list[tuple[str, str]]:
+    """The namespace of a bucket that is not in the global one."""
+    headers = []
+    if identity.uuid:
+        headers.append(("Ais-Bucket-Namespace-Uuid", identity.uuid))
+    if identity.namespace:
+        headers.append(("Ais-Bucket-Namespace-Name", identity.namespace))
+    return headers
 
 
 def _head_v1(node: Node, bucket: Bucket, row: ObjectRow) -> list[tuple[str, str]]:
@@ -247,11 +265,7 @@ def _head_v1(node: Node, bucket: Bucket, row: ObjectRow) -> list[tuple[str, str]
         ("Ais-Mirror-Paths", f"[{node.mountpath}]"),
         ("Ais-Present", "true"),
     ]
-    if identity.uuid:
-        headers.append(("Ais-Bucket-Namespace-Uuid", identity.uuid))
-    if identity.namespace:
-        headers.append(("Ais-Bucket-Namespace-Name", identity.namespace))
-    return headers
+    return headers + namespace_headers(identity)
 
 
 def _head_v2(node: Node, row: ObjectRow, wanted: frozenset[str]) -> list[tuple[str, str]]:

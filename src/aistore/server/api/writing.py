@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from aistore.server.store.content import Upload
     from aistore.server.store.rows import Bucket, ObjectRow
 
-__all__ = ["put"]
+__all__ = ["is_fresh", "put", "receive_checked", "render_put", "utf8"]
 
 _PIECE: Final = 1 << 20  # bytes received before they are hashed and written in a thread
 _OK: Final = Reply(200)
@@ -52,7 +52,7 @@ def put(node: Node, request: Request, bucket: Bucket, name: str) -> Result:
             return append(node, request, bucket, name)
     node.check_access(bucket, access.PUT, "PUT")
     headers = request.headers
-    custom = parse_lines(_utf8(line) for line in request.lines("ais-custom-md")) if "ais-custom-md" in headers else None
+    custom = parse_lines(utf8(line) for line in request.lines("ais-custom-md")) if "ais-custom-md" in headers else None
     content = request.content
     if (
         "ais-checksum-type" in headers
@@ -66,13 +66,13 @@ def put(node: Node, request: Request, bucket: Bucket, name: str) -> Result:
     store.check_room(len(content), in_catalog=True)
     future = store.put(
         bucket, name, content, kind, digest(kind, content), custom=custom,
-        versioned=node.props(bucket).versioning.enabled, fresh=_is_fresh(request), counted_from=headers.get("ais-version", ""),
+        versioned=node.props(bucket).versioning.enabled, fresh=is_fresh(request), counted_from=headers.get("ais-version", ""),
     )  # fmt: skip
     node.stats.written(len(content))
-    return Pending(future, _render_put)
+    return Pending(future, render_put)
 
 
-def _render_put(row: ObjectRow) -> bytes | Reply:
+def render_put(row: ObjectRow) -> bytes | Reply:
     if not row.custom and row.checksum and row.version:
         return (
             b"HTTP/1.1 200 OK\r\nAis-Checksum-Type: %b\r\nAis-Checksum-Value: %b\r\nAis-Version: %b\r\nAis-Atime: %d\r\nContent-Length: 0\r\n\r\n"
@@ -81,14 +81,14 @@ def _render_put(row: ObjectRow) -> bytes | Reply:
     return Reply(200, [*object_headers(row), ("Ais-Atime", str(row.atime))])
 
 
-def _utf8(value: str) -> str:
+def utf8(value: str) -> str:
     try:
         return value.encode("latin-1").decode()
     except UnicodeDecodeError:
         raise ApiError(400, f"custom metadata: {value!r} is not UTF-8") from None
 
 
-def _is_fresh(request: Request) -> bool:
+def is_fresh(request: Request) -> bool:
     return bool(request.query) and "skip_vc" in request.query and request.params.flag("skip_vc")
 
 
@@ -99,23 +99,42 @@ async def _put_slowly(
     store = node.store
     props = node.props(bucket)
     kind, expected = _client_checksum(request, props.checksum.type)
-    fresh = _is_fresh(request)
+    fresh = is_fresh(request)
     if expected and not fresh:
         row = store.lookup(bucket, name)
         if row is not None and (row.checksum_type, row.checksum) == (kind, expected):
             return await _already_there(node, request, bucket, name, custom)
-    content, sums = await _receive(node, request, [props.checksum.type, kind] if expected else [props.checksum.type])
-    if expected and sums[kind] != expected:
-        if not isinstance(content, bytes):
-            content.abandon()
-        raise bad_checksum(kind, expected, sums[kind], bucket.id.object_cname(name))
+    content, checksum = await _receive_checked(node, request, bucket, name, (kind, expected))
     size = len(content) if isinstance(content, bytes) else content.size
     row = await store.put(
-        bucket, name, content, props.checksum.type, sums[props.checksum.type], custom=custom,
+        bucket, name, content, props.checksum.type, checksum, custom=custom,
         versioned=props.versioning.enabled, fresh=fresh, counted_from=request.headers.get("ais-version", ""),
     )  # fmt: skip
     node.stats.written(size)
-    return _render_put(row)
+    return render_put(row)
+
+
+async def receive_checked(node: Node, request: Request, bucket: Bucket, name: str) -> tuple[bytes | Upload, str, str]:
+    """Receive a body, compared with the checksum that the client sent; the content, and its checksum of the bucket's type.
+
+    Content is bytes up to `INLINE_MAX`, else a finished upload.
+    """
+    kind = node.props(bucket).checksum.type
+    content, checksum = await _receive_checked(node, request, bucket, name, _client_checksum(request, kind))
+    return content, kind, checksum
+
+
+async def _receive_checked(
+    node: Node, request: Request, bucket: Bucket, name: str, expected: tuple[str, str]
+) -> tuple[bytes | Upload, str]:
+    own = node.props(bucket).checksum.type
+    kind, value = expected
+    content, sums = await _receive(node, request, [own, kind] if value else [own])
+    if value and sums[kind] != value:
+        if not isinstance(content, bytes):
+            content.abandon()
+        raise bad_checksum(kind, value, sums[kind], bucket.id.object_cname(name))
+    return content, sums[own]
 
 
 def _client_checksum(request: Request, bucket_kind: str) -> tuple[str, str]:

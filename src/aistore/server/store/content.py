@@ -116,6 +116,17 @@ class Upload:
         except OSError as error:
             raise full_or(error) from error
 
+    def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        """Write at a place (blocking); whoever does sets `size` at the end. Raises `StoreFull`."""
+        view = memoryview(data)
+        try:
+            while view:
+                n = os.pwrite(self.fd, view, offset)
+                offset += n
+                view = view[n:]
+        except OSError as error:
+            raise full_or(error) from error
+
     def finish(self) -> None:
         """Close the file; under `strict` its bytes and its name then survive power loss (blocking). Raises `StoreFull`."""
         fd, self.fd = self.fd, -1
@@ -273,6 +284,11 @@ class ContentFiles:
         """Start unlinking what no object refers to any more, unless that is under way."""
         if self._removing is None or self._removing.done():
             self._removing = asyncio.ensure_future(self._remove_garbage())
+
+    async def settle_garbage(self) -> None:
+        """Wait for the end of a removal under way."""
+        if self._removing is not None:
+            await asyncio.gather(asyncio.shield(self._removing), return_exceptions=True)
 
     async def _remove_garbage(self) -> None:
         loop = asyncio.get_running_loop()

@@ -26,7 +26,7 @@ INSERT_OBJECT: Final = "INSERT OR REPLACE INTO object VALUES (?, ?, ?, ?, ?, ?, 
 class Bucket:
     """A bucket as the catalog knows it; `props` is the encoded property document, which the store does not read."""
 
-    __slots__ = ("bid", "gone", "id", "parsed", "props")
+    __slots__ = ("bid", "gone", "id", "parsed", "props", "remote")
 
     def __init__(self, bid: int, bucket: BucketId, props: bytes) -> None:
         self.bid = bid
@@ -35,6 +35,8 @@ class Bucket:
         self.props = props
         self.parsed: object = None
         """The decoded properties, kept here by whoever decodes them."""
+        self.remote: BucketId | None = None
+        """The bucket elsewhere whose objects are cached in this one, if there is one; told by the properties, and kept by who decodes them."""
         self.gone = False
         """True once the bucket was destroyed or its properties changed: ask the store again."""
 

@@ -494,6 +494,11 @@ class Store:
 
     # -- the disk ----------------------------------------------------------------------------------------------
 
+    async def settle_garbage(self) -> None:
+        """Wait until the files of what was deleted are gone, and look at the room anew."""
+        await self.content.settle_garbage()
+        self._room_checked = 0.0
+
     def disk(self) -> tuple[int, int]:
         """Total and free bytes of the disk with the data folder."""
         usage = shutil.disk_usage(self.root)

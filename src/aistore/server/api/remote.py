@@ -1,0 +1,419 @@
+"""Calls on objects whose content lives elsewhere: the cache answers what it has, the backend the rest (protocol/20 4.5, 4.6, 5, 9)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Final
+
+from aistore.http1.message import Reply
+from aistore.server.api import reading, writing
+from aistore.server.api.registering import answered
+from aistore.server.backends import errors
+from aistore.server.backends.base import SOURCE
+from aistore.server.backends.download import Blob
+from aistore.server.backends.errors import RemoteError
+from aistore.wire import access
+from aistore.wire.custom import format_lines, parse_lines
+from aistore.wire.errors import ApiError, object_not_found, unsupported
+from aistore.wire.ranges import parse_range
+from aistore.wire.values import parse_size
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from aistore.http1.message import BytesLike
+    from aistore.http1.server import Answer, Request, Result
+    from aistore.server.backends.base import Backend, RemoteObject
+    from aistore.server.backends.download import Download
+    from aistore.server.node import Node
+    from aistore.server.store.content import Upload
+    from aistore.server.store.rows import Bucket, ObjectRow
+    from aistore.wire.names import BucketId
+
+__all__ = [
+    "cached",
+    "delete",
+    "delete_there",
+    "evict_one",
+    "get",
+    "head",
+    "is_current",
+    "put",
+    "where",
+    "write_through",
+]
+
+logger = logging.getLogger(__name__)
+
+# Content up to this size is sent when it is cached; larger content while it comes.
+_AT_ONCE: Final = 1 << 20
+_NO_COLD_GET: Final = 1 << 11  # bit of the property `features` (protocol/10 9)
+_PRESENT_ONLY: Final = frozenset({"2", "3", "4"})
+_NO_PROPS: Final = frozenset({"1", "3"})
+_BLOB_WORKERS_MAX: Final = 128
+# How often a read begins anew because the object was written or evicted while it was on its way.
+_ROUNDS: Final = 8
+# RFC 7234 5.5.2: the answer is from the cache, because its backend could not be asked.
+_STALE: Final = ("Warning", '111 aistore "Revalidation Failed"')
+
+
+# -- GET -----------------------------------------------------------------------------------------------------------
+
+
+def get(node: Node, request: Request, bucket: Bucket, name: str) -> Result:
+    """The object's content, from the cache if it is there."""
+    row = node.store.lookup(bucket, name)
+    if row is not None and not _wants_latest(node, request, bucket):
+        return reading.get(node, request, bucket, name)
+    return _get(node, request, bucket, name, row)
+
+
+def _wants_latest(node: Node, request: Request, bucket: Bucket) -> bool:
+    versioning = node.props(bucket).versioning
+    return (
+        versioning.validate_warm_get
+        or versioning.synchronize
+        or ("latest-ver" in request.query and request.params.flag("latest-ver"))
+    )
+
+
+async def _get(node: Node, request: Request, bucket: Bucket, name: str, row: ObjectRow | None) -> Answer:
+    if row is not None:
+        try:
+            current = await is_current(node, bucket, name, row)
+        except RemoteError as error:
+            if error.kind not in ("unreachable", "throttled"):
+                raise
+            logger.warning("%s: served as it is cached: %s", bucket.id.object_cname(name), error.message)
+            return _with_header(await answered(reading.get(node, request, bucket, name)), _STALE)
+        if current:
+            return await answered(reading.get(node, request, bucket, name))
+    blob = parse_blob(request)
+    for attempt in range(_ROUNDS):
+        answer = await _get_cold(node, request, bucket, name, blob)
+        if answer is not None:
+            return answer
+        if node.store.lookup(bucket, name) is not None:
+            return await answered(reading.get(node, request, bucket, name))
+        logger.info(
+            "%s was written or evicted while it was read: attempt %d", bucket.id.object_cname(name), attempt + 2
+        )
+    raise ApiError(409, f'object "{bucket.id.object_cname(name)}" is currently busy, please try again', "ErrBusy")
+
+
+async def is_current(node: Node, bucket: Bucket, name: str, row: ObjectRow) -> bool:
+    """Whether a cached object is the version that its backend has. Raises `RemoteError`, `object` if it is gone there."""
+    remote = where(bucket)
+    try:
+        found = await node.backends.of(bucket).head(remote, name)
+    except RemoteError as error:
+        if error.kind == "object" and SOURCE in row.custom and node.props(bucket).versioning.synchronize:
+            async with node.backends.writing(bucket, name):
+                await node.store.delete(bucket, [name])
+        raise
+    return found.is_cached_as(row)
+
+
+async def _get_cold(node: Node, request: Request, bucket: Bucket, name: str, blob: Blob | None) -> Answer | None:
+    """Read from the backend; None if the object has to be looked up again."""
+    if node.props(bucket).features & _NO_COLD_GET:
+        raise ApiError(
+            404, f"{node.name}: {bucket.id.object_cname(name)} does not exist (cold GET disabled)", "ErrNotFound"
+        )
+    params = request.params
+    part = params.get("archpath") or "archmode" in params or params.get("etl_name")
+    wants_range = "range" in request.headers and not part
+    under_way = node.backends.under_way(bucket, name)
+    if wants_range and blob is None and under_way is None and not node.backends.caches_ranges(where(bucket)):
+        return await _pass_range(node, request, bucket, name)
+    download = node.backends.download(bucket, name, blob)
+    found = await _shielded(download)
+    if not part and found.size > _AT_ONCE and not node.props(bucket).checksum.validate_cold_get:
+        reply = _follow(node, request, bucket, download, found)
+        if reply is not None:
+            return reply
+    row = await _until_cached(download)
+    return None if row is None else await answered(reading.get(node, request, bucket, name))
+
+
+def _follow(node: Node, request: Request, bucket: Bucket, download: Download, found: RemoteObject) -> Reply | None:
+    """The answer from content that is still coming."""
+    offset, length, status = 0, found.size, 200
+    headers: list[tuple[str, str]] = [("Content-Type", "application/octet-stream"), *_headers(found)]
+    if "range" in request.headers:
+        offset, length = parse_range(request.headers["range"], found.size, bucket.id.object_cname(found.name))
+        status = 206
+        headers += _range_headers(offset, length, found.size)
+    key = bucket.bid, found.name
+    node.reading[key] = node.reading.get(key, 0) + 1
+    part = download.follow(offset, length, lambda: node.read_over(key))
+    if part is None:
+        node.read_over(key)
+        return None
+    headers.append(("Ais-Atime", str(time.time_ns())))
+    node.stats.read(length)
+    return Reply(status, headers, part)
+
+
+async def _pass_range(node: Node, request: Request, bucket: Bucket, name: str) -> Reply:
+    """A range that only passes by: nothing is cached."""
+    remote, backend = where(bucket), node.backends.of(bucket)
+    found = await backend.head(remote, name)
+    offset, length = parse_range(request.headers["range"], found.size, bucket.id.object_cname(name))
+    headers = [
+        ("Content-Type", "application/octet-stream"),
+        *_headers(found),
+        *_range_headers(offset, length, found.size),
+    ]
+    node.stats.read(length)
+    pieces = _pieces(backend, remote, found, offset, length)
+    if length > _AT_ONCE:
+        return Reply(206, headers, pieces)
+    return Reply(206, headers, b"".join([bytes(piece) async for piece in pieces]))
+
+
+async def _pieces(
+    backend: Backend, remote: BucketId, found: RemoteObject, offset: int, length: int
+) -> AsyncIterator[BytesLike]:
+    reader = await backend.open(remote, found.name, start=offset, length=length, same=found)
+    try:
+        while length:
+            piece = await reader.read()
+            if not piece or len(piece) > length:
+                why = f"a range ends {length} bytes early" if not piece else "a range is longer than was asked for"
+                raise errors.broken(remote.object_cname(found.name), backend.endpoint, why)
+            length -= len(piece)
+            yield piece
+    finally:
+        reader.close()
+
+
+async def cached(node: Node, bucket: Bucket, name: str) -> ObjectRow:
+    """The row of an object, fetched into the cache if it is not there. Raises `ApiError`; for native buckets too."""
+    for _ in range(_ROUNDS):
+        row = node.store.lookup(bucket, name)
+        if row is not None:
+            return row
+        if node.remote_of(bucket) is None:
+            raise object_not_found(node.name, bucket.id.object_cname(name))
+        row = await _until_cached(node.backends.download(bucket, name))
+        if row is not None:
+            return row
+    raise ApiError(409, f'object "{bucket.id.object_cname(name)}" is currently busy, please try again', "ErrBusy")
+
+
+async def _shielded(download: Download) -> RemoteObject:
+    """A reader that goes away leaves the download to the others."""
+    return await asyncio.shield(download.opened)
+
+
+async def _until_cached(download: Download) -> ObjectRow | None:
+    return await asyncio.shield(download.done)
+
+
+# -- HEAD ----------------------------------------------------------------------------------------------------------
+
+
+def head(node: Node, request: Request, bucket: Bucket, name: str) -> Result:
+    """The object's attributes, from the cache if it is there."""
+    params = request.params
+    row = node.store.lookup(bucket, name)
+    if row is not None and not params.flag("latest-ver"):
+        return reading.head(node, request, bucket, name)
+    presence = params.get("presence", "")
+    if row is None and presence in _PRESENT_ONLY:
+        raise object_not_found(node.name, bucket.id.object_cname(name))
+    return _head(node, request, bucket, name, row)
+
+
+async def _head(node: Node, request: Request, bucket: Bucket, name: str, row: ObjectRow | None) -> Reply:
+    cname = bucket.id.object_cname(name)
+    try:
+        found = await node.backends.of(bucket).head(where(bucket), name)
+    except RemoteError as error:
+        if row is not None and error.kind == "object":
+            raise ApiError(410, f"{cname} does not exist in its backend any more", "ErrNotFound") from None
+        raise
+    if row is not None:
+        if not found.is_cached_as(row):
+            what = f"metadata mismatch: {cname} is cached as another version than its backend has"
+            raise ApiError(409, what, "ErrRemoteMetadataMismatch")
+        return reading.head(node, request, bucket, name)
+    node.stats.headed()
+    params = request.params
+    wanted = reading.wanted_props(params.get("props", ""), present=False)
+    if params.get("presence") in _NO_PROPS:
+        return Reply(200)
+    headers = [("Content-Length", str(found.size))]
+    if wanted is not None:
+        return Reply(200, headers + _head_v2(found, wanted))
+    headers += _headers(found)
+    headers += [
+        ("Ais-Bucket-Name", bucket.id.name),
+        ("Ais-Bucket-Provider", bucket.id.provider),
+        ("Ais-Name", name),
+        ("Ais-Mirror-Copies", "0"),
+        ("Ais-Mirror-Paths", "[]"),
+        ("Ais-Present", "false"),
+    ]
+    return Reply(200, headers + reading.namespace_headers(bucket.id))
+
+
+def _head_v2(found: RemoteObject, wanted: frozenset[str]) -> list[tuple[str, str]]:
+    headers = [("Ais-Present", "false")]
+    if "checksum" in wanted and found.checksum[1]:
+        headers += _checksum_headers(found)
+    if "version" in wanted and found.version:
+        headers.append(("Ais-Version", found.version))
+    if "custom" in wanted:
+        headers += [("Ais-Custom-Md", line) for line in format_lines(found.custom)]
+    if "etag" in wanted and "ETag" in found.custom:
+        headers.append(("ETag", f'"{found.custom["ETag"]}"'))
+    return headers
+
+
+def _headers(found: RemoteObject) -> list[tuple[str, str]]:
+    headers = _checksum_headers(found) if found.checksum[1] else []
+    if found.version:
+        headers.append(("Ais-Version", found.version))
+    headers += [("Ais-Custom-Md", line) for line in format_lines(found.custom)]
+    if "ETag" in found.custom:
+        headers.append(("ETag", found.custom["ETag"]))
+    return headers
+
+
+def _checksum_headers(found: RemoteObject) -> list[tuple[str, str]]:
+    return [("Ais-Checksum-Type", found.checksum[0]), ("Ais-Checksum-Value", found.checksum[1])]
+
+
+def _range_headers(offset: int, length: int, size: int) -> list[tuple[str, str]]:
+    return [("Accept-Ranges", "bytes"), ("Content-Range", f"bytes {offset}-{offset + length - 1}/{size}")]
+
+
+# -- PUT, DELETE ---------------------------------------------------------------------------------------------------
+
+
+def put(node: Node, request: Request, bucket: Bucket, name: str) -> Result:
+    """Store an object in the backend, and then in the cache. A copy of a cached object is written by `writing`."""
+    params = request.params
+    for option, what in (
+        ("uploadId", "parts of objects"),
+        ("archpath", "members of archives"),
+        ("append_type", "appended bytes"),
+    ):
+        if params.get(option):
+            raise unsupported("write", f"{what} to remote bucket {bucket.id.cname}")
+    return _copy(node, request, bucket, name) if params.get("object_to") else _put(node, request, bucket, name)
+
+
+async def _copy(node: Node, request: Request, bucket: Bucket, name: str) -> Answer:
+    await cached(node, bucket, name)
+    return await answered(writing.put(node, request, bucket, name))
+
+
+async def _put(node: Node, request: Request, bucket: Bucket, name: str) -> Answer:
+    node.check_access(bucket, access.PUT, "PUT")
+    lines = request.lines("ais-custom-md") if "ais-custom-md" in request.headers else ()
+    custom = parse_lines(writing.utf8(line) for line in lines)
+    content, kind, checksum = await writing.receive_checked(node, request, bucket, name)
+    size = len(content) if isinstance(content, bytes) else content.size
+    row = await write_through(node, bucket, name, content, (kind, checksum), custom, fresh=writing.is_fresh(request))
+    node.stats.written(size)
+    return writing.render_put(row)
+
+
+async def write_through(
+    node: Node,
+    bucket: Bucket,
+    name: str,
+    content: bytes | Upload,
+    checksum: tuple[str, str],
+    custom: dict[str, str],
+    *,
+    fresh: bool = False,
+) -> ObjectRow:
+    """Store content (bytes or a finished upload, which belongs to the store then) in the backend and in the cache of a remote bucket."""
+    try:
+        async with node.backends.writing(bucket, name):
+            source = content if isinstance(content, bytes) else content.path
+            found = await node.backends.of(bucket).put(where(bucket), name, source, custom)
+            return await node.store.put(
+                bucket, name, content, *checksum, custom={**custom, **found.custom},
+                versioned=bool(found.version), fresh=fresh, counted_from=found.version,
+            )  # fmt: skip
+    except BaseException:
+        if not isinstance(content, bytes):
+            content.abandon()
+        raise
+
+
+async def delete(node: Node, bucket: Bucket, name: str) -> Reply:
+    """Delete an object in the backend, and then in the cache."""
+    async with node.backends.writing(bucket, name):
+        await delete_there(node, bucket, name)
+        await node.store.delete(bucket, [name])
+    node.stats.deleted()
+    return Reply(200)
+
+
+async def delete_there(node: Node, bucket: Bucket, name: str) -> None:
+    """Delete an object in the backend; one that only the cache still has is gone there already."""
+    try:
+        await node.backends.of(bucket).delete(where(bucket), name)
+    except RemoteError as error:
+        if error.kind != "object" or node.store.lookup(bucket, name) is None:
+            raise
+
+
+async def evict_one(node: Node, bucket: Bucket, name: str) -> int | None:
+    """Drop an object from the cache; its size, None if it is not there. Raises `ApiError` 400 for content that is nowhere else."""
+    async with node.backends.writing(bucket, name):
+        row = node.store.lookup(bucket, name)
+        if row is None:
+            return None
+        if SOURCE not in row.custom:
+            raise ApiError(
+                400, f"cannot evict {bucket.id.object_cname(name)}: it did not come from a backend, and is nowhere else"
+            )
+        await node.store.delete(bucket, [name])
+        return row.size
+
+
+# -- what requests say ---------------------------------------------------------------------------------------------
+
+
+def parse_blob(request: Request) -> Blob | None:
+    """The blob download that a GET asks for by its headers (protocol/20 4.6), or None. Raises `ApiError` 400."""
+    headers = request.headers
+    if headers.get("ais-blob-download", "").lower() not in ("true", "y", "yes", "on", "1", "t"):
+        return None
+    chunk = workers = 0
+    text = headers.get("ais-blob-chunk", "")
+    try:
+        chunk = parse_size(text, decimal=True) if text else 0
+        workers = int(headers.get("ais-blob-workers", "") or 0)
+    except ValueError as error:
+        raise ApiError(
+            400, f"blob-downloader: failed to parse {text or headers.get('ais-blob-workers')!r}: {error}"
+        ) from None
+    if not -1 <= workers <= _BLOB_WORKERS_MAX:
+        raise ApiError(
+            400, f"blob-downloader: invalid number of workers {workers}: expecting (-1..{_BLOB_WORKERS_MAX}) range"
+        )
+    return Blob(chunk, workers)
+
+
+def where(bucket: Bucket) -> BucketId:
+    """The bucket in its backend."""
+    assert bucket.remote is not None
+    return bucket.remote
+
+
+def _with_header(answer: Answer, line: tuple[str, str]) -> Answer:
+    if isinstance(answer, bytes):
+        return answer.replace(b"\r\n", f"\r\n{line[0]}: {line[1]}\r\n".encode(), 1)
+    headers: Sequence[tuple[str, str]] = [*answer.headers, line]
+    answer.headers = headers
+    return answer

@@ -1,0 +1,86 @@
+"""What goes wrong with a backend, told apart: missing, forbidden, throttled, unreachable, broken off."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from aistore.wire.errors import ApiError
+from aistore.wire.names import BACKENDS
+
+if TYPE_CHECKING:
+    from aistore.wire.names import BucketId
+
+__all__ = [
+    "RemoteError",
+    "RemoteKind",
+    "broken",
+    "bucket_missing",
+    "changed",
+    "forbidden",
+    "object_missing",
+    "throttled",
+    "unreachable",
+]
+
+RemoteKind = Literal["object", "bucket", "forbidden", "throttled", "unreachable", "changed", "failed"]
+
+
+class RemoteError(ApiError):
+    """A backend refused or did not answer; it is the protocol's refusal at the same time.
+
+    `kind` is `object` or `bucket` for what does not exist there, `forbidden`, `throttled`, `unreachable`, `changed` for an object that is
+    another one than a moment ago, else `failed`.
+    """
+
+    def __init__(
+        self, kind: RemoteKind, status: int, message: str, tcode: str = "", call: tuple[str, str] | None = None
+    ) -> None:
+        super().__init__(status, message, tcode, call=call)
+        self.kind: RemoteKind = kind
+
+    @property
+    def passes(self) -> bool:
+        """Whether another attempt may do better."""
+        return self.kind in ("throttled", "unreachable", "failed")
+
+
+def object_missing(node: str, cname: str) -> RemoteError:
+    return RemoteError("object", 404, f"{node}: {cname} does not exist", "ErrNotFound")
+
+
+def bucket_missing(bucket: BucketId) -> RemoteError:
+    """`protocol/10` 26.1: the canonical provider's name comes first."""
+    what = f"{bucket.provider} bucket" if bucket.provider in BACKENDS else "remote bucket"
+    return RemoteError("bucket", 404, f'{what} "{bucket.cname}" does not exist', "ErrRemoteBckNotFound")
+
+
+def forbidden(bucket: BucketId, endpoint: str, detail: str) -> RemoteError:
+    return RemoteError(
+        "forbidden",
+        403,
+        f'access to bucket "{bucket.cname}" at {endpoint} is denied: {detail} (check the credentials of the {bucket.provider} backend)',
+    )
+
+
+def throttled(bucket: BucketId, endpoint: str, detail: str) -> RemoteError:
+    return RemoteError(
+        "throttled", 429, f'bucket "{bucket.cname}" at {endpoint} is throttled: {detail}', "ErrTooManyRequests"
+    )
+
+
+def unreachable(bucket: BucketId, endpoint: str, detail: str) -> RemoteError:
+    """What is cached is still served (`protocol/10` 26.1)."""
+    return RemoteError(
+        "unreachable",
+        410,
+        f'bucket "{bucket.cname}" is currently unreachable: {endpoint}: {detail} (check the endpoint and the network)',
+        "ErrRemoteBucketOffline",
+    )
+
+
+def changed(cname: str, endpoint: str) -> RemoteError:
+    return RemoteError("changed", 409, f"{cname} was changed at {endpoint} while it was read, please try again")
+
+
+def broken(cname: str, endpoint: str, detail: str) -> RemoteError:
+    return RemoteError("failed", 502, f"{cname}: {endpoint}: {detail}")

@@ -1,0 +1,136 @@
+"""How a cloud backend is configured: what is set nearest to the bucket counts (docs/howto/remote.md).
+
+1. the bucket's properties `extra.aws`, `extra.gcp`;
+2. the table `[backends.<provider>]` of the configuration file, and `ais serve --backend`;
+3. the provider's usual environment variables, and for S3 the profile in `~/.aws`.
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from aistore.server.settings import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aistore.wire.props import Extra
+
+__all__ = ["CLOUDS", "check_backends", "cloud_config", "configured_clouds"]
+
+CLOUDS: Final = ("aws", "gcp", "azure")
+
+# Any of these in the environment means that the user works with the provider.
+_SIGNS: Final = {
+    "aws": ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE"),
+    "gcp": ("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_KEY", "STORAGE_EMULATOR_HOST"),
+    "azure": (
+        "AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT", "AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_USE_EMULATOR",
+    ),
+}  # fmt: skip
+# Options of a table beside those of obstore, and what they stand for.
+_RENAMED: Final = {
+    "gcp": {"endpoint": "base_url", "application_creds": "application_credentials"},
+    "azure": {"account": "account_name", "key": "account_key"},
+}
+# What only this server reads.
+OWN: Final = frozenset({"ranges"})
+_PROFILE_KEYS: Final = {
+    "aws_access_key_id": "access_key_id",
+    "aws_secret_access_key": "secret_access_key",
+    "aws_session_token": "session_token",
+    "region": "region",
+    "endpoint_url": "endpoint",
+}
+
+
+def check_backends(backends: Mapping[str, Mapping[str, str]]) -> None:
+    """Raise `SettingsError` for a backend that there is not, or one that lacks what it needs."""
+    for name, options in backends.items():
+        if name == "ais":
+            for alias, url in options.items():
+                if not url.startswith(("http://", "https://")):
+                    raise SettingsError(f"backends.ais.{alias} = {url!r} is not the URL of a cluster")
+        elif name not in CLOUDS:
+            raise SettingsError(
+                f"there is no backend {name!r}: supported are ais (other AIStore clusters), {', '.join(CLOUDS)}"
+            )
+        elif options.get("ranges", "pass") not in ("pass", "cache"):
+            raise SettingsError(f"backends.{name}.ranges = {options['ranges']!r} is neither 'pass' nor 'cache'")
+
+
+def configured_clouds(backends: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """The cloud providers that are configured, by table or environment."""
+    return [name for name in CLOUDS if name in backends or any(os.environ.get(sign) for sign in _SIGNS[name])]
+
+
+def cloud_config(provider: str, table: Mapping[str, str], extra: Extra) -> dict[str, str]:
+    """Options for obstore; it reads the environment by itself for what they leave open."""
+    renamed = _RENAMED.get(provider, {})
+    config = {renamed.get(key, key): value for key, value in table.items() if key not in OWN}
+    if provider == "aws":
+        return _aws(config, extra)
+    if provider == "gcp":
+        if extra.gcp.application_creds:
+            config["application_credentials"] = extra.gcp.application_creds
+        host = os.environ.get("STORAGE_EMULATOR_HOST", "")
+        if "base_url" not in config and host:  # what Google's own clients read
+            config["base_url"] = host if "://" in host else f"http://{host}"
+    elif "connection_string" in config or (
+        os.environ.get("AZURE_STORAGE_CONNECTION_STRING") and not {"account_name", "endpoint"} & config.keys()
+    ):
+        text = config.pop("connection_string", "") or os.environ["AZURE_STORAGE_CONNECTION_STRING"]
+        config = {**_of_connection_string(text), **config}
+    return config
+
+
+def _aws(config: dict[str, str], extra: Extra) -> dict[str, str]:
+    own = extra.aws
+    config.pop("region", None) if own.cloud_region else None
+    profile = own.profile or config.pop("profile", "")
+    # Keys in the environment come before a profile there, as in the provider's own tools; one that is named comes before both.
+    if not profile and not os.environ.get("AWS_ACCESS_KEY_ID") and "access_key_id" not in config:
+        profile = os.environ.get("AWS_PROFILE", "")
+    found = _of_profile(profile) if profile else {}
+    config = {**found, **{key: value for key, value in config.items() if key != "profile"}}
+    if own.profile:
+        config.update(found)
+    if own.endpoint:
+        config["endpoint"] = own.endpoint
+    if own.cloud_region:
+        config["region"] = own.cloud_region
+    if "region" not in config and not os.environ.get("AWS_REGION"):
+        config["region"] = os.environ.get("AWS_DEFAULT_REGION", "us-east-1")
+    return config
+
+
+def _of_profile(profile: str) -> dict[str, str]:
+    """What the shared credentials and configuration files of AWS say of a profile."""
+    places = (
+        (Path(os.environ.get("AWS_CONFIG_FILE") or "~/.aws/config"), f"profile {profile}"),
+        (Path(os.environ.get("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials"), profile),
+    )
+    found: dict[str, str] = {}
+    for path, section in places:
+        parser = configparser.ConfigParser(interpolation=None)
+        try:
+            parser.read(path.expanduser(), encoding="utf-8")
+        except (configparser.Error, UnicodeDecodeError) as error:
+            raise SettingsError(f"{path}: {error}") from error
+        name = section if parser.has_section(section) else profile
+        if parser.has_section(name):
+            found.update(
+                {ours: value for key, ours in _PROFILE_KEYS.items() if (value := parser.get(name, key, fallback=""))}
+            )
+    if not found:
+        raise SettingsError(f"profile {profile!r} is in neither {places[0][0]} nor {places[1][0]}")
+    return found
+
+
+def _of_connection_string(text: str) -> dict[str, str]:
+    parts = dict(part.split("=", 1) for part in text.split(";") if "=" in part)
+    names = {"AccountName": "account_name", "AccountKey": "account_key", "BlobEndpoint": "endpoint"}
+    return {ours: parts[theirs] for theirs, ours in names.items() if theirs in parts}
