@@ -383,9 +383,10 @@ class Connection(asyncio.BufferedProtocol):
         body = reply.body
         assert not isinstance(body, bytes)
         is_file = isinstance(body, FilePart)
-        # HTTP/1.0 knows no chunks: there the end of the connection is the end of the body.
-        chunked = not is_file and not request.head.old
-        closes = reply.close or self._closes(request.head) or not (is_file or chunked)
+        # HTTP/1.0 knows no chunks: without a length, there the end of the connection is the end of the body.
+        sized = is_file or any(name == "Content-Length" for name, _ in reply.headers)
+        chunked = not sized and not request.head.old
+        closes = reply.close or self._closes(request.head) or not (sized or chunked)
         try:
             self.check_alive()
             self.transport.write(encode_reply_head(reply, request.head, chunked=chunked, close=closes))

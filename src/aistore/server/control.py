@@ -1,10 +1,11 @@
-"""What a node holds for its control calls: configuration, jobs, scans of the catalog."""
+"""What a node holds beside its store: configuration, jobs, scans of the catalog, archives."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
 
+from aistore.server.archive.archives import Archives
 from aistore.server.config import ConfigKeeper
 from aistore.server.jobs.registry import JobRegistry
 from aistore.server.store.scan import Scanner
@@ -16,16 +17,18 @@ __all__ = ["Control"]
 
 
 class Control:
-    """State of the control calls of one node."""
+    """State of one node beside its store."""
 
     def __init__(self, store: Store) -> None:
         self.config = ConfigKeeper(store)
         self.jobs = JobRegistry(store)
         self.scanner = Scanner(store.catalog)
+        self.archives = Archives(store)
         self.props_lock = asyncio.Lock()
         """Held while a bucket's properties are read, changed and written."""
 
     async def close(self) -> None:
-        """Stop the jobs and what scans."""
+        """Stop the jobs, and what scans and reads."""
         await self.jobs.close()
+        await self.archives.close()
         self.scanner.close()

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Final
 from msgspec.structs import replace
 
 from aistore.http1.message import Reply
+<<<<<<< HEAD
 from aistore.server.api import bucket_jobs, remote_buckets, remote_jobs
+=======
+from aistore.server.api import bucket_jobs
+from aistore.server.api.archive_job import archive
+>>>>>>> b5262dd (wip)
 from aistore.server.api.bucket_props import reset_props, set_props
 from aistore.server.api.listing import list_objects
 from aistore.server.api.messages import (
@@ -219,9 +224,7 @@ async def _put(node: Node, request: Request, name: str) -> Reply:
     bucket = node.bucket(name, request)
     if message.action != actions.ARCHIVE:
         raise invalid_action(message.action)
-    if not (isinstance(message.value, dict) and message.value.get("tobck")):
-        raise ApiError(400, "bucket name is missing")
-    raise not_implemented("archive", f"objects of {bucket.id.cname}")
+    return archive(node, bucket, message.value)
 
 
 async def _patch(node: Node, request: Request, name: str) -> Reply:

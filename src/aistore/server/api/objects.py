@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from aistore.http1.message import Pending, Reply
 from aistore.server.api import remote
 from aistore.server.api.append import url_of_session
+from aistore.server.api.archive_reading import archive_query
 from aistore.server.api.reading import get, head
 from aistore.server.api.writing import put
 from aistore.server.api.registering import registering
@@ -63,6 +64,8 @@ def _handle(node: Node, request: Request, bucket_name: str, object_name: str) ->
     bucket = node.bucket(bucket_name, request)
     name = check_object_name(object_name, directory=method == "HEAD")
     if node.redirects:
+        if "arch" in request.query:
+            archive_query(request, name)  # what is wrong with it the gateway tells
         if method == "PUT" and params.get("append_type") and (session := params.get("append_handle")):
             return node.redirect_to(request, url_of_session(node, session))
         return node.redirect(request, bucket, name)

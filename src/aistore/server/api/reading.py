@@ -8,23 +8,27 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING, Final
 
 from aistore.http1.message import FilePart, Reply
+from aistore.server.api.archive_reading import archive_query, read_from_archive
 from aistore.server.store.content import hash_file, in_thread
 from aistore.wire.checksum import digest
 from aistore.wire.custom import format_lines
-from aistore.wire.errors import ApiError, bad_checksum, not_implemented, object_not_found, unsupported
+from aistore.wire.errors import ApiError, bad_checksum, object_not_found, unsupported
 from aistore.wire.ranges import parse_range
 from aistore.wire.values import base36
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from aistore.http1.message import Params
     from aistore.http1.server import Request, Result
     from aistore.server.node import Node
     from aistore.server.store.rows import Bucket, ObjectRow
     from aistore.wire.names import BucketId
 
+<<<<<<< HEAD
 __all__ = ["get", "head", "namespace_headers", "object_headers", "wanted_props"]
+=======
+__all__ = ["get", "head", "object_headers", "part_of_file", "read_if_in_memory"]
+>>>>>>> b5262dd (wip)
 
 _READ_AT_ONCE: Final = 64 * 1024
 _HEAD_PROPS: Final = frozenset(
@@ -50,7 +54,10 @@ def get(node: Node, request: Request, bucket: Bucket, name: str) -> Result:
     """The object's content, or a range of it."""
     headers = request.headers
     if request.query not in ("", "provider=ais"):
-        _check_reading_options(request.params)
+        if request.params.get("etl_name"):
+            raise unsupported("use", "ETL in a build without ETL support")
+        if "arch" in request.query and (members := archive_query(request, name)) is not None:
+            return read_from_archive(node, request, bucket, name, members)
     if "ais-blob-download" in headers and headers["ais-blob-download"] in ("true", "y", "yes", "on", "1"):
         raise ApiError(400, f"blob-downloader is not supported for local buckets: {bucket.id.cname}")
     store = node.store
@@ -81,13 +88,6 @@ def _whole(node: Node, row: ObjectRow, data: bytes) -> bytes:
     return b"%s%d\r\n\r\n%s" % (start, node.store.atimes.note(row, time.time_ns()), data)
 
 
-def _check_reading_options(params: Params) -> None:
-    if params.get("etl_name"):
-        raise unsupported("use", "ETL in a build without ETL support")
-    if params.get("archpath") or "archmode" in params:
-        raise not_implemented("read", "members of archives")
-
-
 def _encode_head(row: ObjectRow) -> bytes:
     lines = ["HTTP/1.1 200 OK", "Content-Type: application/octet-stream", f"Content-Length: {row.size}"]
     lines += [f"{key}: {value.translate(_CONTROLS)}" for key, value in object_headers(row)]
@@ -116,9 +116,7 @@ def _get_from_file(node: Node, request: Request, bucket: Bucket, row: ObjectRow,
         status = 206
     validate = status == 200 and props.validate_warm_get and row.checksum != ""
     hash_range = status == 206 and props.enable_read_range and row.checksum != "" and length < row.size
-    data = (
-        _read_if_in_memory(fd, offset, length) if length <= _READ_AT_ONCE and not validate and not hash_range else None
-    )
+    data = read_if_in_memory(fd, offset, length) if not validate and not hash_range else None
     if data is not None and status == 200:
         os.close(fd)
         return _whole(node, row, data)
@@ -130,14 +128,14 @@ def _get_from_file(node: Node, request: Request, bucket: Bucket, row: ObjectRow,
     if data is not None:
         os.close(fd)
         return Reply(status, headers, data)
-    part = _part(node, row, fd, offset, length)
+    part = part_of_file(node, row, fd, offset, length)
     reply = Reply(status, headers, part)
     if validate:
         return _send_validated(reply, bucket, row, part)
     return _send_range_hashed(reply, row, part) if hash_range else reply
 
 
-def _part(node: Node, row: ObjectRow, fd: int, offset: int, length: int) -> FilePart:
+def part_of_file(node: Node, row: ObjectRow, fd: int, offset: int, length: int) -> FilePart:
     """A body from a file; the object counts as being read until it is closed (check-lock, protocol/20 14)."""
     key = (row.bid, row.name)
     node.reading[key] = node.reading.get(key, 0) + 1
@@ -170,8 +168,10 @@ def _compare(bucket: Bucket, row: ObjectRow, value: str) -> None:
         raise bad_checksum(row.checksum_type, row.checksum, value, bucket.id.object_cname(row.name))
 
 
-def _read_if_in_memory(fd: int, offset: int, length: int) -> bytes | None:
-    """Read without waiting for the disk, or None if that is not possible."""
+def read_if_in_memory(fd: int, offset: int, length: int) -> bytes | None:
+    """Read without waiting for the disk, or None if that is not possible, or worth the copy."""
+    if length > _READ_AT_ONCE:
+        return None
     flags = getattr(os, "RWF_NOWAIT", 0)
     if not flags:
         data = os.pread(fd, length, offset)

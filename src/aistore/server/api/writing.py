@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from aistore.http1.message import Pending, Reply
 from aistore.server.api.append import append
+from aistore.server.api.archive_reading import archive_query
+from aistore.server.api.archive_writing import put_into_archive
 from aistore.server.api.reading import object_headers
 from aistore.server.store.content import finished, in_thread
 from aistore.server.store.copying import copy_objects
@@ -45,8 +47,8 @@ def put(node: Node, request: Request, bucket: Bucket, name: str) -> Result:
             return _copy(node, request, bucket, name)
         if params.get("uploadId"):
             raise not_implemented("upload", "parts of objects")
-        if params.get("archpath"):
-            raise not_implemented("write", "members of archives")
+        if "arch" in query and (member := archive_query(request, name)) is not None and member.path:
+            return put_into_archive(node, request, bucket, name, member)
         if params.get("append_type"):
             node.check_access(bucket, access.APPEND, "APPEND")
             return append(node, request, bucket, name)

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Callable
 
     from aistore.server.store.catalog import Catalog
@@ -57,6 +58,10 @@ class Scanner:
     def close(self) -> None:
         """Wait for what runs."""
         self._threads.shutdown(wait=True)
+
+    def reader(self) -> sqlite3.Connection:
+        """The connection of the calling scanning thread, for other queries (in `run`)."""
+        return self._catalog.thread_reader()
 
     def rows(self, bid: int, bounds: Bounds, columns: str, limit: int) -> list[Row]:
         """Up to `limit` rows `(name, *columns)` in order (blocking: call it in `run`). `columns` is SQL written in this project."""

@@ -1,0 +1,153 @@
+"""Archives of one process: their indexes, and the threads that work on them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from aistore.server.archive.index import CatalogIndex, Stop, build
+from aistore.server.archive.reading import gather
+from aistore.server.archive.source import BytesSource, FileSource
+from aistore.server.store.content import finished
+from aistore.server.store.schema import LAYOUT_INLINE
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from aistore.server.archive.formats import Format
+    from aistore.server.archive.index import Index, Key, MemoryIndex
+    from aistore.server.archive.source import Source
+    from aistore.server.store.catalog import Transaction
+    from aistore.server.store.rows import Bucket, ObjectRow
+    from aistore.server.store.store import Store
+
+__all__ = ["Archives", "Content"]
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+# Going through archives is bound by one core; these threads are apart from those that everything else waits for.
+_THREADS: Final = 2
+_PAGES_AT_ONCE: Final = 64
+
+
+class Content:
+    """One version of an object, opened: it stays readable whatever becomes of the object. Close it."""
+
+    def __init__(self, row: ObjectRow, fd: int) -> None:
+        self.row = row
+        self.fd = fd
+        """A descriptor if the content is one file, else -1."""
+        self.source: Source = FileSource(fd, row.size) if row.data is None else BytesSource(row.data)
+
+    @classmethod
+    def open(cls, store: Store, bucket: Bucket, name: str) -> Content | None:
+        """The object's present content, or None (on the loop)."""
+        row = store.lookup(bucket, name)
+        current = store.open_current(bucket, row) if row is not None else None
+        return cls(*current) if current is not None else None
+
+    def again(self) -> Content:
+        """The same content, to be closed for itself."""
+        return Content(self.row, os.dup(self.fd) if self.fd >= 0 else -1)
+
+    def give_fd(self) -> int:
+        """The descriptor, which is the caller's from now on."""
+        fd, self.fd = self.fd, -1
+        return fd
+
+    def close(self) -> None:
+        """Let go of the content; more than once does no harm."""
+        if self.fd >= 0:
+            os.close(self.give_fd())
+
+
+class Archives:
+    """Indexes of archives: made once, kept in the catalog with the content."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._threads = ThreadPoolExecutor(_THREADS, "archive")
+        self._building: dict[Key, asyncio.Task[MemoryIndex]] = {}
+        self._stop = Stop()
+
+    async def run(self, work: Callable[..., T], *args: object) -> T:
+        """Run blocking work on an archive in a thread, and wait for its end whatever happens."""
+        return await finished(asyncio.get_running_loop().run_in_executor(self._threads, work, *args))
+
+    async def stream(self, pieces: Iterator[bytes], content: Content) -> AsyncIterator[bytes]:
+        """What a blocking iterator gives, made in threads; the content is closed at the end."""
+        try:
+            while piece := await self.run(gather, pieces):
+                yield piece
+        finally:
+            content.close()
+
+    async def index(self, content: Content, form: Format) -> Index:
+        """The index of an archive. It is made if there is none, and that is shared by all who want it."""
+        row = content.row
+        if row.layout == LAYOUT_INLINE:  # a few kilobytes: quicker read than looked up
+            return await self.run(build, content.source, form, self._stop)
+        key = (row.layout, row.content, int(form))
+        known = CatalogIndex.open(self._store.catalog.read, key)
+        if known is not None:
+            return known
+        task = self._building.get(key)
+        if task is None:
+            task = self._building[key] = asyncio.ensure_future(self._build(content.again(), form, key))
+            task.add_done_callback(lambda _: self._building.pop(key, None))
+        return await asyncio.shield(task)
+
+    async def _build(self, content: Content, form: Format, key: Key) -> MemoryIndex:
+        try:
+            made = await self.run(build, content.source, form, self._stop)
+        finally:
+            content.close()
+        if not self._stop.set:
+            try:
+                await self._keep(made, key)
+            except Exception:  # it serves those who wait all the same
+                logger.exception("the index of an archive could not be kept")
+        return made
+
+    async def _keep(self, made: MemoryIndex, key: Key) -> None:
+        pages = made.pages()
+        while some := list(islice(pages, _PAGES_AT_ONCE)):
+            if not await self._store.catalog.submit(_keep_pages(key, some)):
+                return
+        await self._store.catalog.submit(_keep_index(key, made.damage))
+
+    async def close(self) -> None:
+        """End what is being made, and wait for it."""
+        self._stop.set = True
+        await asyncio.gather(*self._building.values(), return_exceptions=True)
+        self._threads.shutdown(wait=True)
+
+
+def _exists(tx: Transaction, key: Key) -> bool:
+    # What is kept for content that is gone already would stay for ever.
+    return tx.execute("SELECT 1 FROM file WHERE id = ?", (key[1],)).fetchone() is not None
+
+
+def _keep_pages(key: Key, pages: list[tuple[bytes, bytes]]) -> Callable[[Transaction], bool]:
+    def change(tx: Transaction) -> bool:
+        if not _exists(tx, key):
+            return False
+        for first, members in pages:
+            tx.execute("INSERT OR REPLACE INTO archive_page VALUES (?, ?, ?, ?, ?)", (*key, first, members))
+        return True
+
+    return change
+
+
+def _keep_index(key: Key, damage: str) -> Callable[[Transaction], None]:
+    def change(tx: Transaction) -> None:
+        if _exists(tx, key):
+            tx.execute("INSERT OR REPLACE INTO archive VALUES (?, ?, ?, ?)", (*key, damage))
+
+    return change
