@@ -8,12 +8,8 @@ from typing import TYPE_CHECKING, Final
 from msgspec.structs import replace
 
 from aistore.http1.message import Reply
-<<<<<<< HEAD
 from aistore.server.api import bucket_jobs, remote_buckets, remote_jobs
-=======
-from aistore.server.api import bucket_jobs
 from aistore.server.api.archive_job import archive
->>>>>>> b5262dd (wip)
 from aistore.server.api.bucket_props import reset_props, set_props
 from aistore.server.api.listing import list_objects
 from aistore.server.api.messages import (

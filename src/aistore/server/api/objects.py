@@ -9,11 +9,11 @@ from aistore.server.api import remote
 from aistore.server.api.append import url_of_session
 from aistore.server.api.archive_reading import archive_query
 from aistore.server.api.reading import get, head
-from aistore.server.api.writing import put
 from aistore.server.api.registering import registering
 from aistore.server.api.remote_jobs import blob_download
-from aistore.server.store.errors import ObjectMissing
+from aistore.server.api.writing import put
 from aistore.server.backends.registry import UnknownBucket
+from aistore.server.store.errors import ObjectMissing
 from aistore.wire import access
 from aistore.wire import custom as custom_metadata
 from aistore.wire.errors import (
@@ -42,7 +42,6 @@ _OK = Reply(200)
 
 def handle(node: Node, request: Request, bucket_name: str, object_name: str) -> Result:
     """Answer a call on an object."""
-    method = request.method
     if request.method == "POST":
         return registering(node, lambda: _post(node, request, bucket_name, object_name))
     try:
@@ -52,6 +51,7 @@ def handle(node: Node, request: Request, bucket_name: str, object_name: str) -> 
 
 
 def _handle(node: Node, request: Request, bucket_name: str, object_name: str) -> Result:
+    method = request.method
     if not bucket_name or not object_name:
         path = request.path.lstrip("/")
         raise url_too_short(path, 4, 3 if bucket_name else 2)
@@ -69,11 +69,11 @@ def _handle(node: Node, request: Request, bucket_name: str, object_name: str) ->
         if method == "PUT" and params.get("append_type") and (session := params.get("append_handle")):
             return node.redirect_to(request, url_of_session(node, session))
         return node.redirect(request, bucket, name)
+    if bucket.remote is not None:
+        return _handle_remote(node, request, bucket, name)
     if method == "GET":
         return get(node, request, bucket, name)
     if method == "PUT":
-    if bucket.remote is not None:
-        return _handle_remote(node, request, bucket, name)
         return put(node, request, bucket, name)
     if method == "HEAD":
         return head(node, request, bucket, name)
@@ -82,9 +82,6 @@ def _handle(node: Node, request: Request, bucket_name: str, object_name: str) ->
     return _patch(node, request, bucket, name)
 
 
-def _delete(node: Node, request: Request, bucket: Bucket, name: str) -> Result:
-    node.check_access(bucket, access.DELETE_OBJECT, "DELETE-OBJECT")
-    if request.content is None:
 def _handle_remote(node: Node, request: Request, bucket: Bucket, name: str) -> Result:
     """A call on an object that lives elsewhere."""
     method = request.method
@@ -109,6 +106,9 @@ async def _delete_remote(node: Node, request: Request, bucket: Bucket, name: str
     return await remote.delete(node, bucket, name)
 
 
+def _delete(node: Node, request: Request, bucket: Bucket, name: str) -> Result:
+    node.check_access(bucket, access.DELETE_OBJECT, "DELETE-OBJECT")
+    if request.content is None:
         return _delete_with_message(node, request, bucket, name)
     if request.content:
         _check_delete_message(node, request, bucket)
@@ -125,9 +125,6 @@ async def _delete_with_message(node: Node, request: Request, bucket: Bucket, nam
 
 
 def _check_delete_message(node: Node, request: Request, bucket: Bucket) -> None:
-    try:
-        return parse_action(request.content, "DELETE", node.name).action
-    except ApiError as error:
     action = _delete_action(node, request)
     if action == "mpt-abort":
         raise not_implemented("abort", "uploads of objects in parts")
@@ -136,6 +133,9 @@ def _check_delete_message(node: Node, request: Request, bucket: Bucket) -> None:
 
 
 def _delete_action(node: Node, request: Request) -> str:
+    try:
+        return parse_action(request.content, "DELETE", node.name).action
+    except ApiError as error:
         raise unmarshal_failed(node.name, "[*ais.actMsgExt]", "DELETE", error.message.partition("err: ")[2]) from None
 
 
@@ -203,7 +203,7 @@ async def _post(node: Node, request: Request, bucket_name: str, object_name: str
     if node.redirects:
         return node.redirect(request, bucket, name)
     if action == "check-lock":
-        return Reply(202 if (bucket.bid, name) in node.reading else 200)
-    raise not_implemented(action, "objects")
         if node.backends.under_way(bucket, name) is not None:
             return Reply(423)
+        return Reply(202 if (bucket.bid, name) in node.reading else 200)
+    raise not_implemented(action, "objects")

@@ -24,11 +24,7 @@ if TYPE_CHECKING:
     from aistore.server.store.rows import Bucket, ObjectRow
     from aistore.wire.names import BucketId
 
-<<<<<<< HEAD
 __all__ = ["get", "head", "namespace_headers", "object_headers", "wanted_props"]
-=======
-__all__ = ["get", "head", "object_headers", "part_of_file", "read_if_in_memory"]
->>>>>>> b5262dd (wip)
 
 _READ_AT_ONCE: Final = 64 * 1024
 _HEAD_PROPS: Final = frozenset(
@@ -58,7 +54,11 @@ def get(node: Node, request: Request, bucket: Bucket, name: str) -> Result:
             raise unsupported("use", "ETL in a build without ETL support")
         if "arch" in request.query and (members := archive_query(request, name)) is not None:
             return read_from_archive(node, request, bucket, name, members)
-    if "ais-blob-download" in headers and headers["ais-blob-download"] in ("true", "y", "yes", "on", "1"):
+    if (
+        "ais-blob-download" in headers
+        and bucket.remote is None
+        and headers["ais-blob-download"] in ("true", "y", "yes", "on", "1")
+    ):
         raise ApiError(400, f"blob-downloader is not supported for local buckets: {bucket.id.cname}")
     store = node.store
     row = store.lookup(bucket, name)
