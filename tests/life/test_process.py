@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import json
+import logging
 import os
 import signal
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from aistore import LocalCluster
+from aistore.server import process
 from aistore.server.folder import find_server
+from aistore.server.logs import LogFormatter
+from aistore.server.settings import ServerSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,3 +85,34 @@ def test_what_is_in_a_data_folder_is_for_its_owner(tmp_path: Path, targets: int)
             assert [str(path) for path in found if path.stat().st_mode & 0o077] == []
     finally:
         os.umask(before)
+
+
+def test_a_server_that_cannot_tell_whether_it_is_used_goes_on_looking(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, failures = process.lock_file, [OSError(errno.EMFILE, "no descriptor left"), PermissionError("not now")]
+    reasons: list[process.Stop] = []
+
+    def lock_file(path: Path) -> int | None:
+        if failures:
+            raise failures.pop()
+        return real(path)
+
+    monkeypatch.setattr(process, "lock_file", lock_file)
+    settings = ServerSettings(tmp_path, idle_exit=0.0)
+    asyncio.run(asyncio.wait_for(process._watch_clients(settings, reasons.append), 20))
+    assert reasons == [process.Stop.IDLE]
+
+
+def test_no_line_of_the_log_comes_from_outside() -> None:
+    record = logging.makeLogRecord(
+        {"levelno": logging.ERROR, "msg": "GET %s failed", "args": ("/a\nI 12:00:00 forged",)}
+    )
+    try:
+        raise ValueError("b\nI 12:00:00 forged\x85I 12:00:00 forged")
+    except ValueError:
+        record.exc_info = sys.exc_info()
+    first, *rest = LogFormatter().format(record).splitlines()
+    assert first.startswith("E ")
+    assert len(rest) > 3
+    assert all(line.startswith("  ") for line in rest)

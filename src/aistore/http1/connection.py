@@ -400,7 +400,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         except Exception:
             # The head is out: all that is left is to cut the body short, so that it is not taken for whole.
-            logger.exception("answer to %s %s broke off", request.method, request.path)
+            logger.exception("answer to %s %r broke off", request.method, request.path)
             self.transport.abort()
             return
         finally:

@@ -33,7 +33,8 @@ class LogFormatter(logging.Formatter):
         text = f"{letter} {clock}.{int(record.created % 1 * 1e6):06d} {record.module}:{record.lineno} {record.getMessage()}"
         if record.exc_info:
             text += "\n" + self.formatException(record.exc_info)
-        return text
+        # What a client sent may hold line breaks: only a line of ours begins at a line's beginning.
+        return "\n  ".join(text.splitlines())
 
 
 def errors_log(log: Path) -> Path:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import resource
 import socket
 import string
 import time
@@ -21,6 +20,7 @@ from aistore.http1.server import BrokenRequest, HttpServer, Limits, Request, Res
 from aistore.server import routes
 from aistore.server.backends.registry import Backends, UnknownBucket
 from aistore.server.control import Control
+from aistore.server.descriptors import connections_allowed, shortage
 from aistore.server.folder import LOG
 from aistore.server.guard import Guard
 from aistore.server.smap import ClusterMap
@@ -52,8 +52,6 @@ __all__ = ["Node"]
 
 logger = logging.getLogger(__name__)
 
-_OTHER_DESCRIPTORS: Final = 64
-_CONNECTIONS_MIN: Final = 16
 _KNOWN_MAX: Final = 4096
 
 
@@ -79,7 +77,7 @@ class Node:
         self.gateway_id = ""
         self.target_id = ""
         self._guard = Guard(settings)
-        self.server = HttpServer(self, Limits(connections=_connections_allowed()))
+        self.server = HttpServer(self, Limits(connections=connections_allowed()))
         self.reading: dict[tuple[int, str], int] = {}
         """Long reads under way, by bucket number and object name."""
         self.targets: TargetProcesses | None = None
@@ -208,7 +206,9 @@ class Node:
             return ApiError(400, str(error))
         if isinstance(error, BodyTooLong):
             return ApiError(413, str(error))
-        logger.exception("%s %s failed", request.method, request.path, exc_info=error)
+        if (refusal := shortage(error)) is not None:
+            return refusal
+        logger.exception("%s %r failed", request.method, request.path, exc_info=error)
         return ApiError(500, f"{self.name}: internal error: {type(error).__name__}: {error} (see the server's log)")
 
     def bucket(self, name: str, request: Request) -> Bucket:
@@ -305,22 +305,6 @@ class Node:
         location = f"{url}{quote(request.path)}?{query}pid={self.gateway_id}&utm={base36(time.time_ns())}"
         headers = (("Location", location), ("Cache-Control", "no-store"))
         return Reply(301 if request.method == "GET" else 307, headers)
-
-
-def _connections_allowed() -> int:
-    """How many connections there may be, after raising the process's limit of descriptors as far as it goes.
-
-    A connection that reads an object has up to three: its socket, that once more to wait on, and the file.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 3 * Limits.connections + _OTHER_DESCRIPTORS
-    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    if soft != resource.RLIM_INFINITY and soft < most:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-        except (ValueError, OSError):  # macOS has a limit below what it tells
-            most = soft
-    return max(_CONNECTIONS_MIN, (most - _OTHER_DESCRIPTORS) // 3)
 
 
 def _bind(host: str, port: int) -> socket.socket:

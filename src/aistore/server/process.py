@@ -112,7 +112,10 @@ async def _serve(
     announce: Callable[[str], None],
     parent: int | None,
 ) -> Stop:
+    from aistore.server.descriptors import on_loop_error
+
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(on_loop_error)
     stopped: asyncio.Future[Stop] = loop.create_future()
 
     def stop(reason: Stop) -> None:
@@ -176,6 +179,7 @@ async def _watch_clients(settings: ServerSettings, stop: Callable[[Stop], None])
     assert settings.idle_exit is not None
     every = min(1.0, max(0.02, settings.idle_exit / 4))
     alone_since: float | None = None
+    told = False
     loop = asyncio.get_running_loop()
     while True:
         try:
@@ -183,6 +187,11 @@ async def _watch_clients(settings: ServerSettings, stop: Callable[[Stop], None])
         except FileNotFoundError:
             stop(Stop.GONE)
             return
+        except OSError as error:  # no descriptor left, or a folder that cannot be reached for a while
+            if not told:
+                told = True
+                log.warning("cannot tell whether anybody uses %s: %s", settings.data_dir, error)
+            fd = None
         if fd is None:
             alone_since = None
         elif alone_since is None or loop.time() - alone_since < settings.idle_exit:
