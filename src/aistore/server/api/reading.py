@@ -24,7 +24,15 @@ if TYPE_CHECKING:
     from aistore.server.store.rows import Bucket, ObjectRow
     from aistore.wire.names import BucketId
 
-__all__ = ["get", "head", "namespace_headers", "object_headers", "wanted_props"]
+__all__ = [
+    "get",
+    "head",
+    "namespace_headers",
+    "object_headers",
+    "part_of_file",
+    "read_if_in_memory",
+    "wanted_props",
+]
 
 _READ_AT_ONCE: Final = 64 * 1024
 _HEAD_PROPS: Final = frozenset(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from aistore.server.store.catalog import STORED
-from aistore.server.store.schema import LAYOUT_FILE, LAYOUT_INLINE
+from aistore.server.store.schema import LAYOUT_FILE, LAYOUT_INLINE, LAYOUT_PARTS
 
 if TYPE_CHECKING:
     from aistore.server.store.catalog import Transaction
@@ -89,6 +89,7 @@ def drop_file(tx: Transaction, content: int, guard: int | None = None) -> bool:
         return False
     tx.execute("INSERT INTO garbage VALUES (?, ?)", (content, guard))
     tx.count(STORED, -1, -gone[0][0])
+    _drop_members(tx, LAYOUT_FILE, content)
     return True
 
 
@@ -100,4 +101,11 @@ def _drop_parts(tx: Transaction, content: int) -> bool:
     files = unpack_files(gone[0][0])
     for file, _ in files:
         drop_file(tx, file, files[0][0])
+    _drop_members(tx, LAYOUT_PARTS, content)
     return True
+
+
+def _drop_members(tx: Transaction, layout: int, content: int) -> None:
+    """What is known of an archive's members goes with its content."""
+    tx.execute("DELETE FROM archive WHERE layout = ? AND content = ?", (layout, content))
+    tx.execute("DELETE FROM archive_page WHERE layout = ? AND content = ?", (layout, content))

@@ -27,7 +27,7 @@ __all__ = [
 
 Durability = Literal["strict", "relaxed"]
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Version of the data folder's format. A folder of a newer one is refused, an older one migrated."""
 
 BUSY_TIMEOUT: Final = 30_000
@@ -91,7 +91,20 @@ INSERT INTO usage SELECT 0, n, bytes FROM (
 ) WHERE n > 0;
 """
 
-_STEPS: Final = (_FORMAT_1, _FORMAT_2)
+# Members of archives, by the content that they are in and the format that it was read as: some in each row of `archive_page`, sorted,
+# under the first one's name. A row of `archive` says that they are all there, and what is wrong with the archive behind them.
+_FORMAT_3: Final = """
+CREATE TABLE archive (
+    layout INTEGER NOT NULL, content INTEGER NOT NULL, format INTEGER NOT NULL, damage TEXT NOT NULL,
+    PRIMARY KEY (layout, content, format)
+) WITHOUT ROWID;
+CREATE TABLE archive_page (
+    layout INTEGER NOT NULL, content INTEGER NOT NULL, format INTEGER NOT NULL, first BLOB NOT NULL, members BLOB NOT NULL,
+    PRIMARY KEY (layout, content, format, first)
+);
+"""
+
+_STEPS: Final = (_FORMAT_1, _FORMAT_2, _FORMAT_3)
 """What makes a catalog of one format more: the first step makes one of format 1 out of nothing."""
 
 
