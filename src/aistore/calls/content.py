@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from io import BufferedReader, BytesIO, FileIO
 from typing import TYPE_CHECKING, Protocol
 
 from aistore.calls.integrity import LONG, Hasher, check_stored, check_stored_digest
@@ -88,12 +89,14 @@ class _Hashed:
 
 
 class _File(_Hashed):
-    __slots__ = ("_file", "_start")
+    __slots__ = ("_file", "_start", "readinto")
 
     def __init__(self, file: object) -> None:
         super().__init__()
         self._file: _ReadableFile = file  # type: ignore[assignment]  # it has `read`; what it lacks is found out by those who try
         self._start: int | None = None
+        if type(file) in (BufferedReader, FileIO, BytesIO):
+            self.readinto = self._readinto
 
     @property
     def body(self) -> Body:
@@ -106,6 +109,11 @@ class _File(_Hashed):
         if isinstance(data, (bytes, bytearray, memoryview)):
             self._hasher.update(data)
         return data
+
+    def _readinto(self, buffer: memoryview) -> int:
+        count: int = self._file.readinto(buffer)
+        self._hasher.update(buffer[:count])
+        return count
 
     def tell(self) -> int:
         """Position in the file; the first answer is where the content starts."""
@@ -171,6 +179,8 @@ class _AsyncPieces(_Hashed):
 
 class _ReadableFile(Protocol):
     def read(self, size: int, /) -> bytes: ...
+
+    def readinto(self, buffer: memoryview, /) -> int: ...
 
     def tell(self) -> int: ...
 

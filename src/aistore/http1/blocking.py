@@ -176,14 +176,15 @@ class BlockingConnection:
         payload.sent_by_descriptor(payload.length)
 
     def _send_pieces(self, head: bytes, payload: Payload) -> None:
+        pieces = payload.passing_pieces() if isinstance(payload, FilePayload) else payload.pieces()
         if payload.length is not None:
-            for piece in payload.pieces():
+            for piece in pieces:
                 self._send_buffers(head, memoryview(piece).cast("B"))
                 head = b""
             if head:
                 self._sock.sendall(head)
             return
-        for piece in payload.pieces():
+        for piece in pieces:
             view = memoryview(piece).cast("B")
             self._send_buffers(head + b"%x\r\n" % len(view), view)
             head = b"\r\n"
