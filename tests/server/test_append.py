@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import shutil
 import signal
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
@@ -18,6 +20,7 @@ from waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 BIG = bytes(range(256)) * 400
 
@@ -192,3 +195,38 @@ def test_a_flush_with_a_wrong_checksum_can_be_repeated(call: Caller) -> None:
     assert call.get("b", "o").status == 404
     assert flush(call, "o", handle).status == 200
     assert call.get("b", "o").body == BIG
+
+
+def test_only_what_is_added_needs_room(cluster: LocalCluster, call: Caller) -> None:
+    """A session may be longer than what is left of the disk: its bytes have their place already."""
+    handle = handle_of(append(call, "o", b"begin"))
+    target, work, kind, _ = handle.split("|")
+    size = shutil.disk_usage(cluster.path).free + (1 << 30)
+    os.truncate(cluster.path / "work" / work, size)  # sparse
+    state = base64.urlsafe_b64encode(str(size).encode()).decode()
+    for content in (b"more", BIG):
+        assert append(call, "o", content, f"{target}|{work}|{kind}|{state}").status == 200
+    (cluster.path / "work" / work).unlink()
+
+
+def test_the_capacity_is_that_of_whole_sessions(tmp_path: Path) -> None:
+    with LocalCluster(tmp_path / "data", capacity="1MiB") as cluster, Caller(cluster.url) as call:
+        call.make_bucket("b")
+        handle = ""
+        for _ in range(10):
+            handle = handle_of(append(call, "o", BIG, handle))
+        assert append(call, "o", BIG, handle).status == 507
+        assert flush(call, "o", handle).status == 200
+        assert call.get("b", "o").body == BIG * 10
+
+
+def test_content_that_was_cut_short_is_not_gone_on_with(cluster: LocalCluster, call: Caller) -> None:
+    assert call.put("b", "o", BIG).status == 200
+    [content] = [path for path in (cluster.path / "content").rglob("*") if path.is_file()]
+    os.truncate(content, len(BIG) - 1)
+    before = sessions(cluster)
+    got = append(call, "o", b"more")
+    assert got.status == 500
+    assert f"has {len(BIG) - 1} bytes, not {len(BIG)}" in str(got.error["message"])
+    assert sessions(cluster) == before
+    assert call.delete("b", "o").status == 200

@@ -154,7 +154,7 @@ def test_custom_metadata_has_an_end(call: Caller, way: str) -> None:
 BAD_JSON = [
     b"", b"{", b"[]", b"1", b"null", b'"x"', b"\xff\xfe", b'{"value": {"a": 1}}', b'{"value": [1]}', b'{"value": {"a": "\\ud800"}}',
     b'{"value": {"": "x"}}', b'{"value": {"a": "' + b"x" * 2048 + b'"}}', b"[" * 100_000, b'{"value":' * 20_000, b"{}" + b" " * (2 << 20),
-    b'{"action": 5}', b'{"value": {"a": "\x01"}}',
+    b'{"action": 5}', b'{"value": {"a": "\x01"}}', b'{"value": {"a": "\xed\xa0\x80"}}', b'{"action": "\xff"}',
 ]  # fmt: skip
 
 
@@ -225,7 +225,8 @@ def test_checksums(call: Caller, kind: str, value: str, content: bytes) -> None:
 
 
 HANDLES = ["x", "|||", "t|append-abc|xxhash2|MQ==", "{t}|../../catalog.db|xxhash2|MQ==", "{t}|append-../x|xxhash2|MQ==", "{t}|append-abc|xxhash2|LTE=",
-           "{t}|append-abc|xxhash2|²", "{t}|append-abc|xxhash2|" + "OTk5OTk5OTk5" * 50, "{t}|append-é|xxhash2|MQ=="]  # fmt: skip
+           "{t}|append-abc|xxhash2|²", "{t}|append-abc|xxhash2|" + "OTk5OTk5OTk5" * 50, "{t}|append-é|xxhash2|MQ==",
+           "{t}|append-" + "a" * 300 + "|xxhash2|MQ==", "{t}|append-abcdefghi|xxhash2|MQ=="]  # fmt: skip
 
 
 @pytest.mark.parametrize("handle", HANDLES)
@@ -236,6 +237,29 @@ def test_append_handles(call: Caller, handle: str, kind: str) -> None:
 
     path = f"{where('b', 'a')}?append_type={kind}&append_handle={quote(handle.replace('{t}', target))}"
     assert call("PUT", path, b"content").status == 400
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"ec": {"data_slices": 10**100}}, {"ec": {"data_slices": -5}}, {"ec": {"parity_slices": 33}}, {"lru": {"batch_size": 1 << 63}},
+     {"mirror": {"burst_buffer": 10**19}}, {"extra": {"aws": {"max_pagesize": -(10**30)}}}],
+)  # fmt: skip
+def test_numbers_of_properties(call: Caller, change: object) -> None:
+    got = call.action("PATCH", "/v1/buckets/b", "set-bprops", change)
+    assert got.status == 400, got.body
+
+
+@pytest.mark.parametrize(
+    ("query", "value"),
+    [("log.level=%ff", {"log": {"level": 5}}), ("disk.disk_util_max_wm=101", {"disk": {"disk_util_max_wm": 10**100}}),
+     ("space.lowwm=-1", {"space": {"out_of_space": 1000}}), ("fshc.error_limit=99999999999999999999", {"fshc": {"error_limit": -1}}),
+     ("ec.data_slices=" + "9" * 100, {"ec": {"data_slices": 10**100}})],
+)  # fmt: skip
+def test_numbers_of_the_configuration(call: Caller, query: str, value: object) -> None:
+    before = call("GET", "/v1/cluster?what=cluster_config").body
+    assert call("PUT", f"/v1/cluster/set-config?{query}").status == 400
+    assert call.action("PUT", "/v1/cluster", "set-config", value).status == 400
+    assert call("GET", "/v1/cluster?what=cluster_config").body == before
 
 
 def test_a_client_that_breaks_off_stores_nothing(cluster: LocalCluster, call: Caller) -> None:

@@ -222,6 +222,12 @@ def _checked(value: object, old: object, path: str) -> object:
     """A leaf of the same type and syntax as the old one."""
     if type(value) is not type(old):
         raise BadMessage(f"cmn.ConfigToSet: {path}: expect {type(old).__name__}, but found {type(value).__name__}")
+    if type(value) is int:
+        most = (
+            100 if path.endswith("wm") or path == "space.out_of_space" else (1 << 63) - 1
+        )  # watermarks are percentages
+        if not 0 <= value <= most:
+            raise BadMessage(f"cmn.ConfigToSet: {path}: {str(value)[:32]} is not between 0 and {most}")
     if isinstance(old, str) and isinstance(value, str):
         for parse in (parse_duration, parse_size):
             if _parses(old, parse) and not _parses(value, parse):
@@ -307,6 +313,10 @@ def _member(value: object, name: str) -> object:
 
 
 def _as_type_of(known: object, text: str, path: str) -> object:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ApiError(400, f'failed to parse "{path}": invalid UTF-8') from None
     if isinstance(known, bool):
         return parse_bool(text)
     if type(known) is int:

@@ -88,6 +88,8 @@ def parse_json(body: bytes) -> object:
         return msgspec.json.decode(body)
     except RecursionError:
         raise BadMessage("exceeded max depth") from None
+    except UnicodeDecodeError:
+        raise BadMessage("invalid UTF-8 in string") from None
     except msgspec.DecodeError as error:
         if not body.strip():
             raise BadMessage("EOF") from None

@@ -260,10 +260,16 @@ def change(current: S, value: object, fixed: frozenset[str] = frozenset()) -> S:
             if isinstance(old, msgspec.Struct):
                 changed[field.name] = change(old, inner)
             else:
-                changed[field.name] = msgspec.convert(inner, field.type, dec_hook=_from_wire)
+                changed[field.name] = msgspec.convert(_of_64_bits(inner), field.type, dec_hook=_from_wire)
         except (BadMessage, msgspec.ValidationError, ValueError) as error:
             raise BadMessage(f"{field.encode_name}: {error}") from None
     return replace(current, **changed)
+
+
+def _of_64_bits(value: object) -> object:
+    if type(value) is int and not -(1 << 63) <= value < 1 << 63:
+        raise BadMessage("readInt64: overflow")
+    return value
 
 
 def change_props(
@@ -332,11 +338,11 @@ def _validate_policies(props: BucketProps) -> None:
 
 
 def _validate_erasure_coding(ec: ErasureCoding, targets: int) -> None:
-    if not ec.enabled:
-        return
     for name, slices in (("data_slices", ec.data_slices), ("parity_slices", ec.parity_slices)):
         if not 0 <= slices <= _MAX_SLICES:
             raise _refuse(f"invalid ec.{name}: {slices} (expected value in range [1, {_MAX_SLICES}])")
+    if not ec.enabled:
+        return
     data, parity = max(ec.data_slices, 1), max(ec.parity_slices, 1)
     needed = data + parity + 1
     if targets < needed:

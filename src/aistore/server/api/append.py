@@ -9,10 +9,12 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+import re
 from typing import TYPE_CHECKING, Final
 
 from aistore.http1.message import Reply
 from aistore.server.store.content import hash_file, in_thread
+from aistore.server.store.errors import ContentMissing
 from aistore.server.store.schema import INLINE_MAX
 from aistore.server.store.sync import sync_file
 from aistore.server.store.work import WorkBusy, WorkGone, put_at
@@ -29,6 +31,7 @@ __all__ = ["append", "url_of_session"]
 
 _PIECE: Final = 1 << 20
 _OK: Final = Reply(200)
+_is_work: Final = re.compile(r"append-[A-Za-z]{10}").fullmatch
 
 
 async def append(node: Node, request: Request, bucket: Bucket, name: str) -> Reply:
@@ -89,9 +92,7 @@ def _parse_handle(node: Node, handle: str) -> tuple[str, int]:
         digits = base64.urlsafe_b64decode(state)
     except (ValueError, binascii.Error):
         digits = b""
-    if not (
-        digits.isdigit() and len(digits) < 19 and work.startswith("append-") and work[7:].isalpha() and work.isascii()
-    ):
+    if not (digits.isdigit() and len(digits) < 19 and _is_work(work)):
         raise ApiError(400, f'invalid APPEND handle: "{handle}"')
     return work, int(digits)
 
@@ -106,7 +107,11 @@ async def _begin(node: Node, bucket: Bucket, name: str) -> tuple[str, int]:
     row, fd = current
     try:
         store.check_room(row.size)
-        return await in_thread(store.work.start, row.data, fd)
+        work, size = await in_thread(store.work.start, row.data, fd)
+        if size != row.size:
+            store.work.remove(work)
+            raise ContentMissing(f"content of {bucket.id.object_cname(name)} has {size} bytes, not {row.size}")
+        return work, size
     finally:
         if fd >= 0:
             os.close(fd)
@@ -115,12 +120,12 @@ async def _begin(node: Node, bucket: Bucket, name: str) -> tuple[str, int]:
 async def _receive(node: Node, request: Request, fd: int, size: int) -> int:
     """Append the request's body to the work file; its new size."""
     if request.content is not None:
-        node.store.check_room(size + len(request.content))
+        node.store.check_room(len(request.content), held=size)
         await in_thread(put_at, fd, size, request.content)
         return size + len(request.content)
     assert request.body is not None
     async for piece in request.body.chunks(_PIECE):
-        node.store.check_room(size + len(piece))  # a session grows outside the store: all of it has to fit in the end
+        node.store.check_room(len(piece), held=size)
         await in_thread(put_at, fd, size, piece)
         size += len(piece)
     return size
@@ -147,7 +152,7 @@ async def _flush(node: Node, request: Request, bucket: Bucket, name: str, sessio
         value = await in_thread(hash_file, kind, fd, 0, size)
         if all(given) and given != (kind, value):
             raise ApiError(500, f"BAD DATA CHECKSUM: {kind}({value} != {given[1]})", "ErrBadCksum")
-        store.check_room(size)
+        store.check_room(0, held=size)
         content: bytes | Upload
         if size <= INLINE_MAX:
             content = os.pread(fd, size, 0)

@@ -349,8 +349,11 @@ class Store:
 
     # -- writing objects ---------------------------------------------------------------------------------------
 
-    def check_room(self, size: int, *, in_catalog: bool = False) -> None:
-        """Raise `StoreFull` if `size` more bytes of content have no room, in files or in the catalog."""
+    def check_room(self, size: int, *, in_catalog: bool = False, held: int = 0) -> None:
+        """Raise `StoreFull` if `size` more bytes of content have no room, in files or in the catalog.
+
+        `held` are bytes that lie on the disk already and count as content only now, with those.
+        """
         now = time.monotonic()
         if now - self._room_checked > _ROOM_CHECK_EVERY:
             self._room_checked = now
@@ -360,7 +363,7 @@ class Store:
             self._room_in_catalog = self.catalog.unused()
             if self.shared and self.capacity is not None:
                 self._read_totals()
-        if self.capacity is not None and self.bytes + self.content.pending + size > self.capacity:
+        if self.capacity is not None and self.bytes + self.content.pending + size + held > self.capacity:
             used = self.bytes + self.content.pending
             raise StoreFull(f"{used} bytes of the configured capacity of {self.capacity} are used")
         self._room -= size
