@@ -74,6 +74,15 @@ class AsyncBucket(BucketHandle):
 
         await self._client.run(buckets.destroy(self._ref, missing_ok))
 
+    async def evict(self, keep_md: bool = False) -> None:
+        """Drop what the cluster holds of it: its data, which stays where it lives, and with it name and properties unless `keep_md`.
+
+        Raises `InvalidBckProvider` for a bucket that lives in the cluster itself.
+        """
+        from aistore.calls import buckets
+
+        await self._client.run(buckets.evict(self._ref, keep_md))
+
     async def head(self) -> requests.structures.CaseInsensitiveDict[str]:
         """Its properties: headers, in which `Ais-Bucket-Props` has the JSON document of them. Raises `ErrBckNotFound`."""
         import requests

@@ -37,6 +37,11 @@ class BucketRef:
         return f"{self.provider}/{self.namespace or '@#'}/{self.name}/"
 
     @property
+    def cluster(self) -> str:
+        """Uuid or alias of the other cluster that the bucket lives in; empty if it lives in this one."""
+        return (self.namespace or "").removeprefix("@").partition("#")[0]
+
+    @property
     def parameters(self) -> dict[str, str]:
         """The query as a fresh mapping."""
         found = {params.PROVIDER: self.provider}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from aistore.sdk.provider import Provider
     from aistore.sdk.types import BucketModel
 
-__all__ = ["act", "create", "destroy", "head", "list_buckets", "only_cloud", "only_own"]
+__all__ = ["act", "create", "destroy", "evict", "head", "list_buckets", "only_cloud", "only_own"]
 
 
 def only_own(ref: BucketRef) -> None:
@@ -28,7 +28,7 @@ def only_own(ref: BucketRef) -> None:
 
 def only_cloud(ref: BucketRef) -> None:
     """Raise `InvalidBckProvider` unless the bucket's content lives outside of the cluster."""
-    if ref.provider == "ais":
+    if ref.provider == "ais" and not ref.cluster:
         _refuse(ref, "only for buckets whose content lives outside of the cluster")
 
 
@@ -75,6 +75,13 @@ def destroy(ref: BucketRef, missing_ok: bool) -> Steps[None]:
     except ErrBckNotFound:
         if not missing_ok:
             raise
+
+
+def evict(ref: BucketRef, keep_md: bool) -> Steps[None]:
+    """Drop what the cluster holds of a remote bucket; its name and properties too, unless `keep_md`."""
+    only_cloud(ref)
+    parameters = {**ref.parameters, params.KEEP_BCK_MD: str(keep_md)}
+    yield from act(ref, "DELETE", actions.EVICT_BUCKET, parameters=parameters)
 
 
 def head(ref: BucketRef) -> Steps[Answer]:

@@ -11,10 +11,11 @@ from aistore.wire import headers, params
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from aistore.calls.bucket_ref import BucketRef
     from aistore.calls.steps import Answer, Steps
     from aistore.http1.payload import Body
 
-__all__ = ["ALL_PROPS", "append", "custom_headers", "delete", "head", "head_request", "patch", "put"]
+__all__ = ["ALL_PROPS", "append", "blob_download", "custom_headers", "delete", "head", "head_request", "patch", "put"]
 
 ALL_PROPS = "checksum,atime,version,copies,ec,custom,location,chunked,last-modified,etag"
 """Everything that a selective HEAD can tell (`protocol/20` 5.3); servers before 4.2 answer with all that they know."""
@@ -37,6 +38,23 @@ def head(path: str, query: str, props: str = "") -> Steps[Answer]:
 def delete(path: str, query: str) -> Steps[Answer]:
     """Delete the object."""
     return (yield Request("DELETE", path, query))
+
+
+def blob_download(
+    ref: BucketRef, name: str, chunk_size: int | None, num_workers: int | None, latest: bool
+) -> Steps[str]:
+    """Bring a large remote object into the cluster, in ranges side by side; returns the id of the job, empty if there is nothing to do."""
+    from aistore.wire import actions
+    from aistore.wire.messages import encode_action
+
+    value: dict[str, object] = {"latest-ver": latest}
+    if chunk_size:
+        value["chunk-size"] = chunk_size
+    if num_workers:
+        value["num-workers"] = num_workers
+    body = encode_action(actions.BLOB_DOWNLOAD, name, value)
+    answer = yield Request("POST", ref.objects.rstrip("/"), ref.query, body=body)
+    return answer.content.decode()
 
 
 def put(path: str, query: str, content: Body, custom_metadata: Mapping[str, str] | None = None) -> Request:

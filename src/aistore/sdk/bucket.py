@@ -82,6 +82,15 @@ class Bucket(BucketHandle, AISSource):
 
         self.client.run(buckets.destroy(self._ref, missing_ok))
 
+    def evict(self, keep_md: bool = False) -> None:
+        """Drop what the cluster holds of it: its data, which stays where it lives, and with it name and properties unless `keep_md`.
+
+        Raises `InvalidBckProvider` for a bucket that lives in the cluster itself.
+        """
+        from aistore.calls import buckets
+
+        self.client.run(buckets.evict(self._ref, keep_md))
+
     def head(self) -> requests.structures.CaseInsensitiveDict[str]:
         """Its properties: headers, in which `Ais-Bucket-Props` has the JSON document of them. Raises `ErrBckNotFound`."""
         import requests

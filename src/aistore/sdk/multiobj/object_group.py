@@ -68,5 +68,31 @@ class ObjectGroup(AISSource):
         """Delete the objects of the group; returns the id of the job that does."""
         return self.client.run(groups.delete(self._bck.ref, self._collection.get_value()))
 
+    def evict(self) -> str:
+        """Drop the objects of the group from the cluster, where they are fetched from again; returns the id of the job that does.
+
+        Raises `InvalidBckProvider` for a bucket that lives in the cluster itself.
+        """
+        return self.client.run(groups.evict(self._bck.ref, self._collection.get_value()))
+
+    def prefetch(
+        self,
+        blob_threshold: int | None = None,
+        num_workers: int | None = None,
+        latest: bool = False,
+        continue_on_error: bool = False,
+    ) -> str:
+        """Bring the objects of the group into the cluster; returns the id of the job that does.
+
+        Objects of at least `blob_threshold` bytes are fetched in parallel ranges; `num_workers` objects are fetched at a time. `latest`
+        fetches those again that were changed where they live; `continue_on_error` goes on where one cannot be fetched.
+
+        Raises `InvalidBckProvider` for a bucket that lives in the cluster itself.
+        """
+        selection = self._collection.get_value()
+        return self.client.run(
+            groups.prefetch(self._bck.ref, selection, blob_threshold, num_workers, latest, continue_on_error)
+        )
+
     def __repr__(self) -> str:
         return f"<ObjectGroup {self._collection!r} of {self._bck!r}>"

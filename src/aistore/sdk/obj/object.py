@@ -129,6 +129,16 @@ class Object(ObjectHandle):
 
         return Response(self._client.run(delete(self._ref.object_path(self._name), self._ref.query)))
 
+    def blob_download(self, chunk_size: int | None = None, num_workers: int | None = None, latest: bool = False) -> str:
+        """Bring it into the cluster in ranges of `chunk_size` bytes, `num_workers` at a time; for large objects of remote buckets.
+
+        Returns the id of the job that does (wait for it with `wait_single_node`), empty if the cluster holds it already; with `latest`,
+        if it holds the version that its bucket has now.
+        """
+        from aistore.calls.objects import blob_download
+
+        return self._client.run(blob_download(self._ref, self._name, chunk_size, num_workers, latest))
+
     # -- names that SDK 2.0 removed --
 
     def get(

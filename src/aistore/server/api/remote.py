@@ -263,7 +263,7 @@ async def _head(node: Node, request: Request, bucket: Bucket, name: str, row: Ob
 
 def _head_v2(found: RemoteObject, wanted: frozenset[str]) -> list[tuple[str, str]]:
     headers = [("Ais-Present", "false")]
-    if "checksum" in wanted and found.checksum[1]:
+    if "checksum" in wanted:
         headers += _checksum_headers(found)
     if "version" in wanted and found.version:
         headers.append(("Ais-Version", found.version))
@@ -275,7 +275,7 @@ def _head_v2(found: RemoteObject, wanted: frozenset[str]) -> list[tuple[str, str
 
 
 def _headers(found: RemoteObject) -> list[tuple[str, str]]:
-    headers = _checksum_headers(found) if found.checksum[1] else []
+    headers = _checksum_headers(found)
     if found.version:
         headers.append(("Ais-Version", found.version))
     headers += [("Ais-Custom-Md", line) for line in format_lines(found.custom)]
@@ -285,6 +285,9 @@ def _headers(found: RemoteObject) -> list[tuple[str, str]]:
 
 
 def _checksum_headers(found: RemoteObject) -> list[tuple[str, str]]:
+    # An entity tag of S3 looks like an MD5 and often is one, but not of encrypted content.
+    if not found.checksum[1] or found.custom.get(SOURCE) != "ais":
+        return []
     return [("Ais-Checksum-Type", found.checksum[0]), ("Ais-Checksum-Value", found.checksum[1])]
 
 

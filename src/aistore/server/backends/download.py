@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aistore.http1.message import FilePart
 from aistore.server.backends import errors
+from aistore.server.backends.base import SOURCE
 from aistore.server.backends.errors import RemoteError
 from aistore.server.store.content import finished, hash_file, in_thread
 from aistore.server.store.errors import ContentChanged, StoreError
@@ -201,7 +202,9 @@ class Download:
 
     def _compare(self, found: RemoteObject, sums: dict[str, str]) -> None:
         kind, expected = found.checksum
-        if expected and sums.get(kind, expected) != expected:
+        # A cluster's checksum is one; a cloud's entity tag only where the bucket says so.
+        certain = found.custom.get(SOURCE) == "ais" or self._node.props(self._bucket).checksum.validate_cold_get
+        if expected and certain and sums.get(kind, expected) != expected:
             raise bad_checksum(kind, sums[kind], expected, self.cname)
 
     async def _keep(self, found: RemoteObject, content: bytes | Upload, kind: str, checksum: str) -> ObjectRow | None:
