@@ -15,6 +15,7 @@ LIST_OBJECTS = 1 << 9
 PATCH = 1 << 10
 SET_BUCKET_ACL = 1 << 11
 DESTROY_BUCKET = 1 << 15
+MOVE_BUCKET = 1 << 16
 
 ALL = (1 << 64) - 1
 

@@ -54,6 +54,40 @@ class ListRange(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     non_recurs: bool = msgspec.field(default=False, name="non-recurs")
 
 
+class CopyBucket(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Value of `copy-bck`; transforming has the same fields, some of which mean nothing to a copy (`protocol/10` 14)."""
+
+    prefix: str = ""
+    prepend: str = ""
+    ext: dict[str, str] = {}
+    dry_run: bool = False
+    force: bool = False
+    latest_ver: bool = msgspec.field(default=False, name="latest-ver")
+    synchronize: bool = False
+    non_recurs: bool = msgspec.field(default=False, name="non-recurs")
+    num_workers: int = msgspec.field(default=0, name="num-workers")
+    coer: bool = False
+    id: str = ""
+    pipeline: list[str] = []
+    request_timeout: str = ""
+
+
+class CopyObjects(ListRange, forbid_unknown_fields=True, kw_only=True):
+    """Value of `copy-listrange` (`protocol/10` 23.4)."""
+
+    tobck: BucketMessage | None = None
+    prefix: str = ""
+    prepend: str = ""
+    ext: dict[str, str] = {}
+    dry_run: bool = False
+    force: bool = False
+    latest_ver: bool = msgspec.field(default=False, name="latest-ver")
+    synchronize: bool = False
+    id: str = ""
+    pipeline: list[str] = []
+    request_timeout: str = ""
+
+
 class JobArgs(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Value of `start` and `stop` (`protocol/30` 4)."""
 

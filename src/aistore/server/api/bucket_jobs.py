@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from aistore.server.api.copying import copy_bucket, copy_many, rename_bucket
 from aistore.server.api.messages import text_reply
 from aistore.server.api.remote_jobs import prefetch
 from aistore.server.jobs.objects import visit
 from aistore.wire import actions
-from aistore.wire.errors import ApiError, bucket_exists, invalid_action, not_implemented, not_remote
+from aistore.wire.errors import ApiError, invalid_action, not_implemented, not_remote
 from aistore.wire.messages import decode_value
-from aistore.wire.names import check_prefix, parse_uname
+from aistore.wire.names import check_prefix
 
 if TYPE_CHECKING:
     from aistore.http1.message import Reply
@@ -35,12 +36,15 @@ class _Rechunk(msgspec.Struct, forbid_unknown_fields=True):
     sync_remote: bool = msgspec.field(default=False, name="sync-remote")
 
 
-def start(node: Node, request: Request, bucket: Bucket, message: ActionMessage) -> Reply:
+async def start(node: Node, request: Request, bucket: Bucket, message: ActionMessage) -> Reply:
     """Start the operation that the message names; the answer is the job's id."""
     action, value = message.action, message.value
     if action == actions.MOVE_BUCKET:
-        _check_rename(node, request, bucket)
-        raise not_implemented("rename", f"bucket {bucket.id.cname}")
+        return await rename_bucket(node, request, bucket)
+    if action == actions.COPY_BUCKET:
+        return await copy_bucket(node, request, bucket, value)
+    if action == actions.COPY_OBJECTS:
+        return await copy_many(node, bucket, value)
     if action in (actions.TRANSFORM_BUCKET, actions.TRANSFORM_OBJECTS):
         raise ApiError(404, "cannot use ETL in a build without ETL support - operation not supported", "ErrUnsupp")
     if action == actions.PREFETCH_OBJECTS:
@@ -53,24 +57,9 @@ def start(node: Node, request: Request, bucket: Bucket, message: ActionMessage) 
         return _encode(node, value)
     if action == actions.RECHUNK:
         return _rechunk(node, bucket, value)
-    if action in (actions.COPY_BUCKET, actions.COPY_OBJECTS, actions.INDEX_SHARD):
+    if action == actions.INDEX_SHARD:
         raise not_implemented(action, bucket.id.cname)
     raise invalid_action(action)
-
-
-def _check_rename(node: Node, request: Request, bucket: Bucket) -> None:
-    uname = request.params.get("bck_to", "")
-    if not uname:
-        raise ApiError(400, 'missing "bck_to" query parameter')
-    target, name = parse_uname(uname)
-    if name:
-        raise ApiError(400, f'parse-uname "{uname}": not expecting object name (got "{target.object_cname(name)}")')
-    if target == bucket.id:
-        raise ApiError(400, f'cannot rename bucket "{target.cname}" to itself ("{target.cname}")')
-    if target.is_remote:
-        raise ApiError(400, f"can only rename to AIS ('ais://') bucket (\"{target.cname}\" is remote)")
-    if node.store.bucket(target) is not None:
-        raise bucket_exists(target.cname, status=400)
 
 
 def _make_copies(node: Node, bucket: Bucket, value: object) -> Reply:

@@ -189,7 +189,7 @@ async def _post(node: Node, request: Request, name: str) -> Reply:
         if identity.is_remote:
             return await remote_buckets.create(node, request, identity, message.value)
         return await _create(node, identity, message.value)
-    return bucket_jobs.start(node, request, node.bucket(name, request), message)
+    return await bucket_jobs.start(node, request, node.bucket(name, request), message)
 
 
 async def _create(node: Node, identity: BucketId, value: object) -> Reply:

@@ -13,6 +13,7 @@ from aistore.server.api.registering import registering
 from aistore.server.api.remote_jobs import blob_download
 from aistore.server.api.writing import put
 from aistore.server.backends.registry import UnknownBucket
+from aistore.server.store.copying import move_object
 from aistore.server.store.errors import ObjectMissing
 from aistore.wire import access
 from aistore.wire import custom as custom_metadata
@@ -172,6 +173,22 @@ def _custom_pairs(node: Node, value: object) -> dict[str, str]:
     raise value_refused(value, "set-custom", node.name, "expect an object of strings")
 
 
+async def _rename(node: Node, bucket: Bucket, name: str, new_name: str) -> Reply:
+    """Give an object another name in its bucket (protocol/20 10)."""
+    if bucket.remote is not None:
+        text = f'invalid action "rename-obj": not supported for remote buckets ({bucket.id.cname})'
+        raise ApiError(501, text, "ErrUnsupp")
+    node.check_access(bucket, access.MOVE_OBJECT, "MOVE-OBJECT")
+    new_name = check_object_name(new_name)
+    if new_name == name:
+        raise ApiError(400, f"cannot rename {bucket.id.object_cname(name)} to self, nothing to do")
+    try:
+        await move_object(node.store, bucket, name, new_name)
+    except ObjectMissing:
+        raise object_not_found(node.name, bucket.id.object_cname(name)) from None
+    return _OK
+
+
 async def _post(node: Node, request: Request, bucket_name: str, object_name: str) -> Reply:
     if not bucket_name:
         raise url_too_short(request.path.lstrip("/"), 3, 2)
@@ -206,4 +223,6 @@ async def _post(node: Node, request: Request, bucket_name: str, object_name: str
         if node.backends.under_way(bucket, name) is not None:
             return Reply(423)
         return Reply(202 if (bucket.bid, name) in node.reading else 200)
+    if action == "rename-obj":
+        return await _rename(node, bucket, name, message.name)
     raise not_implemented(action, "objects")

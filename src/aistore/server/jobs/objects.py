@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from aistore.server.store.scan import Row, Scanner
     from aistore.server.store.store import Store
 
-__all__ = ["delete_names", "delete_prefix", "visit"]
+__all__ = ["delete_names", "delete_prefix", "pages", "visit"]
 
 _BATCH: Final = 200  # deletions in one change of the catalog: a few milliseconds of the loop
 _SCAN: Final = 10_000
@@ -38,20 +38,21 @@ async def delete_prefix(
     job: Job, store: Store, scanner: Scanner, bucket: Bucket, prefix: str, *, recursive: bool
 ) -> None:
     """Delete all objects with a prefix; without recursion only those with no `/` after it."""
-    async for rows in _pages(scanner, bucket, prefix, "", recursive=recursive):
+    async for rows in pages(scanner, bucket, prefix, "", recursive=recursive):
         await delete_names(job, store, bucket, (row[0] for row in rows), "")
 
 
 async def visit(job: Job, scanner: Scanner, bucket: Bucket, prefix: str, at_least: int) -> None:
     """Count the objects of at least this size: jobs that would move content elsewhere have nothing to move here."""
-    async for rows in _pages(scanner, bucket, prefix, ", size", recursive=True):
+    async for rows in pages(scanner, bucket, prefix, ", size", recursive=True):
         sizes = [size for _, size in rows if int(size) >= at_least]
         job.done(len(sizes), sum(map(int, sizes)))
 
 
-async def _pages(
+async def pages(
     scanner: Scanner, bucket: Bucket, prefix: str, columns: str, *, recursive: bool
 ) -> AsyncIterator[list[Row]]:
+    """Name and `columns` of the objects with a prefix, many at a time."""
     bounds = Bounds(prefix, prefix)
     while True:
         rows = await scanner.run(lambda: scanner.rows(bucket.bid, bounds, columns, _SCAN))  # noqa: B023 (awaited before it changes)

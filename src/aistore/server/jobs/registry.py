@@ -1,6 +1,7 @@
 """The registry of jobs: asyncio tasks with counters, and the history of those that ended (protocol/30).
 
-Effects of a job are visible before its end is, and the counters are final by then. A job of an idle kind takes further requests for the
+Effects of a job are visible before its end is, and the counters are final by then. A job is noted in the catalog when it starts: one that
+was cut off by the end of its process is shown as aborted afterwards. A job of an idle kind takes further requests for the
 same buckets while it lives, and ends a while after the last one (protocol/30 3, 11).
 """
 
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from aistore.server.store.errors import StoreError
+from aistore.server.store.errors import BucketGone, StoreError
 from aistore.wire.errors import ApiError
 from aistore.wire.ids import new_job_id
 from aistore.wire.kinds import KINDS
@@ -23,8 +24,9 @@ from aistore.wire.snaps import BucketRef, JobSnapshot, JobStats, JobStatus, Name
 from aistore.wire.values import SECOND, format_time
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Sequence
 
+    from aistore.server.store.catalog import Transaction
     from aistore.server.store.store import Store
 
     Work = Callable[["Job"], Coroutine[object, object, None]]
@@ -43,6 +45,7 @@ _IDLE_AFTER: Final = 2.0
 _LIVES_FOR: Final = 60.0
 
 USER_ABORT: Final = "user abort"
+CUT_OFF: Final = "the server was killed while the job ran"
 _NO_BUCKET: Final = BucketRef()
 
 
@@ -62,6 +65,8 @@ class _Record(msgspec.Struct, kw_only=True):
     first_error: str = ""
     abort_reason: str = ""
     control: str = ""
+    made: int = 0
+    """Number of the destination if it was made for this job: it goes if the job does not get to its end."""
 
 
 class Job:
@@ -104,6 +109,23 @@ class Job:
         record.errors += 1
         if not record.first_error:
             record.first_error = error
+
+    @property
+    def pair(self) -> tuple[BucketId | None, BucketId | None]:
+        """Source and destination."""
+        return self._record.source, self._record.destination
+
+    def has_made(self, number: int) -> None:
+        """The destination was made for this job, and has this number: it is destroyed if the job fails, is aborted or cut off.
+
+        Called by the change that makes it, so that both are noted at once.
+        """
+        self._record.made = number
+
+    @property
+    def busy(self) -> bool:
+        """Whether it works, or is about to."""
+        return self.running and (self._requests is None or self._requests.pending > 0)
 
     def concerns(self, bucket: BucketId) -> bool:
         """Whether the job works on this bucket."""
@@ -195,10 +217,21 @@ class JobRegistry:
         self._lives_for = lives_for
         self._jobs: dict[str, Job] = {}
         self._keeping: set[asyncio.Future[None]] = set()
-        rows = store.catalog.read("SELECT record FROM job ORDER BY finished").fetchall()
+        rows = store.catalog.read("SELECT record FROM job ORDER BY finished = 0, finished").fetchall()
         for (data,) in rows:
-            job = Job(msgspec.json.decode(data, type=_Record))
-            self._jobs[job.id] = job
+            record = msgspec.json.decode(data, type=_Record)
+            self._jobs[record.id] = Job(record)
+            if not record.ended:
+                self._cut_off(record)
+
+    def _cut_off(self, record: _Record) -> None:
+        """The process that ran this job was killed. What is shown of it is not written by targets, which only look."""
+        record.abort_reason = CUT_OFF
+        record.ended = time.time_ns()
+        if self._store.primary and record.made:
+            self._in_background(self._undo(record))
+        elif self._store.primary:
+            self._note(record)
 
     # -- finding -----------------------------------------------------------------------------------------------
 
@@ -244,6 +277,7 @@ class JobRegistry:
         )
         job = Job(record)
         self._jobs[job.id] = job
+        self._note(record)
         # A callback learns of the end even when the job is stopped before it took its first step.
         job._task = asyncio.ensure_future(work(job))
         job._task.add_done_callback(lambda task: self._ended(job, record, task))
@@ -302,12 +336,43 @@ class JobRegistry:
         elif error is not None:  # a defect must not leave a job that seems to run for ever
             logger.error("job %s[%s] failed", job.kind, job.id, exc_info=error)
             record.abort_reason = f"internal error: {type(error).__name__}: {error} (see the server's log)"
+        if record.made and record.abort_reason:
+            self._in_background(self._end_aborted(job, record))
+        else:
+            self._end(job, record)
+
+    def _end(self, job: Job, record: _Record) -> None:
         record.ended = time.time_ns()
         # The history is in the order of ends: the latest last.
         self._jobs[job.id] = self._jobs.pop(job.id)
-        keeping = asyncio.ensure_future(self._keep(record, self._forget_old(record.ended)))
-        self._keeping.add(keeping)
-        keeping.add_done_callback(self._keeping.discard)
+        self._note(record, self._forget_old(record.ended))
+
+    async def _end_aborted(self, job: Job, record: _Record) -> None:
+        """End a job whose destination goes with it."""
+        await self._destroy_destination(record)
+        self._end(job, record)
+
+    async def _undo(self, record: _Record) -> None:
+        await self._destroy_destination(record)
+        self._note(record)
+
+    async def _destroy_destination(self, record: _Record) -> None:
+        made = self._store.bucket(record.destination) if record.destination is not None else None
+        if made is None or made.bid != record.made:
+            return
+        try:
+            await self._store.destroy_bucket(made.id)
+        except BucketGone:  # the user was faster
+            pass
+        except Exception:
+            logger.exception(
+                "%s, left over by job %s[%s], could not be destroyed", made.id.cname, record.kind, record.id
+            )
+
+    def _in_background(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._keeping.add(task)
+        task.add_done_callback(self._keeping.discard)
 
     def _forget_old(self, now: int) -> list[str]:
         """Drop records past their time while there are too many; their ids."""
@@ -317,18 +382,23 @@ class JobRegistry:
             del self._jobs[job_id]
         return dropped
 
-    async def _keep(self, record: _Record, dropped: list[str]) -> None:
-        """Write the finished job's record."""
-        data = msgspec.json.encode(record)
-        try:
-            await self._store.catalog.submit(
-                lambda tx: [
-                    tx.execute("INSERT OR REPLACE INTO job VALUES (?, ?, ?)", (record.id, record.ended, data)).rowcount,
-                    *(tx.execute("DELETE FROM job WHERE id = ?", (one,)).rowcount for one in dropped),
-                ]
-            )
-        except Exception:  # the job did its work; only its history is incomplete
-            logger.exception("the record of job %s[%s] could not be kept", record.kind, record.id)
+    def _note(self, record: _Record, dropped: Sequence[str] = ()) -> None:
+        """Write the job's record, and remove those of others; queued at once, so that what the job does comes after it."""
+
+        def change(tx: Transaction) -> None:
+            values = (record.id, record.ended, msgspec.json.encode(record))
+            tx.execute("INSERT OR REPLACE INTO job VALUES (?, ?, ?)", values)
+            tx.executemany("DELETE FROM job WHERE id = ?", [(one,) for one in dropped])
+
+        def noted(future: asyncio.Future[None]) -> None:
+            self._keeping.discard(future)
+            error = None if future.cancelled() else future.exception()
+            if error is not None:  # the job does its work all the same; only its history is incomplete
+                logger.error("the record of job %s[%s] could not be kept", record.kind, record.id, exc_info=error)
+
+        future = self._store.catalog.submit(change)
+        self._keeping.add(future)
+        future.add_done_callback(noted)
 
     def abort(self, job: Job) -> None:
         """Tell a running job to stop; it ends soon after. One that has ended is left as it is."""
@@ -348,7 +418,8 @@ class JobRegistry:
                     job._task.cancel()
                 tasks.append(job._task)
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.gather(*self._keeping)
+        while self._keeping:
+            await asyncio.gather(*self._keeping, return_exceptions=True)
 
 
 def _ref(bucket: BucketId | None) -> BucketRef:

@@ -278,6 +278,28 @@ class Store:
 
         return self.catalog.submit(change)
 
+    def rename_bucket(self, bucket: Bucket, new: BucketId) -> asyncio.Future[Bucket]:
+        """Give a bucket another identity, whatever it holds. Raises `BucketExists`, `BucketGone`."""
+
+        def change(tx: Transaction) -> Bucket:
+            values = tuple(new)
+            if tx.execute(
+                "SELECT 1 FROM bucket WHERE provider = ? AND uuid = ? AND namespace = ? AND name = ?", values
+            ).fetchone():
+                raise BucketExists(new.cname)
+            row = tx.execute(
+                "UPDATE bucket SET provider = ?, uuid = ?, namespace = ?, name = ? WHERE id = ? RETURNING props",
+                (*values, bucket.bid),
+            ).fetchall()
+            if not row:
+                raise BucketGone(bucket.id.cname)
+            made = Bucket(bucket.bid, new, row[0][0])
+            tx.after(lambda: self._forget_bucket(bucket.id))
+            tx.after(lambda: self._remember_bucket(made))
+            return made
+
+        return self.catalog.submit(change)
+
     def usage(self, bucket: Bucket) -> tuple[int, int]:
         """Number of objects in a bucket and their bytes."""
         row = self.catalog.read("SELECT objects, bytes FROM usage WHERE bucket = ?", (bucket.bid,)).fetchone()

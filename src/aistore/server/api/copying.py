@@ -1,0 +1,249 @@
+"""Copies of buckets and of many objects, and other names for buckets (protocol/10 7, 14, 23.4)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from msgspec.structs import replace
+
+from aistore.server.api.messages import text_reply
+from aistore.server.jobs.copying import Copying, Plan
+from aistore.server.store.errors import BucketExists
+from aistore.wire import access, actions
+from aistore.wire.errors import ApiError, backend_missing, bucket_exists, not_implemented, remote_cluster_missing
+from aistore.wire.ids import new_letters
+from aistore.wire.messages import CopyBucket, CopyObjects, decode_value
+from aistore.wire.names import BACKENDS, BucketId, check_object_name, parse_uname
+from aistore.wire.props import NATIVE_BID, Decimal, pack
+from aistore.wire.template import parse_template
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aistore.http1.message import Reply
+    from aistore.http1.server import Request
+    from aistore.server.jobs.registry import Job
+    from aistore.server.node import Node
+    from aistore.server.store.rows import Bucket
+
+__all__ = ["copy_bucket", "copy_many", "rename_bucket"]
+
+T = TypeVar("T")
+
+# Jobs that a bucket must not be renamed under, and how long it is waited for their end (protocol/10 14.2).
+_EXCLUSIVE: Final = frozenset(
+    {actions.COPY_BUCKET, actions.COPY_OBJECTS, actions.TRANSFORM_BUCKET, actions.TRANSFORM_OBJECTS}
+)
+_CONFLICT_WAIT: Final = 5.0
+
+
+async def copy_bucket(node: Node, request: Request, source: Bucket, value: object) -> Reply:
+    """Start the copy of a bucket; the answer is the job's id."""
+    identity = _destination(request)
+    message = decode_value(value, CopyBucket, actions.COPY_BUCKET, node.gateway_name)
+    _check(message)
+    if identity == source.id and not message.dry_run:
+        raise ApiError(400, f'cannot {actions.COPY_BUCKET} bucket "{identity.cname}" onto itself')
+    node.check_access(source, access.GET, "GET")
+    for job in node.control.jobs.select(actions.COPY_BUCKET, running=True):
+        if job.pair == (source.id, identity):
+            raise ApiError(400, f"{job.kind}[{job.id}] is already running - not starting")
+    target = _find_destination(node, source, identity)
+    plan = Plan(message.prepend, message.ext, message.dry_run, message.synchronize, message.coer)
+
+    async def work(job: Job, destination: Bucket | None) -> None:
+        copying = _copying(node, job, source, destination, plan)
+        await copying.prefix(message.prefix, count_bytes=identity != source.id)
+        if message.synchronize:
+            await copying.synchronize(message.prefix)
+
+    made = None
+    if target is None and not message.dry_run:
+        made = _create_like(node, source, identity, lambda number: job.has_made(number))  # noqa: PLW0108 (there is no job yet)
+
+    async def run(job: Job) -> None:
+        await work(job, target if made is None else await _made(node, identity, made))
+
+    job = node.control.jobs.start(
+        actions.COPY_BUCKET, run, bucket=identity, source=source.id, destination=identity,
+        control=f"cp {source.id.cname}=>{identity.cname}",
+    )  # fmt: skip
+    if made is not None:
+        await _made(node, identity, made)
+    return text_reply(job.id)
+
+
+async def copy_many(node: Node, source: Bucket, value: object) -> Reply:
+    """Copy selected objects; the answer is the id of the job, which may be one that runs already."""
+    message = decode_value(value, CopyObjects, actions.COPY_OBJECTS, node.gateway_name)
+    if message.tobck is None:
+        raise ApiError(400, "bucket name is missing")
+    try:
+        identity = message.tobck.bucket_id()
+    except ApiError as error:
+        if error.tcode != "ErrInvalidBackendProvider":
+            raise
+        return _start_refused(node, source, error)
+    _check(message)
+    node.check_access(source, access.GET, "GET")
+    target = _find_destination(node, source, identity)
+    if target is None and not message.dry_run:
+        try:
+            target = await _create_like(node, source, identity)
+        except BucketExists:
+            target = node.store.bucket(identity)
+    plan = Plan(message.prepend, message.ext, message.dry_run, message.synchronize, message.coer)
+
+    async def work(job: Job) -> None:
+        await _copy_selected(_copying(node, job, source, target, plan), message, f"{node.name}: {{}} does not exist")
+
+    job = node.control.jobs.join(
+        actions.COPY_OBJECTS, work, bucket=source.id, source=source.id, destination=identity, job_id=new_letters("tco-"),
+        control=f"cp {source.id.cname}=>{identity.cname}",
+    )  # fmt: skip
+    return text_reply(job.id)
+
+
+def _start_refused(node: Node, source: Bucket, error: ApiError) -> Reply:
+    """An unknown provider of the destination is what the job finds, and not the call (protocol/10 23.4)."""
+
+    async def work(_: Job) -> None:
+        raise error
+
+    job = node.control.jobs.join(
+        actions.COPY_OBJECTS, work, bucket=source.id, source=source.id, job_id=new_letters("tco-")
+    )
+    return text_reply(job.id)
+
+
+async def _copy_selected(copying: Copying, message: CopyObjects, missing: str) -> None:
+    if message.objnames:
+        names = []
+        for name in message.objnames:
+            try:
+                names.append(check_object_name(name))
+            except ApiError as error:
+                copying.job.failed(error.message)
+        await copying.names(names, missing)
+        return
+    template = parse_template(message.template or message.prefix)
+    if template.prefix is None:
+        await copying.names(map(check_object_name, template.names()))
+        if message.synchronize:
+            await copying.synchronize_names(map(check_object_name, template.names()))
+    else:
+        await copying.prefix(template.prefix, recursive=not message.non_recurs, count_bytes=False)
+        if message.synchronize:
+            await copying.synchronize(template.prefix)
+
+
+def _check(message: CopyBucket | CopyObjects) -> None:
+    if message.synchronize and message.prepend:
+        text = f'prepend option ("{message.prepend}") is incompatible with the request to synchronize buckets'
+        raise ApiError(400, text)
+    # Fewer than "none" (-1) crashes the reference's request handler.
+    if message.num_workers < -1:
+        raise ApiError(400, f"invalid num-workers {message.num_workers} (expected -1 or more)")
+
+
+def _copying(node: Node, job: Job, source: Bucket, target: Bucket | None, plan: Plan) -> Copying:
+    checksum = node.props(target).checksum.type if target is not None else ""
+    return Copying(job, node.store, node.control.scanner, source, target, checksum, plan)
+
+
+def _destination(request: Request) -> BucketId:
+    """The bucket that `bck_to` names. Raises ApiError 400."""
+    uname = request.params.get("bck_to", "")
+    if not uname:
+        raise ApiError(400, 'missing "bck_to" query parameter')
+    target, name = parse_uname(uname)
+    if name:
+        raise ApiError(400, f'parse-uname "{uname}": not expecting object name (got "{target.object_cname(name)}")')
+    return target
+
+
+def _find_destination(node: Node, source: Bucket, identity: BucketId) -> Bucket | None:
+    """The bucket to copy into, None for one that has to be made. Raises ApiError 403 and 404."""
+    target = node.store.bucket(identity)
+    if target is not None and target.remote is not None:
+        raise not_implemented("copy", f"objects into remote bucket {identity.cname}")
+    if target is not None:
+        node.check_access(target, access.PUT, "PUT")
+    elif identity.provider in BACKENDS:
+        raise backend_missing(node.gateway_name, identity.cname, BACKENDS[identity.provider])
+    elif identity.uuid:
+        raise remote_cluster_missing(node.gateway_name, identity.cname, identity.uuid, source.id.name)
+    return target
+
+
+def _create_like(
+    node: Node, source: Bucket, identity: BucketId, told: Callable[[int], None] | None = None
+) -> asyncio.Future[Bucket]:
+    """Make a bucket with the properties of another; `told` learns its number."""
+    props = node.props(source)
+    created = Decimal(time.time_ns())
+
+    def document(number: int) -> bytes:
+        if told is not None:
+            told(number)
+        return pack(replace(props, bid=Decimal(NATIVE_BID + number), created=created))
+
+    return node.store.create_bucket(identity, document)
+
+
+async def _made(node: Node, identity: BucketId, made: asyncio.Future[Bucket]) -> Bucket:
+    """The bucket that is being made, or the one that somebody else made at the same moment."""
+    try:
+        return await asyncio.shield(made)
+    except BucketExists:
+        bucket = node.store.bucket(identity)
+        if bucket is None:
+            raise
+        return bucket
+
+
+# -- rename --------------------------------------------------------------------------------------------------------
+
+
+async def rename_bucket(node: Node, request: Request, bucket: Bucket) -> Reply:
+    """Give a bucket another name, at once whatever it holds; the answer is the id of the job."""
+    old, new = bucket.id, _destination(request)
+    if old.is_remote:
+        raise ApiError(400, f"can only rename AIS ('ais://') bucket (\"{old.cname}\" is not)")
+    if new == old:
+        raise ApiError(400, f'cannot rename bucket "{new.cname}" to itself ("{new.cname}")')
+    if new.is_remote:
+        raise ApiError(400, f"can only rename to AIS ('ais://') bucket (\"{new.cname}\" is remote)")
+    node.check_access(bucket, access.MOVE_BUCKET, "MOVE-BUCKET")
+    if node.store.bucket(new) is not None:
+        raise bucket_exists(new.cname, status=400)
+    await _wait_for_conflicts(node, bucket)
+    try:
+        renamed = await node.store.rename_bucket(bucket, new)
+    except BucketExists:
+        raise bucket_exists(new.cname, status=400) from None
+    objects, size = node.store.usage(renamed)
+
+    async def work(job: Job) -> None:
+        job.done(objects, size)
+
+    job = node.control.jobs.start(
+        actions.MOVE_BUCKET, work, bucket=new, source=old, destination=new, control=f"mv {old.cname}=>{new.cname}"
+    )  # fmt: skip
+    return text_reply(job.id)
+
+
+async def _wait_for_conflicts(node: Node, bucket: Bucket) -> None:
+    """Wait for the end of copies from or to a bucket, for some seconds. Raises ApiError 409."""
+    jobs = node.control.jobs
+    deadline = time.monotonic() + _CONFLICT_WAIT
+    while conflict := next(
+        (job for job in jobs.select(running=True) if job.kind in _EXCLUSIVE and job.busy and job.concerns(bucket.id)),
+        None,
+    ):
+        if time.monotonic() > deadline:
+            text = f'{node.name}: {conflict.kind}[{conflict.id}] is currently running, cannot run "{actions.MOVE_BUCKET}"({bucket.id.cname}) concurrently'
+            raise ApiError(409, text, "ErrLimitedCoexistence")
+        await asyncio.sleep(0.05)
