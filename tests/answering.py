@@ -31,13 +31,17 @@ def answering(answer: Callable[[Received], tuple[object, ...]]) -> Callable[[Pee
     return script
 
 
-def client_of(peer: Peer, attempts: int = 1) -> Client:
-    """A client that tries `attempts` times over the network and never repeats after an error status."""
-    policy = Policy(attempts)
+def attempts_of(count: int) -> RetryConfig:
+    """`count` attempts over the network, and none after an error status."""
+    policy = Policy(count)
     assert policy.http_retry is not None
     assert policy.network_retry is not None
-    config = RetryConfig(policy.http_retry, policy.network_retry, ColdGetConf())
-    MADE.append(Client(peer.url, retry_config=config, timeout=5))
+    return RetryConfig(policy.http_retry, policy.network_retry, ColdGetConf())
+
+
+def client_of(peer: Peer, attempts: int = 1) -> Client:
+    """A client that tries `attempts` times over the network and never repeats after an error status."""
+    MADE.append(Client(peer.url, retry_config=attempts_of(attempts), timeout=5))
     return MADE[-1]
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from aistore.sdk import Bucket
-    from aistore.sdk.obj.object_reader import ObjectReader
+    from aistore.sdk.obj.object_reader import ObjectReader, ParallelObjectReader
 
 CONTENT = bytes(range(256)) * 3000
 
@@ -437,6 +437,26 @@ def test_a_range_that_is_cut_is_no_success() -> None:
         reader = client_of(peer).bucket("b").object("o").get_reader(num_workers=2, chunk_size=100_000)
         with pytest.raises(requests.exceptions.ChunkedEncodingError):
             reader.read_all()
+
+
+@pytest.mark.parametrize("read", [lambda reader: reader.read_all(), list, lambda reader: reader.as_file().read()])
+def test_damaged_parts_are_no_success(read: Callable[[ParallelObjectReader], object]) -> None:
+    damaged = CONTENT[:-1] + b"?"
+
+    def script(connection: PeerConnection) -> None:
+        while True:
+            received = connection.request()
+            first, last = span_of(received, len(CONTENT))
+            status, body = (206, damaged[first : last + 1]) if "range" in received.headers else (200, b"")
+            lines = [*checksum(CONTENT), f"Content-Range: bytes {first}-{last}/{len(CONTENT)}"]
+            lines.append(f"Content-Length: {len(body) or len(CONTENT)}")
+            head = f"HTTP/1.1 {status} OK\r\n" + "".join(f"{line}\r\n" for line in lines)
+            connection.send(head.encode() + b"\r\n" + body)
+
+    with Peer(script) as peer:
+        reader = client_of(peer).bucket("b").object("o").get_reader(num_workers=2, chunk_size=100_000)
+        with pytest.raises((ErrBadChecksum, ObjectFileReaderStreamError), match="damaged"):
+            read(reader)
 
 
 def test_a_server_that_ignores_ranges_is_refused_in_parallel() -> None:

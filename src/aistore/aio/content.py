@@ -10,13 +10,14 @@ from aistore.aio.threads import in_thread
 from aistore.calls.integrity import LONG, BodyCheck, check_body
 from aistore.calls.parts import parts_of
 from aistore.calls.selection import Selection, fetch
-from aistore.calls.streams import ChunkStream, open_stream
+from aistore.calls.streams import open_stream
 from aistore.sdk.obj.content_iterator.buffer import ParallelBuffer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
 
     from aistore.aio.requests import AsyncRequestClient
+    from aistore.calls.integrity import Hasher
     from aistore.calls.parts import Parts
     from aistore.calls.steps import Answer, Steps
     from aistore.calls.streams import ContentStream
@@ -93,7 +94,8 @@ class ParallelContent:
 
     async def iterate(self) -> AsyncGenerator[bytes, None]:
         """The content in order; at most as many chunks as workers are in memory. Its checksum is verified at the end."""
-        chunks = _Ahead(self.client.client, await self.client.client.run(self._parts()), 0, self._num_workers)
+        parts = await self.client.client.run(self._parts())
+        chunks = _Ahead(self.client.client, parts, 0, self._num_workers, parts.hasher())
         try:
             while chunk := await chunks.next():
                 yield chunk
@@ -126,8 +128,9 @@ class ParallelContent:
     def open(self, offset: int, end: int | None) -> Steps[ContentStream]:  # noqa: ARG002  the interface's
         """The content from byte `offset` on; an `end` is ignored, nothing is read ahead of need."""
         parts = yield from self._parts()
-        chunks = _Ahead(self.client.client, parts, offset, self._num_workers)
-        return ChunkStream(chunks.next, chunks.close, offset, parts.size, parts.edition)
+        # Whoever reads the stream hashes it.
+        chunks = _Ahead(self.client.client, parts, offset, self._num_workers, None)
+        return parts.stream(chunks.next, chunks.close, offset)
 
     def _parts(self) -> Steps[Parts]:
         return parts_of(self.client, self._chunk_size)
@@ -138,17 +141,19 @@ class _Ahead:
 
     __slots__ = ("_answer", "_hasher", "_parts", "_run", "_spans", "_tasks", "_width")
 
-    def __init__(self, client: AsyncRequestClient, parts: Parts, offset: int, width: int) -> None:
+    def __init__(
+        self, client: AsyncRequestClient, parts: Parts, offset: int, width: int, hasher: Hasher | None
+    ) -> None:
         self._run = client.run
         self._parts = parts
         self._spans: Iterator[tuple[int, int]] = parts.spans(offset)
         self._width = width
         self._tasks: deque[asyncio.Task[tuple[bytearray, Answer]]] = deque()
-        self._hasher = None if offset else parts.hasher()
+        self._hasher = hasher
         self._answer: Answer | None = None
 
     async def next(self) -> bytes:
-        """The next chunk; empty at the end, once the checksum is verified."""
+        """The next chunk; empty at the end, once the checksum is verified, if there is a hasher."""
         while len(self._tasks) < self._width and (span := next(self._spans, None)) is not None:
             self._tasks.append(asyncio.ensure_future(self._run(self._parts.fetch(*span))))
         if not self._tasks:

@@ -232,8 +232,12 @@ class FileReading:
     # -- streams ------------------------------------------------------------------------------------------------------------------
 
     def _stream_at_position(self) -> Steps[ContentStream | None]:
-        """A stream that goes on at the caller's position; None at the end of the object."""
+        """A stream that goes on at the caller's position; None at the end of the object.
+
+        ValueError if another thread or task closed the file meanwhile.
+        """
         while True:
+            self.check_open()
             if self._size is not None and self.position >= self._size:
                 return None
             if self._stream is not None and self._needs_another():
@@ -302,8 +306,6 @@ class FileReading:
             if not isinstance(error, ObjectFileReaderStreamError):
                 self.close()
             raise error
-        # Closed by another thread or task, which broke the stream.
-        self.check_open()
         self._resumes += 1
         if self._resumes > self._max_resume:
             self.close()

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from aistore.calls.integrity import bad_checksum, running_hasher
 from aistore.calls.selection import attributes_of, read_range
-from aistore.calls.streams import Edition, is_another
+from aistore.calls.streams import ChunkStream, Edition, is_another
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from aistore.calls.integrity import Hasher
     from aistore.calls.selection import Selection
@@ -37,6 +37,12 @@ class Parts:
         self.size = size
         self.chunk_size = chunk_size
         self.edition = Edition(version or None, size, checksum[1] or None)
+
+    def stream(
+        self, next_chunk: Callable[[], bytes | Awaitable[bytes]], close: Callable[[], None], offset: int
+    ) -> ChunkStream:
+        """The chunks from byte `offset` on as a stream."""
+        return ChunkStream(next_chunk, close, offset, self.size, self.edition, self._checksum)
 
     def spans(self, offset: int) -> Iterator[tuple[int, int]]:
         """First byte of each part, and the one behind its last, from byte `offset` on."""

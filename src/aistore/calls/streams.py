@@ -109,7 +109,7 @@ def open_stream(selection: Selection, offset: int, end: int | None) -> Steps[Ans
 
 
 class ChunkStream:
-    """Chunks, from byte `start` to the one before `end`, as a stream; what makes them verifies them."""
+    """Chunks, from byte `start` to the one before `end`, as a stream; `checksum` is that of the whole object."""
 
     __slots__ = ("_next_chunk", "_rest", "checksum", "close", "edition", "end", "start")
 
@@ -120,6 +120,7 @@ class ChunkStream:
         start: int,
         end: int,
         edition: Edition,
+        checksum: tuple[str, str],
     ) -> None:
         self._next_chunk = next_chunk
         self._rest = memoryview(b"")
@@ -127,7 +128,7 @@ class ChunkStream:
         self.start = start
         self.end: int | None = end
         self.edition = edition
-        self.checksum = ("", "")
+        self.checksum = checksum
 
     def readinto(self, view: memoryview) -> Steps[int]:
         if not self._rest:

@@ -55,6 +55,7 @@ class AsyncTransport(BaseTransport):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = 0
         self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
+        self._waiting = 0
 
     async def exchange(self, request: Request) -> AsyncResponse:
         """The answer to `request`, whatever its status; its body is read already unless `request.stream` and the status is good.
@@ -122,7 +123,11 @@ class AsyncTransport(BaseTransport):
             loop = asyncio.get_running_loop()
             answer = await loop.run_in_executor(None, proxy.send, leg, leg.request.timeout or self.timeout)
             return AsyncResponse(leg, answer.head, _InThread(answer) if leg.request.stream else answer.content)
-        await self._slots.acquire()
+        self._waiting += 1
+        try:
+            await self._slots.acquire()
+        finally:
+            self._waiting -= 1
         try:
             connection, head, body = await self._ask(leg, self._take(leg.origin))
         except BaseException as failure:
@@ -180,7 +185,8 @@ class AsyncTransport(BaseTransport):
             return
         idle = self._idle.setdefault(origin, deque())
         idle.append(connection)
-        while len(idle) > self.pool_size:
+        # Requests that wait for their turn need one in a moment.
+        while len(idle) > self.pool_size + self._waiting:
             idle.popleft().close()
 
     def _abandon(self, origin: Origin, connection: AsyncConnection) -> None:

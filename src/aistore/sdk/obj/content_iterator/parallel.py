@@ -7,13 +7,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from aistore.calls.parts import parts_of
-from aistore.calls.streams import ChunkStream
 from aistore.sdk.obj.content_iterator.base import BaseContentIterProvider
 from aistore.sdk.obj.content_iterator.buffer import ParallelBuffer
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from aistore.calls.integrity import Hasher
     from aistore.calls.steps import Answer, Steps
     from aistore.calls.streams import ContentStream
     from aistore.sdk.obj.object_client import ObjectClient
@@ -66,9 +66,14 @@ class ParallelContentIterProvider(BaseContentIterProvider):
         return buffer
 
     def create_iter(self, offset: int = 0) -> Generator[bytes, None, None]:
-        """The content from byte `offset` on, in order; at most twice as many chunks as workers are in memory."""
+        """The content from byte `offset` on, in order; at most twice as many chunks as workers are in memory.
+
+        Iterating over all of it to its end verifies its checksum.
+        """
+        return self._chunks(offset, None if offset else self._parts.hasher())
+
+    def _chunks(self, offset: int, hasher: Hasher | None) -> Generator[bytes, None, None]:
         parts, run = self._parts, self._client.client.run
-        hasher = None if offset else parts.hasher()
         spans = parts.spans(offset)
         pool = ThreadPoolExecutor(self._num_workers, "aistore-read")
         waiting: deque[Future[tuple[bytearray, Answer]]] = deque()
@@ -91,5 +96,5 @@ class ParallelContentIterProvider(BaseContentIterProvider):
     def open(self, offset: int, end: int | None) -> Steps[ContentStream]:  # noqa: ARG002  the interface's
         """The content from byte `offset` on; an `end` is ignored, nothing is read ahead of need."""
         yield from ()
-        chunks = self.create_iter(offset)
-        return ChunkStream(lambda: next(chunks, b""), chunks.close, offset, self._parts.size, self._parts.edition)
+        chunks = self._chunks(offset, None)  # whoever reads the stream hashes it
+        return self._parts.stream(lambda: next(chunks, b""), chunks.close, offset)

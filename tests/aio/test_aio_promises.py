@@ -1,0 +1,35 @@
+"""The asyncio face keeps the promises of the blocking one: the same tests, over an asyncio client."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from faces import Faces
+
+MODULES = ("sdk.test_sdk_reading", "sdk.test_sdk_writing", "sdk.test_sdk_listing")
+
+DIFFERENT = {
+    "test_raw_is_a_file_with_the_headers_of_the_answer": "it is an answer, no file",
+    "test_ranges_of_two_versions_are_not_mixed": "each read asks anew what there is to read",
+    "test_an_empty_object_has_no_parts": "the reader asks when it reads",
+    "test_a_file_in_a_missing_bucket_cannot_be_opened": "the file is opened by its first call",
+    "test_handles_of_entries_are_made_when_they_are_asked_for": "they are asyncio objects",
+    "test_entries_travel_between_processes": "as above",
+}
+"""What the asyncio face does its own way, with tests of its own."""
+
+for _name in MODULES:
+    for _test, _function in vars(import_module(_name)).items():
+        if _test.startswith("test_") and _test not in DIFFERENT:
+            globals()[_test] = _function
+
+
+@pytest.fixture(autouse=True)
+def _asyncio_clients(faces: Faces, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in MODULES:
+        module: Any = import_module(name)
+        monkeypatch.setattr(module, "client_of", faces.client_of)
