@@ -13,7 +13,9 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from aistore.transport import AsyncTransport, Request, Transport
+from aistore.transport.aio import AsyncTransport
+from aistore.transport.blocking import Transport
+from aistore.transport.request import Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable

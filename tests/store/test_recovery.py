@@ -15,7 +15,7 @@ import pytest
 
 from aistore.server.store import content, schema
 from aistore.server.store.errors import BucketGone, ContentMissing, StoreCorrupt
-from aistore.server.store.schema import FORMAT
+from aistore.server.store.schema import CATALOG_VERSION
 from aistore.server.store.store import Store
 from store_truth import (
     bucket_id,
@@ -250,8 +250,10 @@ def test_going_back_to_the_copy(tmp_path: Path) -> None:
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     fill(tmp_path)
     with closing(sqlite3.connect(tmp_path / "catalog.db")) as db:
-        db.execute(f"PRAGMA user_version={FORMAT + 1}")
-    with pytest.raises(StoreCorrupt, match=rf"newer version \(format {FORMAT + 1}, this one knows {FORMAT}\)"):
+        db.execute(f"PRAGMA user_version={CATALOG_VERSION + 1}")
+    with pytest.raises(
+        StoreCorrupt, match=rf"newer version \(format {CATALOG_VERSION + 1}, this one knows {CATALOG_VERSION}\)"
+    ):
         Store(tmp_path, "relaxed")
 
 

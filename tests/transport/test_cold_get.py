@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from aistore.transport import Request, Timeout, Transport
+from aistore.transport.blocking import Transport
 from aistore.transport.cold_get import applies, poll, wait_bounds
 from aistore.transport.errors import ReadTimeout
+from aistore.transport.request import Request, Timeout
 from peer import Peer, PeerConnection
 from policies import Policy
 

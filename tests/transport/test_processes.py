@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from aistore.transport import Request, Timeout, Transport
+from aistore.transport.blocking import Transport
+from aistore.transport.request import Request, Timeout
 from aistore.transport.tls import TlsConfig
 from peer import DEADLINE, Peer, PeerConnection, always, echo
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 PRELUDE = """
 import multiprocessing, os, resource, sys
-from aistore.transport import Request, Timeout, Transport
+from aistore.transport.blocking import Transport
+from aistore.transport.request import Request, Timeout
 
 def echo(transport, text):
     got = transport.exchange(Request("PUT", "x", body=text.encode())).content.decode()

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from aistore.transport import Request, Timeout, TlsConfig, Transport
+from aistore.transport.blocking import Transport
 from aistore.transport.errors import ConnectionFailed, IncompleteBody, ReadTimeout
+from aistore.transport.request import Request, Timeout
+from aistore.transport.tls import TlsConfig
 from peer import Peer, PeerConnection, always, echo, once
 from policies import Policy
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from aistore.transport import Request, Timeout, Transport
+from aistore.transport.blocking import Transport
 from aistore.transport.errors import IncompleteBody, ReadTimeout, TlsError
+from aistore.transport.request import Request, Timeout
 from aistore.transport.tls import TlsConfig
 from peer import Peer, PeerConnection, always, echo, once
 from policies import Policy

@@ -6,7 +6,7 @@ from aistore.wire import custom
 from aistore.wire.access import DELETE_OBJECT, GET, HEAD_OBJECT, describe
 from aistore.wire.errors import ApiError
 from aistore.wire.kinds import IDLE_KINDS, KINDS, find_kind
-from aistore.wire.snaps import fold_errors, pack_glob_id
+from aistore.wire.snaps import fold_errors
 
 
 def test_lines_split_at_the_first_equals() -> None:
@@ -56,9 +56,8 @@ def test_kinds() -> None:
     assert find_kind("LRU") is None
 
 
-def test_folded_errors_and_packed_ids() -> None:
+def test_folded_errors() -> None:
     assert fold_errors("e", 0) == ""
     assert fold_errors("e", 1) == "e"
     assert fold_errors("e", 2) == "e (and 1 more error)"
     assert fold_errors("e", 4) == "e (and 3 more errors)"
-    assert pack_glob_id(0, 4) == "4096"

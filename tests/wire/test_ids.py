@@ -12,7 +12,7 @@ def test_fresh_job_ids_are_well_formed_and_distinct() -> None:
         assert len(one) == 9
         assert ids.is_job_id(one)
         assert one[0].isalpha()
-    assert ids.is_job_id(ids.new_job_id("inv-"))
+    assert ids.is_job_id(f"inv-{ids.new_job_id()}")
 
 
 def test_fresh_letters_and_node_ids() -> None:

@@ -16,7 +16,7 @@ from aistore.http1.aio_body import AsyncChunkedBody, AsyncClosingBody, AsyncSize
 from aistore.http1.answer import read_head
 from aistore.http1.failures import ConnectTimedOut, NoAnswer, ReadTimedOut, WriteTimedOut
 from aistore.http1.head import CHUNKED, BadHead, ResponseHead, response_framing
-from aistore.http1.payload import AsyncIterablePayload, BytesLike, BytesPayload, FilePayload, Payload
+from aistore.http1.payload import EXPECT_WAIT, AsyncIterablePayload, BytesLike, BytesPayload, FilePayload, Payload
 
 if TYPE_CHECKING:
     import ssl
@@ -31,9 +31,6 @@ BUFFER: Final = 64 * 1024
 
 SEND_PIECE: Final = 256 * 1024
 """Bytes handed to the event loop at a time, which may copy what it cannot send at once."""
-
-EXPECT_WAIT: Final = 1.0
-"""Seconds to wait for `100 Continue` before the body is sent anyway (RFC 9110 10.1.1 wants the wait bounded)."""
 
 
 class AsyncConnection(asyncio.BufferedProtocol):

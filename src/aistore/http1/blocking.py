@@ -18,7 +18,7 @@ from aistore.http1.answer import read_head
 from aistore.http1.body import ChunkedBody, ClosingBody, SizedBody
 from aistore.http1.failures import BodySourceChanged, ConnectTimedOut, HeadCut, NoAnswer, ReadTimedOut, WriteTimedOut
 from aistore.http1.head import CHUNKED, MAX_HEAD, NO_LENGTH, BadHead, ResponseHead, parse_response, response_framing
-from aistore.http1.payload import BytesPayload, FilePayload, Payload
+from aistore.http1.payload import EXPECT_WAIT, BytesPayload, FilePayload, Payload
 
 if TYPE_CHECKING:
     import ssl
@@ -29,9 +29,6 @@ __all__ = ["BlockingConnection", "TlsConnection"]
 
 FIRST_READ: Final = 64 * 1024
 """Bytes asked for with the head: most small objects come whole with it."""
-
-EXPECT_WAIT: Final = 1.0
-"""Seconds to wait for `100 Continue` before the body is sent anyway (RFC 9110 10.1.1 wants the wait bounded)."""
 
 SENDFILE_PIECE: Final = 64 * 1024 * 1024
 _MORE: Final[int] = getattr(socket, "MSG_MORE", 0)

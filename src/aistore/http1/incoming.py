@@ -23,7 +23,6 @@ class Link(Protocol):
     """What a request needs of its connection."""
 
     peer: str
-    transport: asyncio.Transport
 
     def want_body(self) -> None:
         """A handler waits for body bytes."""
@@ -60,12 +59,6 @@ class Request:
     def peer(self) -> str:
         """Address of the client, `ip:port`."""
         return self._connection.peer
-
-    @property
-    def local(self) -> str:
-        """Address of the server that the client connected to, `ip:port`."""
-        name = self._connection.transport.get_extra_info("sockname")
-        return f"{name[0]}:{name[1]}" if name else ""
 
     def lines(self, name: str) -> list[str]:
         """Values of a header that may be repeated, one for each line."""

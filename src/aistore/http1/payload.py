@@ -32,6 +32,9 @@ A gateway of the reference answers with a redirect from the head alone, reads at
 may destroy its answer.
 """
 
+EXPECT_WAIT: Final = 1.0
+"""Seconds to wait for `100 Continue` before the body is sent anyway (RFC 9110 10.1.1 wants the wait bounded)."""
+
 PIECE: Final = 1024 * 1024
 """Bytes read from a file at a time."""
 

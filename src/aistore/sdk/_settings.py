@@ -8,7 +8,7 @@ import warnings
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from aistore.sdk.session_manager import DEFAULT_POOL_SIZE, SessionManager
-from aistore.transport.request import Timeout
+from aistore.transport.request import CONNECT_SECONDS, READ_SECONDS, Timeout
 
 if TYPE_CHECKING:
     import urllib3
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["Settings", "as_timeout", "object_of_url", "settings_of"]
 
 logger = logging.getLogger("aistore.sdk.client")
-
-_CONNECT, _READ = 3.0, 20.0
 
 
 class Settings(NamedTuple):
@@ -114,7 +112,7 @@ def _with_http_retry(retry: urllib3.Retry, config: RetryConfig | None) -> RetryC
 
 
 def _timeouts() -> tuple[float, float]:
-    return _seconds("AIS_CONNECT_TIMEOUT", _CONNECT), _seconds("AIS_READ_TIMEOUT", _READ)
+    return _seconds("AIS_CONNECT_TIMEOUT", CONNECT_SECONDS), _seconds("AIS_READ_TIMEOUT", READ_SECONDS)
 
 
 def _seconds(variable: str, default: float) -> float:

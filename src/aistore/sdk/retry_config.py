@@ -6,6 +6,8 @@ import pickle
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
+from aistore.transport import cold_get
+
 if TYPE_CHECKING:
     from tenacity import Retrying
     from urllib3 import Retry
@@ -28,8 +30,8 @@ class ColdGetConf:
     `enable_remote_head`: whether the backend may be asked for the object's size.
     """
 
-    est_bandwidth_bps: int = 1_250_000_000
-    max_cold_wait: int = 180
+    est_bandwidth_bps: int = cold_get.BANDWIDTH
+    max_cold_wait: int = cold_get.MAX_WAIT
     enable_remote_head: bool = True
 
     @staticmethod

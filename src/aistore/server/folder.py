@@ -46,6 +46,7 @@ _TRACES = {LOCK, START_LOCK, CLIENTS_LOCK, OWNER_LOCK, LOG, "server.errors.log",
 
 # A probe holds `lock` for an instant; a server that finds it held tries again for this long.
 _CLAIM_SECONDS = 2.0
+_TAIL_LINES = 20
 
 
 class FolderError(Exception):
@@ -196,11 +197,11 @@ def _write_whole(path: Path, content: bytes) -> None:
     sync_folder(path.parent)
 
 
-def log_tail(data_dir: Path, lines: int = 20) -> str:
+def log_tail(data_dir: Path) -> str:
     """The end of the server's log; empty where there is none."""
     try:
         with (data_dir / LOG).open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 16384))
-            return "\n".join(file.read().decode("utf-8", "replace").splitlines()[-lines:])
+            return "\n".join(file.read().decode("utf-8", "replace").splitlines()[-_TAIL_LINES:])
     except FileNotFoundError:
         return ""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 from aistore.http1.encode import encode_request_line
 from aistore.http1.payload import EXPECT_FROM, as_payload
 from aistore.transport.heads import HeadBlocks
-from aistore.transport.policy import Leg, is_append
+from aistore.transport.policy import Leg, is_append, transport_error
 from aistore.transport.proxy import Proxies
 from aistore.transport.redirect import FOLLOWED
 from aistore.transport.request import Timeout
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import ssl
     from typing import TypeVar
 
-    from aistore.transport.errors import TransportError
     from aistore.transport.request import Request
     from aistore.transport.retry import Retry
     from aistore.transport.url import Origin
@@ -116,15 +115,6 @@ def raise_typed(failure: BaseException, leg: Leg) -> NoReturn:
         if error is not None:
             raise error from failure
     raise failure
-
-
-def transport_error(failure: Exception) -> TransportError:
-    """`failure`, if it is one of the network; anything else is raised."""
-    from aistore.transport.errors import TransportError
-
-    if not isinstance(failure, TransportError):
-        raise failure
-    return failure
 
 
 def _restore(

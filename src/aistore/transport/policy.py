@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from aistore.transport.retry import NetworkRetries, Rules, StatusRetries
     from aistore.transport.url import Origin
 
-__all__ = ["Answer", "Leg", "Sleep", "recover"]
+__all__ = ["Answer", "Leg", "Sleep", "recover", "transport_error"]
 
 log = logging.getLogger("aistore.transport")
 
@@ -31,7 +31,6 @@ class Answer(Protocol):
 
     request: Request
     status: int
-    redirected: bool
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -87,7 +86,7 @@ def recover(
         try:
             return (yield from _same_url(first, outcome, rules))
         except Exception as e:
-            failure = _transport_error(e)
+            failure = transport_error(e)
         if network is None:
             network = rules.network_retries(started)
         failure.attempts = max(failure.attempts, network.attempt)
@@ -136,11 +135,9 @@ def _same_url(
         else:
             return outcome
         outcome = yield from _ask(leg)
-        if not isinstance(outcome, Exception):
-            outcome.redirected = redirects > 0
 
 
-def _transport_error(failure: Exception) -> TransportError:
+def transport_error(failure: Exception) -> TransportError:
     """`failure`, if it is one of the network; anything else is raised."""
     # Imported here and below only when something failed: it loads requests.
     from aistore.transport.errors import TransportError

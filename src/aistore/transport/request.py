@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from aistore.http1.payload import Body
 
-__all__ = ["Request", "Timeout"]
+__all__ = ["CONNECT_SECONDS", "READ_SECONDS", "Request", "Timeout"]
+
+CONNECT_SECONDS: Final = 3.0
+READ_SECONDS: Final = 20.0
 
 
 class Timeout(NamedTuple):
     """Seconds to wait for a connection, and for each gap in the answer; None waits for ever."""
 
-    connect: float | None = 3.0
-    read: float | None = 20.0
+    connect: float | None = CONNECT_SECONDS
+    read: float | None = READ_SECONDS
 
 
 class Request:

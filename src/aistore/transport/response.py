@@ -104,14 +104,12 @@ class StreamConsumed(RuntimeError):
 class BaseResponse:
     """Status and headers of an answer."""
 
-    __slots__ = ("_content", "_headers", "_origin", "_target", "head", "redirected", "request", "status")
+    __slots__ = ("_content", "_headers", "_origin", "_target", "head", "request", "status")
 
     def __init__(self, request: Request, origin: Origin, target: str, head: ResponseHead) -> None:
         self.request = request
         self.head = head
         self.status = head.status
-        self.redirected = False
-        """True when a redirect led here."""
         self._origin = origin
         self._target = target
         self._headers: Headers | None = None

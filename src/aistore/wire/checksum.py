@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
 # Number of hex digits of each type that is computed.
 DIGITS = {"xxhash": 16, "xxhash2": 16, "md5": 32, "crc32c": 8, "sha256": 64, "sha512": 128}
-DEFAULT = "xxhash2"
 
 
 class Hasher(Protocol):

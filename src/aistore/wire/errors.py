@@ -109,9 +109,13 @@ def invalid_object_name(name: str) -> ApiError:
     return ApiError(400, f'invalid object name "{shown}"', "errInvalidPath")
 
 
-def access_denied(cname: str, bid: int, operation: str, allowed: str, tcode: str = "ErrBucketAccessDenied") -> ApiError:
+def access_denied(cname: str, bid: int, operation: str, allowed: str) -> ApiError:
     """The bucket's `access` bits forbid `operation`; `allowed` is the comma-separated list of what they allow."""
-    return ApiError(403, f"bucket {cname}(0x{bid & 0xFFF:x}): {operation} access denied (allowed: [{allowed}])", tcode)
+    return ApiError(
+        403,
+        f"bucket {cname}(0x{bid & 0xFFF:x}): {operation} access denied (allowed: [{allowed}])",
+        "ErrBucketAccessDenied",
+    )
 
 
 def bad_checksum(kind: str, got: str, expected: str, cname: str) -> ApiError:
@@ -147,10 +151,6 @@ def out_of_space(detail: str) -> ApiError:
 def url_too_short(path: str, expected: int, got: int) -> ApiError:
     """`path` is the decoded path without leading slashes (`protocol/00` 2.3)."""
     return ApiError(400, f"URL '{path}' is too short: expected {expected} items, got {got}")
-
-
-def url_too_long(path: str, expected: int, got: int) -> ApiError:
-    return ApiError(400, f"URL '{path}' is too long: expected {expected} items, got {got}")
 
 
 def invalid_request_uri(method: str, uri: str, remote_addr: str) -> ApiError:

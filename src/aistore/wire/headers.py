@@ -43,12 +43,6 @@ TEXT = "text/plain; charset=utf-8"
 OCTETS = "application/octet-stream"
 
 
-def header_of(path: str) -> str:
-    """Header that carries a property: `mirror.copies` becomes `Ais-Mirror-Copies`."""
-    parts = path.removeprefix(".").removeprefix("_").replace("_", ".").split(".")
-    return "Ais-" + "-".join(part[:1].upper() + part[1:] for part in parts)
-
-
 def accepts_msgpack(accept: str) -> bool:
     """Whether an `Accept` value names msgpack, in a list and with parameters or not (`protocol/00` 4.1)."""
     return MSGPACK in accept and any(item.partition(";")[0].strip() == MSGPACK for item in accept.split(","))

@@ -23,9 +23,9 @@ def _pick(alphabet: str, count: int) -> str:
     return chosen[:count]
 
 
-def new_job_id(prefix: str = "") -> str:
-    """A fresh job id: nine characters, after a prefix such as `inv-`."""
-    return prefix + _pick(_LETTERS, 1) + _pick(_ALPHABET, MIN_JOB_ID - 2) + _pick(_LETTERS, 1)
+def new_job_id() -> str:
+    """A fresh job id: nine characters; some kinds put a prefix such as `inv-` before it."""
+    return _pick(_LETTERS, 1) + _pick(_ALPHABET, MIN_JOB_ID - 2) + _pick(_LETTERS, 1)
 
 
 def new_letters(prefix: str = "") -> str:

@@ -6,6 +6,7 @@ import re
 from typing import NamedTuple
 
 from aistore.wire.errors import ApiError, invalid_object_name
+from aistore.wire.ids import MAX_ID, is_node_id
 
 # canonical provider -> scheme in messages and URIs
 SCHEMES = {"ais": "ais", "aws": "s3", "azure": "az", "gcp": "gs", "oci": "oc"}
@@ -16,13 +17,11 @@ BACKENDS = {"aws": "AWS", "azure": "Azure", "gcp": "GCP", "oci": "OCI"}
 
 SYSTEM_BUCKETS = frozenset({".sys-inventory", ".sys-shardidx"})
 MAX_BUCKET_NAME = 64
-MAX_UUID = 32
 # The reference keeps longer ones under a hashed name; names here are keys of the catalog, and every input has a bound.
 MAX_SEGMENT = 1024
 MAX_OBJECT_NAME = 8192
 
 _BUCKET = re.compile(r"[A-Za-z0-9._-]+")
-_NICE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]*[A-Za-z0-9])?")
 _DOTS = re.compile(r"(?:\A|/)\.{1,2}(?:/|\Z)")
 _SLASHES = re.compile(r"//+")
 
@@ -77,9 +76,9 @@ class BucketId(NamedTuple):
     def validate(self) -> BucketId:
         """Check name and namespace; returns itself. Raises ApiError 400."""
         check_bucket_name(self.name)
-        if self.uuid and (len(self.uuid) > MAX_UUID or not _NICE.fullmatch(self.uuid)):
+        if self.uuid and not is_node_id(self.uuid):
             what = f'bucket namespace (uuid: "{self.uuid}", name: "{self.namespace}")'
-            limits = f"must be less than {MAX_UUID} characters and may only contain letters, numbers, dashes (-), underscores (_)"
+            limits = f"must be less than {MAX_ID} characters and may only contain letters, numbers, dashes (-), underscores (_)"
             raise ApiError(400, f"{what} {limits}")
         if self.namespace:
             _check_characters("namespace", self.namespace)

@@ -66,8 +66,3 @@ def fold_errors(first: str, count: int) -> str:
     if count < 2:
         return first if count else ""
     return f"{first} (and {count - 1} more error{'s' if count > 2 else ''})"
-
-
-def pack_glob_id(joggers: int, workers: int, channel_full: int = 0) -> str:
-    """The packed `glob.id`: joggers in bits 0-9, workers in 10-19, the rest counts full channels."""
-    return str(joggers & 0x3FF | (workers & 0x3FF) << 10 | channel_full << 20)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from datetime import datetime, timezone
 
-NANOSECOND = 1
 SECOND = 1_000_000_000
 ZERO_TIME = "0001-01-01T00:00:00Z"
 
@@ -21,7 +20,7 @@ _UNITS = {
     "h": 3600 * SECOND,
 }
 _TERM = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([KMGT]?)(I?)B?", re.ASCII)
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(?:([KMGT])(I?))?B?", re.ASCII)
 _POWER = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 _MAX = (1 << 63) - 1
 
@@ -89,7 +88,7 @@ def parse_size(text: str, decimal: bool = False) -> int:
     if found is None:
         raise ValueError(f'strconv.ParseInt: parsing "{text[:64].upper()}": invalid syntax')
     base = 1000 if decimal and not found[3] else 1024
-    scale: int = base ** _POWER[found[2]]
+    scale: int = base ** _POWER[found[2] or ""]
     size = int(float(found[1]) * scale) if "." in found[1] else int(found[1]) * scale
     if size > _MAX:
         raise ValueError(f'strconv.ParseInt: parsing "{text.upper()}": value out of range')

@@ -53,9 +53,9 @@ def json_reply(request: Request, document: object, content_type: str = JSON_UTF8
     return Reply(200, headers, body + b"\n")
 
 
-def text_reply(text: str, status: int = 200) -> Reply:
+def text_reply(text: str) -> Reply:
     """A plain answer such as a job id: no quotes, no newline."""
-    return Reply(status, [("Content-Type", TEXT)], text.encode())
+    return Reply(200, [("Content-Type", TEXT)], text.encode())
 
 
 def method_refused(request: Request, allow: str) -> Reply:

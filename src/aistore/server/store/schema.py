@@ -6,8 +6,9 @@ import sqlite3
 import sys
 import time
 from contextlib import closing
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
+from aistore.server.store.durability import Durability
 from aistore.server.store.errors import StoreCorrupt, StoreFull
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BUSY_TIMEOUT",
-    "FORMAT",
+    "CATALOG_VERSION",
     "INLINE_MAX",
     "LAYOUT_FILE",
     "LAYOUT_INLINE",
@@ -25,9 +26,8 @@ __all__ = [
     "create_or_check",
 ]
 
-Durability = Literal["strict", "relaxed"]
 
-FORMAT: Final = 3
+CATALOG_VERSION: Final = 3
 """Version of the data folder's format. A folder of a newer one is refused, an older one migrated."""
 
 BUSY_TIMEOUT: Final = 30_000
@@ -148,9 +148,9 @@ def create_or_check(path: Path, durability: Durability) -> None:
 def _create_or_check(db: sqlite3.Connection, path: Path) -> None:
     db.execute("BEGIN IMMEDIATE")
     found = db.execute("PRAGMA user_version").fetchone()[0]
-    if found > FORMAT:
+    if found > CATALOG_VERSION:
         raise StoreCorrupt(
-            f"{path.parent} was written by a newer version (format {found}, this one knows {FORMAT}): upgrade aistore-py"
+            f"{path.parent} was written by a newer version (format {found}, this one knows {CATALOG_VERSION}): upgrade aistore-py"
         )
     if found == 0:
         if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
@@ -162,7 +162,7 @@ def _create_or_check(db: sqlite3.Connection, path: Path) -> None:
             db.execute(statement)
     if found == 0:
         db.execute("INSERT INTO meta VALUES ('created', ?)", (str(time.time_ns()),))
-    db.execute(f"PRAGMA user_version={FORMAT}")
+    db.execute(f"PRAGMA user_version={CATALOG_VERSION}")
     db.execute("COMMIT")
 
 
