@@ -91,11 +91,12 @@ class AsyncTransport(BaseTransport):
         return f"<AsyncTransport {self.base_url} idle {idle or 'none'}, at most {self.pool_size} each>"
 
     def _check_owner(self) -> None:
+        # First: a loop that was forked is none that runs.
+        if self._loop is not None and self._pid != os.getpid():
+            raise RuntimeError("this asyncio client was made before a fork: make a new one in the child process")
         loop = asyncio.get_running_loop()
         if self._loop is None:
             self._loop, self._pid = loop, os.getpid()
-        elif self._pid != os.getpid():
-            raise RuntimeError("this asyncio client was made before a fork: make a new one in the child process")
         elif self._loop is not loop:
             raise RuntimeError("this asyncio client belongs to another event loop: make one for each loop")
 
