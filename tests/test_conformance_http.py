@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
 
+from aistore import LocalCluster
 from conformance_run import is_slow, judge, parameters, run_harness
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 RUNS = {"http/one": ("cluster", "single,own"), "http/three": ("cluster3", "targets,own")}
 
 
+@pytest.fixture(scope="session")
+def far() -> Iterator[LocalCluster]:
+    """The cluster that is the remote one of the others."""
+    with LocalCluster() as started:
+        yield started
+
+
 @pytest.mark.parametrize(("run", "label"), parameters("http", tuple(RUNS)))
-def test_http(run: str, label: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_http(
+    run: str,
+    label: str,
+    far: LocalCluster,
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
     fixture, has = RUNS[run]
+    has += f",remote={far.url}"
     url = request.getfixturevalue(fixture).url
     slow = is_slow(run, label)
     folder = tmp_path_factory.getbasetemp()

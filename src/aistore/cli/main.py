@@ -53,6 +53,13 @@ def make_parser() -> argparse.ArgumentParser:
     serve.add_argument("--targets", type=int, metavar="N", help="target processes (default 1: one process does all)")
     serve.add_argument("--durability", choices=("strict", "relaxed"), help="what a write survives (default strict)")
     serve.add_argument("--capacity", metavar="SIZE", help="accept this much content, for example 100GiB")
+    serve.add_argument(
+        "--backend",
+        action="append",
+        dest="backends",
+        metavar="NAME[=URL]",
+        help="where remote buckets live: aws, gcp, azure, or ais=URL for another cluster; may be repeated",
+    )
     serve.add_argument("--config", metavar="FILE.toml", help="the same settings from a file; options win over it")
     serve.add_argument("--allow-remote", action="store_true", default=None, help="bind other than loopback addresses")
     serve.add_argument(

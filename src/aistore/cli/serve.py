@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aistore.server.folder import LOG, RunningServer, find_server
-from aistore.server.settings import ServerSettings, make_settings, parse_size, user_data_dir
+from aistore.server.settings import ServerSettings, make_settings, parse_backends, parse_size, user_data_dir
 from aistore.version import __version__
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def serve(asked: argparse.Namespace) -> int:
         "targets": asked.targets,
         "durability": asked.durability,
         "capacity": None if asked.capacity is None else parse_size(asked.capacity),
+        "backends": parse_backends(asked.backends) if asked.backends else None,
         "allow_remote": asked.allow_remote,
         "allow_hosts": asked.allow_hosts,
         "log_level": asked.log_level,

@@ -17,7 +17,7 @@ from aistore.server.settings import Durability, ServerSettings, parse_size
 from aistore.server.spawn import Started, start
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
 
     from aistore.sdk import Client
@@ -36,6 +36,7 @@ class LocalCluster:
     targets     1: one process is gateway and target at once; N > 1: a gateway that redirects to N target processes
     durability  "strict" (survives power loss; default with a path) or "relaxed" (survives `kill -9`; default without)
     port        0: a free one, kept over `restart()`
+    backends    where remote buckets live: {"aws": {"endpoint": "http://127.0.0.1:9000"}}, {"ais": {"far": "http://..."}}
     capacity    how much content to accept, in bytes or as "10GiB"; without it, what the disk holds
     allow_hosts further names of this machine that requests may be sent to; addresses and `localhost` always are
 
@@ -51,6 +52,7 @@ class LocalCluster:
         durability: Durability | None = None,
         port: int = 0,
         capacity: int | str | None = None,
+        backends: Mapping[str, Mapping[str, str]] | None = None,
         allow_hosts: Sequence[str] = (),
         log_level: str = "info",
     ) -> None:
@@ -61,6 +63,7 @@ class LocalCluster:
             targets=targets,
             durability=durability or ("relaxed" if path is None else "strict"),
             capacity=None if capacity is None else parse_size(capacity),
+            backends=backends or {},
             allow_hosts=tuple(allow_hosts),
             log_level=log_level,
             temporary=self._temporary,

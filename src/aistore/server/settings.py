@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 Durability = Literal["strict", "relaxed"]
 Role = Literal["node", "target"]
@@ -117,6 +117,17 @@ def parse_size(text: str | int) -> int:
     return int(float(number) * (1024 if binary else 1000) ** _STEPS[step.upper()])
 
 
+def parse_backends(texts: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Tables of backends from `NAME` or `NAME=URL`, as `ais serve --backend` takes them; the URL is the table's `endpoint`."""
+    tables: dict[str, dict[str, str]] = {}
+    for text in texts:
+        name, equals, url = text.partition("=")
+        if not name or (equals and not url.startswith(("http://", "https://"))):
+            raise SettingsError(f"{text!r} is not a backend; write for example aws, or aws=http://127.0.0.1:9000")
+        tables[name] = {"endpoint": url} if url else {}
+    return tables
+
+
 def user_data_dir() -> Path:
     """The folder of `local:` and of a plain `ais serve`: `$AIS_LOCAL_DIR`, else where the system keeps a user's data."""
     if named := os.environ.get("AIS_LOCAL_DIR"):
@@ -186,7 +197,11 @@ def _check_backends(path: Path, backends: dict[str, object]) -> None:
 def make_settings(file: Path | None, options: Mapping[str, object], default_port: int) -> ServerSettings:
     """Settings from a file, with `options` over it (those that are `None` were not given), with defaults below."""
     values: dict[str, object] = {"port": default_port, **(read_settings_file(file) if file else {})}
+    tables = cast("Mapping[str, Mapping[str, str]]", values.get("backends", {}))
     values.update({name: value for name, value in options.items() if value is not None})
+    if options.get("backends") is not None:
+        given = cast("Mapping[str, Mapping[str, str]]", options["backends"])
+        values["backends"] = {**tables, **{name: {**tables.get(name, {}), **table} for name, table in given.items()}}
     data_dir = Path(str(values.pop("data_dir", None) or user_data_dir())).expanduser().absolute()
     values["allow_hosts"] = tuple(cast("list[str]", values.get("allow_hosts", ())))
     return ServerSettings(data_dir, **values)  # type: ignore[arg-type]  # names and types were checked above
