@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import pytest
+
 from aistore.server.jobs.registry import Job, JobRegistry
 from aistore.server.store.store import Store
 from aistore.wire.errors import ApiError
@@ -136,16 +138,36 @@ def test_history_survives_a_restart(tmp_path: Path) -> None:
 
 
 def test_old_records_go_when_there_are_many(tmp_path: Path) -> None:
+    """However fast they come: their number is bounded, in memory and in the catalog."""
+
     async def test(registry: JobRegistry) -> None:
-        old = registry.start("lru", nothing)
-        await ended(old)
-        old._record.ended -= 2 * 3600 * 10**9
-        for _ in range(1024):
-            registry.start("lru", nothing)
-        last = registry.start("lru", nothing)
-        await ended(last)
-        assert registry.find(old.id) is None
-        assert len(registry.select("lru")) == 1025
+        jobs = []
+        for _ in range(1100):
+            jobs.append(registry.start("lru", nothing))
+            await ended(jobs[-1])
+        await asyncio.sleep(0)
+        assert [job.id for job in registry.select("lru")] == [job.id for job in reversed(jobs[-1024:])]
+        assert registry.find(jobs[0].id) is None
+        await asyncio.gather(*registry._keeping)
+        assert registry._store.catalog.read("SELECT count(*) FROM job").fetchone() == (1024,)
+
+    with_registry(tmp_path, test)
+
+
+def test_too_many_at_once_are_refused(tmp_path: Path) -> None:
+    async def test(registry: JobRegistry) -> None:
+        running = [registry.start("lru", forever) for _ in range(1024)]
+        with pytest.raises(ApiError, match="1024 jobs are running") as refused:
+            registry.start("lru", forever)
+        assert (refused.value.status, refused.value.headers["Retry-After"]) == (429, "1")
+        registry.abort(running[7])
+        await ended(running[7])
+        job = registry.join("copy-bck", forever, bucket=BUCKET)
+        for _ in range(1023):
+            registry.join("copy-bck", forever, bucket=BUCKET)
+        with pytest.raises(ApiError, match="1024 requests wait"):
+            registry.join("copy-bck", forever, bucket=BUCKET)
+        registry.abort(job)
 
     with_registry(tmp_path, test)
 

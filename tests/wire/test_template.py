@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from itertools import islice
 
 import pytest
@@ -90,3 +91,18 @@ def test_more_names_than_anyone_means(text: str) -> None:
 
 def test_names_come_one_at_a_time() -> None:
     assert list(islice(parse_template("{0..9999999}").names(), 2)) == ["0", "1"]
+
+
+def test_several_ranges_cost_no_memory() -> None:
+    """The first of two long ranges is not laid out before the second."""
+    tracemalloc.start()
+    try:
+        names = parse_template("a{0..4999999}b{00..01}c").names()
+        assert [next(names) for _ in range(3)] == ["a0b00c", "a0b01c", "a1b00c"]
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_many_ranges() -> None:
+    assert list(parse_template("{0..0}" * 2000 + "{1..2}").names()) == ["0" * 2000 + "1", "0" * 2000 + "2"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
 from aistore.wire.errors import ApiError
@@ -50,14 +49,20 @@ class Template(NamedTuple):
 
     def names(self) -> Iterator[str]:
         """Every name of a template with ranges, one at a time, the last range varying fastest."""
-        first, *rest = self.literals
-        # product() keeps the texts of all ranges but needs no more than that.
-        for texts in (
-            product(*(list(one.texts()) for one in self.ranges))
-            if len(self.ranges) > 1
-            else ((text,) for text in self.ranges[0].texts())
-        ):
-            yield first + "".join(text + literal for text, literal in zip(texts, rest, strict=True))
+        begun, open_ranges = [self.literals[0]], [self.ranges[0].texts()]
+        while open_ranges:
+            text = next(open_ranges[-1], None)
+            if text is None:
+                begun.pop()
+                open_ranges.pop()
+                continue
+            at = len(open_ranges)
+            name = begun[-1] + text + self.literals[at]
+            if at == len(self.ranges):
+                yield name
+            else:
+                begun.append(name)
+                open_ranges.append(self.ranges[at].texts())
 
 
 def parse_template(text: str) -> Template:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -21,7 +21,7 @@ from aistore.wire.ids import new_job_id
 from aistore.wire.kinds import KINDS
 from aistore.wire.names import BucketId  # noqa: TC001 (msgspec reads the annotations of _Record)
 from aistore.wire.snaps import BucketRef, JobSnapshot, JobStats, JobStatus, NamespaceRef, fold_errors
-from aistore.wire.values import SECOND, format_time
+from aistore.wire.values import format_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -35,9 +35,11 @@ __all__ = ["Job", "JobRegistry"]
 
 logger = logging.getLogger(__name__)
 
-# Finished jobs are shown for at least an hour, and longer while there are few of them (protocol/30 10).
-_RETENTION: Final = 3600 * SECOND
+# Finished jobs are shown, and kept in the catalog, while there are not more than this (protocol/30 10).
 _RECORDS_KEPT: Final = 1024
+# More than that are refused until some have ended.
+_RUNNING_MAX: Final = 1024
+_REQUESTS_MAX: Final = 1024
 
 # Seconds without work after which a job of an idle kind is shown as idle, and after which it ends. The reference's first is at least
 # 4, for what may still come from other targets; here it only has to tell "just done" from "done".
@@ -215,12 +217,14 @@ class JobRegistry:
     def __init__(self, store: Store, *, lives_for: float = _LIVES_FOR) -> None:
         self._store = store
         self._lives_for = lives_for
-        self._jobs: dict[str, Job] = {}
+        self._running: dict[str, Job] = {}
+        # In the order of ends, the latest last. A plain dict takes longer and longer to find its first key when keys are taken from it.
+        self._finished: OrderedDict[str, Job] = OrderedDict()
         self._keeping: set[asyncio.Future[None]] = set()
         rows = store.catalog.read("SELECT record FROM job ORDER BY finished = 0, finished").fetchall()
         for (data,) in rows:
             record = msgspec.json.decode(data, type=_Record)
-            self._jobs[record.id] = Job(record)
+            self._finished[record.id] = Job(record)
             if not record.ended:
                 self._cut_off(record)
 
@@ -237,16 +241,16 @@ class JobRegistry:
 
     def find(self, job_id: str) -> Job | None:
         """The job of this id."""
-        return self._jobs.get(job_id)
+        return self._running.get(job_id) or self._finished.get(job_id)
 
     def select(self, kind: str = "", bucket: BucketId | None = None, *, running: bool | None = None) -> list[Job]:
-        """Jobs of a kind and on a bucket, running or finished or both; the latest first.
+        """Jobs of a kind and on a bucket, running or finished or both; running ones first, of each the latest first.
 
         `bucket` restricts only the kinds that are bound to one (protocol/30 6).
         """
         return [
             job
-            for job in reversed(self._jobs.values())
+            for job in (*reversed(self._running.values()), *reversed(self._finished.values()))
             if (not kind or job.kind == kind)
             and (running is None or job.running is running)
             and (bucket is None or KINDS[job.kind].scope != "B" or job.concerns(bucket))
@@ -265,7 +269,12 @@ class JobRegistry:
         destination: BucketId | None = None,
         control: str = "",
     ) -> Job:
-        """Run `work` in the background; the job is known when this returns. `control` describes it in its snapshots."""
+        """Run `work` in the background; the job is known when this returns. `control` describes it in its snapshots.
+
+        Raises `ApiError` 429 while too many run.
+        """
+        if len(self._running) >= _RUNNING_MAX:
+            raise _too_many(f"{len(self._running)} jobs are running")
         record = _Record(
             id=job_id or new_job_id(),
             kind=kind,
@@ -276,7 +285,7 @@ class JobRegistry:
             control=control,
         )
         job = Job(record)
-        self._jobs[job.id] = job
+        self._running[job.id] = job
         self._note(record)
         # A callback learns of the end even when the job is stopped before it took its first step.
         job._task = asyncio.ensure_future(work(job))
@@ -297,10 +306,10 @@ class JobRegistry:
         """Hand a request to the job of an idle kind that lives on these buckets, or start one (as `job_id`) for it.
 
         Requests of one job run one after another. What `work` raises as `ApiError` or error of the store is an error of the job, not its
-        end. `control` describes the latest request.
+        end. `control` describes the latest request. Raises `ApiError` 429 while too many wait.
         """
         buckets = (bucket, source, destination)
-        for job in reversed(self._jobs.values()):
+        for job in reversed(self._running.values()):
             record, requests = job._record, job._requests
             if (
                 record.kind == kind
@@ -308,6 +317,8 @@ class JobRegistry:
                 and not (requests.closed or record.ended or record.abort_reason)
                 and (record.bucket, record.source, record.destination) == buckets
             ):
+                if requests.pending >= _REQUESTS_MAX:
+                    raise _too_many(f"{requests.pending} requests wait for job {job.kind}[{job.id}]")
                 record.control = control
                 requests.add(work)
                 return job
@@ -343,9 +354,9 @@ class JobRegistry:
 
     def _end(self, job: Job, record: _Record) -> None:
         record.ended = time.time_ns()
-        # The history is in the order of ends: the latest last.
-        self._jobs[job.id] = self._jobs.pop(job.id)
-        self._note(record, self._forget_old(record.ended))
+        del self._running[job.id]
+        self._finished[job.id] = job
+        self._note(record, self._forget_old())
 
     async def _end_aborted(self, job: Job, record: _Record) -> None:
         """End a job whose destination goes with it."""
@@ -374,12 +385,11 @@ class JobRegistry:
         self._keeping.add(task)
         task.add_done_callback(self._keeping.discard)
 
-    def _forget_old(self, now: int) -> list[str]:
-        """Drop records past their time while there are too many; their ids."""
-        old = [job.id for job in self._jobs.values() if job.ended and now - job.ended > _RETENTION]
-        dropped = old[: max(0, len(self._jobs) - _RECORDS_KEPT)]
-        for job_id in dropped:
-            del self._jobs[job_id]
+    def _forget_old(self) -> list[str]:
+        """Drop the oldest records while there are too many; their ids."""
+        dropped = []
+        while len(self._finished) > _RECORDS_KEPT:
+            dropped.append(self._finished.popitem(last=False)[0])
         return dropped
 
     def _note(self, record: _Record, dropped: Sequence[str] = ()) -> None:
@@ -409,8 +419,8 @@ class JobRegistry:
     async def close(self) -> None:
         """Stop what runs, and keep its records."""
         tasks = []
-        for job in self._jobs.values():
-            if job.running and job._task is not None:
+        for job in self._running.values():
+            if job._task is not None:
                 if job._requests is not None and not job._requests.pending:
                     job._requests.close()
                 else:
@@ -420,6 +430,10 @@ class JobRegistry:
         await asyncio.gather(*tasks, return_exceptions=True)
         while self._keeping:
             await asyncio.gather(*self._keeping, return_exceptions=True)
+
+
+def _too_many(what: str) -> ApiError:
+    return ApiError(429, f"{what}: try again when some have ended", headers={"Retry-After": "1"})
 
 
 def _ref(bucket: BucketId | None) -> BucketRef:
