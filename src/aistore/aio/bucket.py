@@ -178,6 +178,20 @@ class AsyncBucket(BucketHandle):
         what = self._listing(prefix, props, page_size, flags, target, inventory_name, start_after)
         return await self._client.run(listing.all_entries(what, self))
 
+    async def list_archive(
+        self, archive_obj_name: str, include_archive_obj: bool = False, props: str = "", page_size: int = 0
+    ) -> list[BucketEntry]:
+        """Entries of the members of an archive (TAR, TGZ, TAR.LZ4, ZIP), named `archive/member`, sorted by name.
+
+        With `include_archive_obj` the entry of the archive itself comes first. `props` and `page_size` as for `list_objects`. An archive that
+        is damaged has no members here.
+        """
+        from aistore.calls import listing
+        from aistore.sdk.list_object_flag import ListObjectFlag
+
+        what = self._listing(archive_obj_name, props, page_size, [ListObjectFlag.ARCH_DIR], "", "", "")
+        return await self._client.run(listing.archive_entries(what, self, archive_obj_name, include_archive_obj))
+
     async def list_all_objects_iter(
         self, prefix: str = "", props: str = "name,size", start_after: str = ""
     ) -> AsyncIterator[AsyncObject]:

@@ -93,5 +93,30 @@ class AsyncObjectGroup:
             groups.prefetch(self._bck.ref, selection, blob_threshold, num_workers, latest, continue_on_error)
         )
 
+    async def archive(
+        self,
+        archive_name: str,
+        mime: str = "",
+        to_bck: AsyncBucket | None = None,
+        include_source_name: bool = False,
+        allow_append: bool = False,
+        continue_on_err: bool = False,
+    ) -> list[str]:
+        """Put the objects of the group into an archive; returns the ids of the jobs that do.
+
+        The extension of `archive_name` says its format: `.tar`, `.tgz`, `.tar.gz`, `.tar.lz4` or `.zip`; `mime` is best left empty. It is
+        made in `to_bck`, by default the group's bucket, and replaces what has its name, unless `allow_append` adds to the archive that is there.
+        With `include_source_name` members are named `<bucket>/<object>`. `continue_on_err` goes on where an object cannot be read.
+
+        The jobs live on for a minute: wait for them with `Job.wait_for_idle`. Raises `ErrBckNotFound`.
+        """
+        to = (to_bck or self._bck).ref
+        selection = self._collection.get_value()
+        return await self.client.run(
+            groups.archive(
+                self._bck.ref, selection, archive_name, mime, to, include_source_name, allow_append, continue_on_err
+            )
+        )
+
     def __repr__(self) -> str:
         return f"<AsyncObjectGroup {self._collection!r} of {self._bck!r}>"

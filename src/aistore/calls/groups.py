@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from aistore.calls.bucket_ref import BucketRef
     from aistore.calls.steps import Steps
 
-__all__ = ["delete", "evict", "prefetch"]
+__all__ = ["archive", "delete", "evict", "prefetch"]
 
 
 def delete(ref: BucketRef, selection: Mapping[str, object]) -> Steps[str]:
@@ -46,3 +46,28 @@ def prefetch(
         value["num-workers"] = num_workers
     answer = yield from act(ref, "POST", actions.PREFETCH_OBJECTS, value)
     return answer.content.decode()
+
+
+def archive(
+    ref: BucketRef,
+    selection: Mapping[str, object],
+    archive_name: str,
+    mime: str,
+    to: BucketRef,
+    include_source_name: bool,
+    allow_append: bool,
+    continue_on_err: bool,
+) -> Steps[list[str]]:
+    """Put the selected objects into an archive; returns the ids of the jobs that do, nearly always one."""
+    value: dict[str, object] = {
+        **selection,
+        "archname": archive_name,
+        "tobck": to.document,
+        "isbn": include_source_name,
+        "aate": allow_append,
+        "coer": continue_on_err,
+    }
+    if mime:
+        value["mime"] = mime
+    answer = yield from act(ref, "PUT", actions.ARCHIVE, value)
+    return answer.content.decode().split(",")

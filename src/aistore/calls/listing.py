@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from aistore.calls.steps import Steps
     from aistore.sdk._listing import BucketEntry, BucketList, Lister
 
-__all__ = ["Listing", "Pages", "all_entries", "page"]
+__all__ = ["Listing", "Pages", "all_entries", "archive_entries", "page"]
 
+_IN_ARCHIVE = 1 << 7  # flag of an entry (`protocol/10` 18.3)
 _MSGPACK = ("Accept", headers.MSGPACK)
 
 
@@ -109,3 +110,18 @@ def all_entries(listing: Listing, bucket: Lister) -> Steps[list[BucketEntry]]:
     while (entries := (yield from pages.next())) is not None:
         found += entries
     return found
+
+
+def archive_entries(
+    listing: Listing, bucket: Lister, archive_obj_name: str, include_archive_obj: bool
+) -> Steps[list[BucketEntry]]:
+    """Entries of an archive's members, after that of the archive itself if that is wanted; `listing` is that of its name as prefix."""
+    entries = yield from all_entries(listing, bucket)
+    inside = archive_obj_name + "/"
+    # Other objects begin with the archive's name too.
+    return [
+        entry
+        for entry in entries
+        if (entry.f & _IN_ARCHIVE and entry.n.startswith(inside))
+        or (include_archive_obj and entry.n == archive_obj_name)
+    ]

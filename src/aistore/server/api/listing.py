@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from aistore.http1.message import Reply
+from aistore.server.api.archive_listing import list_with_members
 from aistore.server.api.messages import json_reply
 from aistore.server.api.remote_listing import RemoteListing, check_flags, list_page
 from aistore.server.store.scan import Bounds, Row, Scanner, successor
 from aistore.wire import listing
 from aistore.wire.custom import format_listed
-from aistore.wire.errors import ApiError, not_implemented
+from aistore.wire.errors import ApiError
 from aistore.wire.gotime import MAX_LAYOUT, formatter
 from aistore.wire.headers import MSGPACK, accepts_msgpack
 from aistore.wire.ids import is_job_id, new_job_id
@@ -45,18 +46,25 @@ async def list_objects(node: Node, request: Request, bucket: Bucket, value: obje
     limit = min(message.pagesize or listing.DEFAULT_PAGE, _PAGE_MAX)
     uuid = message.uuid or new_job_id()
     builder = _PageBuilder(node, bucket, wanted, message.time_format)
-    as_msgpack = accepts_msgpack(request.headers.get("accept", ""))
     scanner = node.control.scanner
     prefix = check_prefix(message.prefix, "bad list-objects request")
     start = max(message.continuation_token, message.start_after)
     recursive = not flags & listing.NO_RECURSION
 
-    def make() -> bytes:
-        rows = _scan(scanner, bucket.bid, prefix, start, builder.columns, limit, recursive=recursive)
-        page = Page(uuid, rows[-1][0] if len(rows) == limit else "", builder.entries(rows))
+    as_msgpack = accepts_msgpack(request.headers.get("accept", ""))
+
+    def scan(start: str, limit: int) -> list[Row]:
+        return _scan(scanner, bucket.bid, prefix, start, builder.columns, limit, recursive=recursive)
+
+    def encode(entries: list[Entry]) -> bytes:
+        page = Page(uuid, entries[-1].name if len(entries) == limit else "", entries)
         return listing.encode_page(page) if as_msgpack else listing.encode_page_json(page)
 
-    body = await scanner.run(make)
+    if flags & listing.ARCH_DIR:
+        entries = await list_with_members(node, bucket, prefix, start, limit, scan, builder.entries)
+        body = await scanner.run(lambda: encode(entries))
+    else:
+        body = await scanner.run(lambda: encode(builder.entries(scan(start, limit))))
     node.stats.listed()
     return Reply(200, [("Content-Type", MSGPACK)], body) if as_msgpack else json_reply(request, body)
 
@@ -99,8 +107,6 @@ def _check(node: Node, bucket: Bucket, message: ListRequest, value: object, flag
         raise ApiError(400, f"{what}: bucket {cname} does not provide remote versioning info")
     if flags & listing.INVENTORY:
         raise ApiError(400, f'bucket "{cname}" has no inventories')
-    if flags & listing.ARCH_DIR:
-        raise not_implemented("list", "members of archives")
 
 
 def _scan(

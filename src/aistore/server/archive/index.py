@@ -75,6 +75,10 @@ class Index(Protocol):
         """The members whose names come after this one, in order."""
         ...
 
+    def in_thread(self, read: Read) -> Index:
+        """The same for another thread, whose queries `read` runs."""
+        ...
+
 
 def _unpack(entry: bytes) -> Member:
     at = len(entry) - _WHERE.size
@@ -115,6 +119,10 @@ class MemoryIndex:
             if member.name > name:
                 yield member
         yield from map(_unpack, self.entries[at + 1 :])
+
+    def in_thread(self, read: Read) -> MemoryIndex:  # noqa: ARG002 (it needs no queries)
+        """The same for another thread."""
+        return self
 
     def pages(self) -> Iterator[tuple[bytes, bytes]]:
         """The index as the catalog keeps it: the first name of each page, and the page."""
@@ -158,6 +166,10 @@ class CatalogIndex:
         )
         yield from MemoryIndex(self._page(name), "").after(name)
         yield from map(_unpack, chain.from_iterable(_decode_page(page) for (page,) in rest))
+
+    def in_thread(self, read: Read) -> CatalogIndex:
+        """The same for another thread, whose queries `read` runs."""
+        return CatalogIndex(read, self._key, self.damage)
 
 
 class Stop:
