@@ -101,7 +101,8 @@ async def main(client):
 
 asyncio.run(main(AsyncClient(sys.argv[1])))
 """
-    done = subprocess.run([sys.executable, "-c", code, cluster.url], capture_output=True, text=True, timeout=60)
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", code, cluster.url]  # threads were forked
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("made before a fork") == 2
 
