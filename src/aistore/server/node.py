@@ -28,7 +28,9 @@ from aistore.server.stats import Stats
 from aistore.server.store.errors import BucketGone, CustomTooLong, StoreFull
 from aistore.server.store.store import Store
 from aistore.wire import access
+from aistore.wire import headers as header
 from aistore.wire.errors import (
+    ERROR_HEADER,
     ApiError,
     access_denied,
     bucket_not_found,
@@ -52,6 +54,7 @@ __all__ = ["Node"]
 
 logger = logging.getLogger(__name__)
 
+_CALLER_NAME: Final = header.CALLER_NAME.lower()
 _KNOWN_MAX: Final = 4096
 
 
@@ -182,16 +185,16 @@ class Node:
     def refuse(self, request: Request, error: BaseException) -> Reply:
         """The reference's error body for an exception of a handler."""
         api_error = self._as_api_error(request, error)
-        caller = request.headers.get("ais-caller-name", "")
+        caller = request.headers.get(_CALLER_NAME, "")
         body = error_body(api_error, request.method, request.path, request.peer, caller, self.name)
         headers = [
-            ("Content-Type", "application/json"),
+            ("Content-Type", header.JSON),
             ("X-Content-Type-Options", "nosniff"),
             *api_error.headers.items(),
         ]
         self.stats.refused(request.method, request.path)
         if request.method == "HEAD":
-            headers.append(("Hdr-Error", body.decode().rstrip("\n")))
+            headers.append((ERROR_HEADER, body.decode().rstrip("\n")))
             return Reply(api_error.status, headers)
         return Reply(api_error.status, headers, body, close=isinstance(error, BrokenRequest))
 

@@ -18,6 +18,8 @@ from aistore.server.store.errors import ContentMissing
 from aistore.server.store.schema import INLINE_MAX
 from aistore.server.store.sync import sync_file
 from aistore.server.store.work import WorkBusy, WorkGone, put_at
+from aistore.wire import headers
+from aistore.wire import params as param
 from aistore.wire.checksum import check_value
 from aistore.wire.errors import ApiError
 
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["append", "url_of_session"]
 
+_CHECKSUM_TYPE: Final = headers.CHECKSUM_TYPE.lower()
+_CHECKSUM_VALUE: Final = headers.CHECKSUM_VALUE.lower()
 _PIECE: Final = 1 << 20
 _OK: Final = Reply(200)
 _is_work: Final = re.compile(r"append-[A-Za-z]{10}").fullmatch
@@ -37,8 +41,8 @@ _is_work: Final = re.compile(r"append-[A-Za-z]{10}").fullmatch
 async def append(node: Node, request: Request, bucket: Bucket, name: str) -> Reply:
     """Append to a session, begin one, or flush it into the object."""
     params = request.params
-    kind = params["append_type"]
-    handle = params.get("append_handle", "")
+    kind = params[param.APPEND_TYPE]
+    handle = params.get(param.APPEND_HANDLE, "")
     if kind not in ("append", "flush"):
         raise ApiError(
             400, f'invalid operation "{kind}" (expecting either "append" or "flush") - check "append_type" query'
@@ -62,7 +66,7 @@ async def append(node: Node, request: Request, bucket: Bucket, name: str) -> Rep
     except WorkBusy:
         raise ApiError(409, f"{bucket.id.object_cname(name)}: append session {handle} is busy") from None
     node.stats.appended()
-    return Reply(200, (("Ais-Append-Handle", _make_handle(node, work, size, node.props(bucket).checksum.type)),))
+    return Reply(200, ((headers.APPEND_HANDLE, _make_handle(node, work, size, node.props(bucket).checksum.type)),))
 
 
 def url_of_session(node: Node, handle: str) -> str:
@@ -137,7 +141,7 @@ async def _flush(node: Node, request: Request, bucket: Bucket, name: str, sessio
             400,
             "failed to finalize append-file operation: empty source in the {partialCksum:<nil> nodeID: workFQN:} handle",
         )
-    given = request.headers.get("ais-checksum-type", "").lower(), request.headers.get("ais-checksum-value", "")
+    given = request.headers.get(_CHECKSUM_TYPE, "").lower(), request.headers.get(_CHECKSUM_VALUE, "")
     if all(given):
         check_value(*given)
     if request.body is not None:  # it does not count (protocol/20 7.2)

@@ -11,6 +11,8 @@ from aistore.server.archive.errors import BadArchive
 from aistore.server.archive.formats import Format, detect
 from aistore.server.archive.names import MODES, clean, matcher
 from aistore.server.archive.reading import content_of, gather, in_one_piece, selected
+from aistore.wire import headers as header
+from aistore.wire import params as param
 from aistore.wire.errors import ApiError, object_not_found
 from aistore.wire.names import check_object_name
 
@@ -26,7 +28,7 @@ __all__ = ["ArchiveQuery", "archive_query", "read_from_archive"]
 
 _READ_AT_ONCE: Final = 1 << 20
 _TAR_TYPE: Final = "application/x-tar"
-_MEMBER_TYPE: Final = "application/octet-stream"
+_MEMBER_TYPE: Final = header.OCTETS
 
 
 class ArchiveQuery(NamedTuple):
@@ -46,9 +48,9 @@ class ArchiveQuery(NamedTuple):
 def archive_query(request: Request, name: str) -> ArchiveQuery | None:
     """The members that a request on object `name` means; None if it is about the object. Raises `ApiError` 400."""
     params = request.params
-    path = params.get("archpath", "")
-    mode = params.raw.get("archmode")  # the reference does not decode it
-    mime = params.get("archmime", "")
+    path = params.get(param.ARCHPATH, "")
+    mode = params.raw.get(param.ARCHMODE)  # the reference does not decode it
+    mime = params.get(param.ARCHMIME, "")
     if path:
         if mode is not None:
             why = 'dpq: archpath="archpath" (match one) and archregx="archregx" (match many) are mutually exclusive'
@@ -56,10 +58,10 @@ def archive_query(request: Request, name: str) -> ArchiveQuery | None:
         try:
             checked = check_object_name(path.removeprefix("/"))
         except ApiError:
-            sent = params.raw["archpath"]
+            sent = params.raw[param.ARCHPATH]
             raise ApiError(400, f"dpq: 'archpath={sent}', err: invalid archpath \"{path[:300]}\"") from None
         return ArchiveQuery(checked.removeprefix(f"{name}/"), "", "", mime)
-    expression = params.get("archregx", "")
+    expression = params.get(param.ARCHREGX, "")
     if mode is None or not (mode or expression):
         return None
     if mode not in MODES and mode not in ("", "*"):

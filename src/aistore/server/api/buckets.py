@@ -26,7 +26,8 @@ from aistore.server.api.registering import passing_bucket, registering
 from aistore.server.api.remote_buckets import list_elsewhere
 from aistore.server.backends.registry import UnknownBucket
 from aistore.server.store.errors import BucketExists
-from aistore.wire import access, actions, listing
+from aistore.wire import access, actions, headers, listing
+from aistore.wire import params as param
 from aistore.wire.errors import (
     ApiError,
     bucket_exists,
@@ -86,7 +87,7 @@ async def _buckets(node: Node, request: Request, tail: str) -> Reply:
 async def _get(node: Node, request: Request, tail: str) -> Reply:
     name = tail.removeprefix("/").partition("/")[0]
     body = await read_message(request)
-    if not body and not request.headers.get("content-type", "").startswith("application/json"):
+    if not body and not request.headers.get("content-type", "").startswith(headers.JSON):
         message = ActionMessage(actions.LIST, value={} if name else None)  # what a browser sends
     else:
         message = parse_action(body, "GET", node.gateway_name)
@@ -156,7 +157,7 @@ async def _head(node: Node, request: Request, tail: str) -> Reply:
     name, slash, prefix = bucket_name(request, tail).partition("/")
     refuse_bad_query(request)
     params = request.params
-    wants_info = bool(params.get("bsumm_remote"))
+    wants_info = bool(params.get(param.BSUMM_REMOTE))
     if prefix and not wants_info:
         what = f"expecting just the bucket name, got '{name}' and '{prefix}'"
         raise ApiError(400, f"invalid URL '{request.path}': {what}")
@@ -168,7 +169,7 @@ async def _head(node: Node, request: Request, tail: str) -> Reply:
     except UnknownBucket as unknown:
         if presence in _PRESENT:
             raise node.backends.gone(unknown.bucket) from None
-        if not params.flag("dont_add_remote_bck_md"):
+        if not params.flag(param.DONT_ADD_REMOTE_BCK_MD):
             raise
         bucket = await passing_bucket(node, unknown.bucket)
     if presence and not presence.removeprefix("-").isdecimal():
@@ -241,7 +242,7 @@ async def _delete(node: Node, request: Request, name: str) -> Reply:
         error = unsupported("destroy", f"cloud bucket {identity.cname}")
         raise ApiError(405, error.message, error.tcode)
     if action == actions.EVICT_BUCKET:
-        return await remote_buckets.evict(node, identity, keep=request.params.flag("keep_bck_md"))
+        return await remote_buckets.evict(node, identity, keep=request.params.flag(param.KEEP_BCK_MD))
     bucket = node.bucket(name, request)
     is_remote = bucket.remote is not None
     if action == actions.DESTROY_BUCKET:

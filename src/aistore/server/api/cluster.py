@@ -14,7 +14,8 @@ from aistore.server.api.messages import OK, json_reply, method_refused, read_act
 from aistore.server.api.registering import registering
 from aistore.server.api.remote_buckets import attach_or_detach, attached_clusters
 from aistore.server.relay import ask
-from aistore.wire import actions
+from aistore.wire import actions, whats
+from aistore.wire import params as param
 from aistore.wire.errors import ApiError, invalid_action, not_implemented
 from aistore.wire.messages import BadMessage, value_refused
 
@@ -57,22 +58,22 @@ async def cluster(node: Node, request: Request, tail: str) -> Reply:
 
 
 async def _tell(node: Node, request: Request) -> Reply:
-    what = request.params.get("what", "")
+    what = request.params.get(param.WHAT, "")
     if what in jobs.QUERIES:
         return await jobs.query(node, request, what)
-    if what == "target_ips":
+    if what == whats.TARGET_IPS:
         hosts = [urlsplit(url).hostname or "" for _, url in sorted(node.smap.targets.items()) for _ in range(3)]
         return text_reply(",".join(hosts))
-    if what in ("node_stats", "sysinfo", "mountpaths"):
+    if what in (whats.NODE_STATS, whats.SYSINFO, whats.MOUNTPATHS):
         return json_reply(request, await _gather(node, what))
-    if what == "remote":
+    if what == whats.REMOTE:
         return json_reply(request, await attached_clusters(node))
     documents: dict[str, Callable[[], object]] = {
-        "smap": node.smap.document,
-        "bmd": lambda: bucket_metadata(node),
-        "snode": lambda: node_entry(node, "proxy"),
-        "cluster_config": lambda: node.control.config.current.document(node.smap.uuid),
-        "backends": lambda: node.backends.clouds,
+        whats.SMAP: node.smap.document,
+        whats.BMD: lambda: bucket_metadata(node),
+        whats.SNODE: lambda: node_entry(node, "proxy"),
+        whats.CLUSTER_CONFIG: lambda: node.control.config.current.document(node.smap.uuid),
+        whats.BACKENDS: lambda: node.backends.clouds,
     }
     if what not in documents:
         raise ApiError(400, f"unexpected query [what={what}]")
@@ -85,18 +86,18 @@ async def _gather(node: Node, what: str) -> dict[str, object]:
     for target, url in sorted(node.smap.targets.items()):
         if target == node.target_id:
             answers[target] = {
-                "node_stats": lambda: node_stats(node, "target"),
-                "sysinfo": lambda: system(node, "target"),
-                "mountpaths": lambda: mountpaths(node),
+                whats.NODE_STATS: lambda: node_stats(node, "target"),
+                whats.SYSINFO: lambda: system(node, "target"),
+                whats.MOUNTPATHS: lambda: mountpaths(node),
             }[what]()
             continue
-        reply = await ask(url, "GET", f"/v1/daemon?what={what}")
+        reply = await ask(url, "GET", f"/v1/daemon?{param.WHAT}={what}")
         if reply.status == 200 and isinstance(reply.body, bytes):
             answers[target] = msgspec.json.decode(reply.body)
-    if what == "mountpaths":
+    if what == whats.MOUNTPATHS:
         return {"targets": answers}
     # The answering gateway itself is left out of `sysinfo` (protocol/00 15.1).
-    return {"proxy": node_stats(node, "proxy") if what == "node_stats" else {}, "target": answers}
+    return {"proxy": node_stats(node, "proxy") if what == whats.NODE_STATS else {}, "target": answers}
 
 
 # -- actions --
@@ -105,7 +106,7 @@ async def _gather(node: Node, what: str) -> dict[str, object]:
 async def _act(node: Node, request: Request, tail: str) -> Reply:
     if tail in ("attach", "detach"):
         return await attach_or_detach(node, request, tail)
-    if tail and tail != "set-config":
+    if tail and tail != actions.SET_CONFIG:
         raise not_implemented("change", f"the cluster by PUT /v1/cluster/{tail.partition('/')[0]}")
     return await configure(node, request, tail)
 
@@ -115,8 +116,8 @@ async def configure(node: Node, request: Request, tail: str) -> Reply:
     config = node.control.config
     if tail:
         params = request.params
-        changes = {name: text for name, text in params.items() if name != "transient"}
-        await _set_config(node, config.from_query(changes), transient=params.flag("transient"))
+        changes = {name: text for name, text in params.items() if name != param.TRANSIENT}
+        await _set_config(node, config.from_query(changes), transient=params.flag(param.TRANSIENT))
         return OK
     message = await read_action(node, request)
     action = message.action
@@ -125,7 +126,7 @@ async def configure(node: Node, request: Request, tail: str) -> Reply:
     if action == actions.STOP:
         return jobs.stop(node, request, message)
     if action == actions.SET_CONFIG:
-        await _set_config(node, message.value, transient=request.params.flag("transient"))
+        await _set_config(node, message.value, transient=request.params.flag(param.TRANSIENT))
     elif action == actions.RESET_CONFIG:
         config.reset()
     elif action == actions.ROTATE_LOGS:

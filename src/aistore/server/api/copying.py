@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from aistore.server.api.messages import text_reply
 from aistore.server.jobs.copying import Copying, Plan
 from aistore.server.store.errors import BucketExists
-from aistore.wire import access, actions
+from aistore.wire import access, actions, params
 from aistore.wire.errors import ApiError, backend_missing, bucket_exists, not_implemented, remote_cluster_missing
 from aistore.wire.ids import new_letters
 from aistore.wire.messages import CopyBucket, CopyObjects, decode_value
@@ -155,7 +155,7 @@ def _copying(node: Node, job: Job, source: Bucket, target: Bucket | None, plan: 
 
 def _destination(request: Request) -> BucketId:
     """The bucket that `bck_to` names. Raises ApiError 400."""
-    uname = request.params.get("bck_to", "")
+    uname = request.params.get(params.BCK_TO, "")
     if not uname:
         raise ApiError(400, 'missing "bck_to" query parameter')
     target, name = parse_uname(uname)

@@ -23,6 +23,8 @@ from aistore.server.api.cluster import configure
 from aistore.server.api.messages import json_reply, method_refused, read_message, text_reply
 from aistore.server.api.remote_buckets import attached_clusters
 from aistore.server.relay import ask
+from aistore.wire import actions, headers, whats
+from aistore.wire import params as param
 from aistore.wire.errors import ApiError, invalid_request_uri, not_implemented, url_too_short
 from aistore.wire.headers import TEXT
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["daemon", "reverse"]
 
+_NODE_ID: Final = headers.NODE_ID.lower()
 _ALLOW: Final = "GET, POST, PUT"
 _ALLOW_REVERSE: Final = "DELETE, GET, POST, PUT"
 
@@ -51,20 +54,20 @@ async def _answer(node: Node, role: Role, request: Request, tail: str) -> Reply:
         return method_refused(request, _ALLOW)
     if node.is_target:
         raise ApiError(403, f"{node.name}: {method} {request.path} is read-only on PUBLIC")
-    if method == "PUT" and (not tail or tail == "set-config"):
+    if method == "PUT" and (not tail or tail == actions.SET_CONFIG):
         return await configure(node, request, tail)
     raise not_implemented(method, request.path.lstrip("/"))
 
 
 async def _tell(node: Node, role: Role, request: Request) -> Reply:
-    what = request.params.get("what", "")
-    if what == "log":
+    what = request.params.get(param.WHAT, "")
+    if what == whats.LOG:
         return await _log(node, request)
-    if what == "software_version":
+    if what == whats.SOFTWARE_VERSION:
         return text_reply(VERSION)
-    if what == "tls_certificate":
+    if what == whats.TLS_CERTIFICATE:
         raise ApiError(404, f"{node.name}: no TLS certificate is loaded", "ErrNotFound")
-    if what == "remote" and role == "target":
+    if what == whats.REMOTE and role == "target":
         return json_reply(request, await attached_clusters(node))
     if node.is_target:
         node.control.config.reload()
@@ -76,38 +79,38 @@ async def _tell(node: Node, role: Role, request: Request) -> Reply:
 
 def _document(node: Node, role: Role, what: str) -> object:
     """The JSON document of a query, None for one that this role does not know."""
-    if what == "smap":
+    if what == whats.SMAP:
         return node.smap.document()
-    if what == "bmd":
+    if what == whats.BMD:
         return bucket_metadata(node)
-    if what == "config":
+    if what == whats.CONFIG:
         return node_config(node)
-    if what == "snode":
+    if what == whats.SNODE:
         return node_entry(node, role)
-    if what == "node_status":
+    if what == whats.NODE_STATUS:
         return node_status(node, role)
-    if what == "node_stats":
+    if what == whats.NODE_STATS:
         return node_stats(node, role)
-    if what == "metrics":
+    if what == whats.METRICS:
         return node.stats.kinds()
-    if what == "sysinfo":
+    if what == whats.SYSINFO:
         return system(node, role)
     if role == "target":
-        if what == "mountpaths":
+        if what == whats.MOUNTPATHS:
             return mountpaths(node)
-        if what == "disk":
+        if what == whats.DISK:
             return {"disk_stats": {}, "capacity": capacity(node, role)}
     return None
 
 
 async def _log(node: Node, request: Request) -> Reply:
     params = request.params
-    log = logs.log_of_severity(node.log_path, params.get("severity", ""))
+    log = logs.log_of_severity(node.log_path, params.get(param.SEVERITY, ""))
     loop = asyncio.get_running_loop()
-    if params.flag("all"):
+    if params.flag(param.ALL):
         body = await loop.run_in_executor(None, logs.archive_logs, log)
         return Reply(200, [("Content-Type", logs.ARCHIVE_TYPE)], body)
-    text = params.get("offset", "") or "0"
+    text = params.get(param.OFFSET, "") or "0"
     if not (text.isascii() and text.isdigit()) or len(text) > 19:
         raise ApiError(400, f'invalid log offset "{text[:64]}"')
     body = await loop.run_in_executor(None, partial(logs.read_log, log, int(text)))
@@ -124,7 +127,7 @@ async def reverse(node: Node, request: Request, tail: str) -> Reply:
     if request.method not in ("GET", "PUT", "POST", "DELETE"):
         return method_refused(request, _ALLOW_REVERSE)
     request.path = f"/v1/{tail}"  # the call that is executed, which its errors show
-    wanted = request.headers.get("ais-node-id", "")
+    wanted = request.headers.get(_NODE_ID, "")
     if not wanted:
         raise ApiError(400, "missing node ID")
     if wanted == node.gateway_id:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from aistore.server.api.messages import OK, json_reply, read_message, text_reply
 from aistore.server.api.remote_jobs import prefetch_all
 from aistore.server.jobs.objects import visit
+from aistore.wire import actions, whats
 from aistore.wire.errors import ApiError, not_remote, unsupported
 from aistore.wire.headers import TEXT
 from aistore.wire.ids import is_job_id, new_job_id
@@ -24,11 +25,11 @@ if TYPE_CHECKING:
 
 __all__ = ["QUERIES", "query", "start", "stop"]
 
-QUERIES: Final = frozenset({"status", "status_all", "running_all", "qryxstats"})
+QUERIES: Final = frozenset({whats.JOB_STATUS, whats.ALL_JOB_STATUSES, whats.RUNNING_JOBS, whats.JOB_SNAPSHOTS})
 
 
 # Kinds that run on one target, of which the gateway knows no status: their snapshots tell (protocol/30 13.9).
-_UNRECORDED: Final = frozenset({"blob-download"})
+_UNRECORDED: Final = frozenset({actions.BLOB_DOWNLOAD})
 # Where the reference's targets execute what the gateway passes on; errors found there show it.
 _TARGETS_PATH: Final = "/v1/xactions"
 
@@ -80,20 +81,24 @@ def _check_start(node: Node, kind: Kind, args: JobArgs, bucket: Bucket | None) -
         if not node.smap.has_target(args.daemonid):
             what = f"cannot resilver node {args.daemonid} not present in Smap v{node.smap.version}"
             raise ApiError(400, f"{node.gateway_name}: {what}", "errNodeNotFound")
-    if bucket is not None and kind.name in ("blob-download", "prefetch-listrange") and node.remote_of(bucket) is None:
+    if (
+        bucket is not None
+        and kind.name in (actions.BLOB_DOWNLOAD, actions.PREFETCH_OBJECTS)
+        and node.remote_of(bucket) is None
+    ):
         raise not_remote(kind.name, bucket.id.cname)
 
 
 async def _work(node: Node, job: Job, args: JobArgs, buckets: list[Bucket]) -> None:
     """What the kinds started by name do here: content lies in one place, and nothing is evicted from native buckets."""
     bucket = buckets[0] if len(buckets) == 1 else None
-    if job.kind == "rechunk" and bucket is not None:
+    if job.kind == actions.RECHUNK and bucket is not None:
         limit = node.props(bucket).chunks.objsize_limit
         if limit:
             await visit(job, node.control.scanner, bucket, "", limit)
     elif job.kind == "cleanup-store":
         await node.control.scanner.run(node.store.work.remove_stale)
-    elif job.kind == "prefetch-listrange" and bucket is not None:
+    elif job.kind == actions.PREFETCH_OBJECTS and bucket is not None:
         await prefetch_all(job, node, bucket)
     elif job.kind == "lru":
         objects, size = await node.backends.space.relieve(force=args.force, among=buckets)
@@ -128,11 +133,11 @@ def stop(node: Node, request: Request, message: ActionMessage) -> Reply:
 async def query(node: Node, request: Request, what: str) -> Reply:
     """One of the four job queries."""
     message = parse_query(await read_message(request), request.method, node.gateway_name)
-    if what == "status":
+    if what == whats.JOB_STATUS:
         return json_reply(request, _status(node, message).status(), TEXT)
-    if what == "status_all":
+    if what == whats.ALL_JOB_STATUSES:
         return json_reply(request, _status_all(node, message), TEXT)
-    if what == "running_all":
+    if what == whats.RUNNING_JOBS:
         kind = find_kind(message.kind)
         bucket = message.bck.bucket_id() if message.bck else None
         running = node.control.jobs.select(kind.name if kind else "", bucket, running=True)

@@ -15,8 +15,9 @@ from aistore.server.api.writing import put
 from aistore.server.backends.registry import UnknownBucket
 from aistore.server.store.copying import move_object
 from aistore.server.store.errors import ObjectMissing
-from aistore.wire import access
+from aistore.wire import access, actions
 from aistore.wire import custom as custom_metadata
+from aistore.wire import params as param
 from aistore.wire.errors import (
     ApiError,
     not_implemented,
@@ -67,7 +68,7 @@ def _handle(node: Node, request: Request, bucket_name: str, object_name: str) ->
     if node.redirects:
         if "arch" in request.query:
             archive_query(request, name)  # what is wrong with it the gateway tells
-        if method == "PUT" and params.get("append_type") and (session := params.get("append_handle")):
+        if method == "PUT" and params.get(param.APPEND_TYPE) and (session := params.get(param.APPEND_HANDLE)):
             return node.redirect_to(request, url_of_session(node, session))
         return node.redirect(request, bucket, name)
     if bucket.remote is not None:
@@ -99,7 +100,7 @@ def _handle_remote(node: Node, request: Request, bucket: Bucket, name: str) -> R
 
 async def _delete_remote(node: Node, request: Request, bucket: Bucket, name: str) -> Reply:
     """Delete an object, or with the message `evict-listrange` only what is cached of it (protocol/20 9)."""
-    if await request.read(_MESSAGE_MAX) and _delete_action(node, request) == "evict-listrange":
+    if await request.read(_MESSAGE_MAX) and _delete_action(node, request) == actions.EVICT_OBJECTS:
         if await remote.evict_one(node, bucket, name) is None:
             raise object_not_found(node.name, bucket.id.object_cname(name))
         return _OK
@@ -127,10 +128,10 @@ async def _delete_with_message(node: Node, request: Request, bucket: Bucket, nam
 
 def _check_delete_message(node: Node, request: Request, bucket: Bucket) -> None:
     action = _delete_action(node, request)
-    if action == "mpt-abort":
+    if action == actions.MULTIPART_ABORT:
         raise not_implemented("abort", "uploads of objects in parts")
-    if action == "evict-listrange":
-        raise not_remote("evict-listrange", bucket.id.cname)
+    if action == actions.EVICT_OBJECTS:
+        raise not_remote(actions.EVICT_OBJECTS, bucket.id.cname)
 
 
 def _delete_action(node: Node, request: Request) -> str:
@@ -157,7 +158,7 @@ async def _patch(node: Node, request: Request, bucket: Bucket, name: str) -> Rep
     pairs = _custom_pairs(node, message.value)
     custom_metadata.check(pairs, bucket.id.object_cname(name))
     try:
-        await node.store.set_custom(bucket, name, pairs, replace=request.params.flag("set-new-custom"))
+        await node.store.set_custom(bucket, name, pairs, replace=request.params.flag(param.SET_NEW_CUSTOM))
     except ObjectMissing:
         raise object_not_found(node.name, bucket.id.object_cname(name)) from None
     return _OK
@@ -194,17 +195,23 @@ async def _post(node: Node, request: Request, bucket_name: str, object_name: str
         raise url_too_short(request.path.lstrip("/"), 3, 2)
     message = parse_action(await request.read(_MESSAGE_MAX), "POST", node.gateway_name)
     action = message.action
-    if action in ("promote", "blob-download"):
+    if action in ("promote", actions.BLOB_DOWNLOAD):
         if object_name:
             raise ApiError(400, f'bucket name is invalid: "{bucket_name}/{object_name}"')
         bucket = node.bucket(bucket_name, request)
-        if action == "blob-download":
+        if action == actions.BLOB_DOWNLOAD:
             return await blob_download(node, bucket, message)
         if not message.name.startswith("/"):
             what = f'invalid promote source "{message.name}": must be an absolute path'
             raise ApiError(400, what, "errInvalidPromoteSource")
         raise not_implemented(action, "files")
-    if action not in ("rename-obj", "check-lock", "mpt-upload", "mpt-complete", "mpt-abort"):
+    if action not in (
+        actions.RENAME_OBJECT,
+        actions.CHECK_LOCK,
+        actions.MULTIPART_UPLOAD,
+        actions.MULTIPART_COMPLETE,
+        actions.MULTIPART_ABORT,
+    ):
         if object_name:
             # The reference takes all that follows for the bucket's name (protocol/00 3).
             raise ApiError(
@@ -219,10 +226,10 @@ async def _post(node: Node, request: Request, bucket_name: str, object_name: str
     name = check_object_name(object_name)
     if node.redirects:
         return node.redirect(request, bucket, name)
-    if action == "check-lock":
+    if action == actions.CHECK_LOCK:
         if node.backends.under_way(bucket, name) is not None:
             return Reply(423)
         return Reply(202 if (bucket.bid, name) in node.reading else 200)
-    if action == "rename-obj":
+    if action == actions.RENAME_OBJECT:
         return await _rename(node, bucket, name, message.name)
     raise not_implemented(action, "objects")

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Final
 from aistore.http1.message import FilePart, Reply
 from aistore.server.api.archive_reading import archive_query, read_from_archive
 from aistore.server.store.content import hash_file, in_thread
+from aistore.wire import headers as header
+from aistore.wire import params as param
 from aistore.wire.checksum import digest
 from aistore.wire.custom import format_lines
 from aistore.wire.errors import ApiError, bad_checksum, object_not_found, unsupported
 from aistore.wire.ranges import parse_range
-from aistore.wire.values import base36
+from aistore.wire.values import base36, parse_bool
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +36,7 @@ __all__ = [
     "wanted_props",
 ]
 
+_BLOB_DOWNLOAD: Final = header.BLOB_DOWNLOAD.lower()
 _READ_AT_ONCE: Final = 64 * 1024
 _HEAD_PROPS: Final = frozenset(
     [
@@ -58,15 +61,11 @@ def get(node: Node, request: Request, bucket: Bucket, name: str) -> Result:
     """The object's content, or a range of it."""
     headers = request.headers
     if request.query not in ("", "provider=ais"):
-        if request.params.get("etl_name"):
+        if request.params.get(param.ETL_NAME):
             raise unsupported("use", "ETL in a build without ETL support")
         if "arch" in request.query and (members := archive_query(request, name)) is not None:
             return read_from_archive(node, request, bucket, name, members)
-    if (
-        "ais-blob-download" in headers
-        and bucket.remote is None
-        and headers["ais-blob-download"] in ("true", "y", "yes", "on", "1")
-    ):
+    if _BLOB_DOWNLOAD in headers and bucket.remote is None and parse_bool(headers[_BLOB_DOWNLOAD]):
         raise ApiError(400, f"blob-downloader is not supported for local buckets: {bucket.id.cname}")
     store = node.store
     row = store.lookup(bucket, name)
@@ -106,10 +105,10 @@ def object_headers(row: ObjectRow) -> list[tuple[str, str]]:
     """Checksum, version and custom metadata of an object, as GET, PUT and HEAD v1 send them (protocol/20 3)."""
     headers = []
     if row.checksum:
-        headers += [("Ais-Checksum-Type", row.checksum_type), ("Ais-Checksum-Value", row.checksum)]
+        headers += [(header.CHECKSUM_TYPE, row.checksum_type), (header.CHECKSUM_VALUE, row.checksum)]
     if row.version:
-        headers.append(("Ais-Version", row.version))
-    headers += [("Ais-Custom-Md", line) for line in format_lines(row.custom)]
+        headers.append((header.VERSION, row.version))
+    headers += [(header.CUSTOM_MD, line) for line in format_lines(row.custom)]
     if "ETag" in row.custom:
         headers.append(("ETag", row.custom["ETag"]))
     return headers
@@ -128,10 +127,10 @@ def _get_from_file(node: Node, request: Request, bucket: Bucket, row: ObjectRow,
     if data is not None and status == 200:
         os.close(fd)
         return _whole(node, row, data)
-    headers = [("Content-Type", "application/octet-stream"), *object_headers(row)]
+    headers = [("Content-Type", header.OCTETS), *object_headers(row)]
     if status == 206:
         headers += _range_headers(row, offset, length)
-    headers.append(("Ais-Atime", str(node.store.atimes.note(row, time.time_ns()))))
+    headers.append((header.ATIME, str(node.store.atimes.note(row, time.time_ns()))))
     node.stats.read(length)
     if data is not None:
         os.close(fd)
@@ -199,10 +198,10 @@ def _get_range(node: Node, request: Request, bucket: Bucket, row: ObjectRow) -> 
     offset, length = parse_range(request.headers["range"], row.size, bucket.id.object_cname(row.name))
     data = row.data[offset : offset + length]
     headers: Sequence[tuple[str, str]] = [
-        ("Content-Type", "application/octet-stream"),
+        ("Content-Type", header.OCTETS),
         *object_headers(row),
         *_range_headers(row, offset, length),
-        ("Ais-Atime", str(node.store.atimes.note(row, time.time_ns()))),
+        (header.ATIME, str(node.store.atimes.note(row, time.time_ns()))),
     ]
     node.stats.read(length)
     if node.props(bucket).checksum.enable_read_range and length < row.size and row.checksum:
@@ -215,7 +214,7 @@ def _range_headers(row: ObjectRow, offset: int, length: int) -> list[tuple[str, 
 
 
 def _with_slice_checksum(headers: Sequence[tuple[str, str]], value: str) -> list[tuple[str, str]]:
-    return [(key, value if key == "Ais-Checksum-Value" else old) for key, old in headers]
+    return [(key, value if key == header.CHECKSUM_VALUE else old) for key, old in headers]
 
 
 def head(node: Node, request: Request, bucket: Bucket, name: str) -> Reply:
@@ -244,7 +243,7 @@ def wanted_props(text: str, *, present: bool) -> frozenset[str] | None:
     names = [item.strip() for item in text.split(",") if item.strip()]
     unknown = next((item for item in names if item not in _HEAD_PROPS), None)
     if unknown is not None:
-        headers = {"Ais-Present": "true" if present else "false"}
+        headers = {header.PRESENT: "true" if present else "false"}
         raise ApiError(400, f'invalid property "{unknown}" in props list', headers=headers)
     return frozenset(names)
 
@@ -253,9 +252,9 @@ def namespace_headers(identity: BucketId) -> list[tuple[str, str]]:
     """The namespace of a bucket that is not in the global one."""
     headers = []
     if identity.uuid:
-        headers.append(("Ais-Bucket-Namespace-Uuid", identity.uuid))
+        headers.append((header.BUCKET_NAMESPACE_UUID, identity.uuid))
     if identity.namespace:
-        headers.append(("Ais-Bucket-Namespace-Name", identity.namespace))
+        headers.append((header.BUCKET_NAMESPACE_NAME, identity.namespace))
     return headers
 
 
@@ -264,32 +263,32 @@ def _head_v1(node: Node, bucket: Bucket, row: ObjectRow) -> list[tuple[str, str]
     headers = [
         ("Content-Length", str(row.size)),
         *object_headers(row),
-        ("Ais-Atime", str(node.store.atimes.of(row))),
-        ("Ais-Bucket-Name", identity.name),
-        ("Ais-Bucket-Provider", identity.provider),
-        ("Ais-Name", row.name),
-        ("Ais-Location", node.location),
-        ("Ais-Mirror-Copies", "1"),
-        ("Ais-Mirror-Paths", f"[{node.mountpath}]"),
-        ("Ais-Present", "true"),
+        (header.ATIME, str(node.store.atimes.of(row))),
+        (header.BUCKET_NAME, identity.name),
+        (header.BUCKET_PROVIDER, identity.provider),
+        (header.NAME, row.name),
+        (header.LOCATION, node.location),
+        (header.MIRROR_COPIES, "1"),
+        (header.MIRROR_PATHS, f"[{node.mountpath}]"),
+        (header.PRESENT, "true"),
     ]
     return headers + namespace_headers(identity)
 
 
 def _head_v2(node: Node, row: ObjectRow, wanted: frozenset[str]) -> list[tuple[str, str]]:
-    headers = [("Content-Length", str(row.size)), ("Ais-Present", "true")]
+    headers = [("Content-Length", str(row.size)), (header.PRESENT, "true")]
     if "checksum" in wanted and row.checksum:
-        headers += [("Ais-Checksum-Type", row.checksum_type), ("Ais-Checksum-Value", row.checksum)]
+        headers += [(header.CHECKSUM_TYPE, row.checksum_type), (header.CHECKSUM_VALUE, row.checksum)]
     if "atime" in wanted:
-        headers.append(("Ais-Atime", str(node.store.atimes.of(row))))
+        headers.append((header.ATIME, str(node.store.atimes.of(row))))
     if "version" in wanted and row.version:
-        headers.append(("Ais-Version", row.version))
+        headers.append((header.VERSION, row.version))
     if "custom" in wanted:
-        headers += [("Ais-Custom-Md", line) for line in format_lines(row.custom)]
+        headers += [(header.CUSTOM_MD, line) for line in format_lines(row.custom)]
     if "location" in wanted:
-        headers.append(("Ais-Location", node.location))
+        headers.append((header.LOCATION, node.location))
     if "copies" in wanted:
-        headers += [("Ais-Mirror-Copies", "1"), ("Ais-Mirror-Paths", node.mountpath)]
+        headers += [(header.MIRROR_COPIES, "1"), (header.MIRROR_PATHS, node.mountpath)]
     if "last-modified" in wanted:
         headers.append(("Last-Modified", row.custom.get("Last-Modified") or formatdate(row.mtime / 1e9, usegmt=True)))
     if "etag" in wanted:

@@ -15,10 +15,12 @@ from aistore.server.backends.base import SOURCE
 from aistore.server.backends.download import Blob
 from aistore.server.backends.errors import RemoteError
 from aistore.wire import access
+from aistore.wire import headers as header
+from aistore.wire import params as param
 from aistore.wire.custom import format_lines, parse_lines
 from aistore.wire.errors import ApiError, object_not_found, unsupported
 from aistore.wire.ranges import parse_range
-from aistore.wire.values import parse_size
+from aistore.wire.values import parse_bool, parse_size
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -46,6 +48,11 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
+
+_BLOB_CHUNK = header.BLOB_CHUNK.lower()
+_BLOB_DOWNLOAD = header.BLOB_DOWNLOAD.lower()
+_BLOB_WORKERS = header.BLOB_WORKERS.lower()
+_CUSTOM_MD = header.CUSTOM_MD.lower()
 
 # Content up to this size is sent when it is cached; larger content while it comes.
 _AT_ONCE: Final = 1 << 20
@@ -75,7 +82,7 @@ def _wants_latest(node: Node, request: Request, bucket: Bucket) -> bool:
     return (
         versioning.validate_warm_get
         or versioning.synchronize
-        or ("latest-ver" in request.query and request.params.flag("latest-ver"))
+        or (param.LATEST_VER in request.query and request.params.flag(param.LATEST_VER))
     )
 
 
@@ -123,7 +130,7 @@ async def _get_cold(node: Node, request: Request, bucket: Bucket, name: str, blo
             404, f"{node.name}: {bucket.id.object_cname(name)} does not exist (cold GET disabled)", "ErrNotFound"
         )
     params = request.params
-    part = params.get("archpath") or "archmode" in params or params.get("etl_name")
+    part = params.get(param.ARCHPATH) or param.ARCHMODE in params or params.get(param.ETL_NAME)
     wants_range = "range" in request.headers and not part
     under_way = node.backends.under_way(bucket, name)
     if wants_range and blob is None and under_way is None and not node.backends.caches_ranges(where(bucket)):
@@ -141,7 +148,7 @@ async def _get_cold(node: Node, request: Request, bucket: Bucket, name: str, blo
 def _follow(node: Node, request: Request, bucket: Bucket, download: Download, found: RemoteObject) -> Reply | None:
     """The answer from content that is still coming."""
     offset, length, status = 0, found.size, 200
-    headers: list[tuple[str, str]] = [("Content-Type", "application/octet-stream"), *_headers(found)]
+    headers: list[tuple[str, str]] = [("Content-Type", header.OCTETS), *_headers(found)]
     if "range" in request.headers:
         offset, length = parse_range(request.headers["range"], found.size, bucket.id.object_cname(found.name))
         status = 206
@@ -152,7 +159,7 @@ def _follow(node: Node, request: Request, bucket: Bucket, download: Download, fo
     if part is None:
         node.read_over(key)
         return None
-    headers.append(("Ais-Atime", str(time.time_ns())))
+    headers.append((header.ATIME, str(time.time_ns())))
     node.stats.read(length)
     return Reply(status, headers, part)
 
@@ -163,7 +170,7 @@ async def _pass_range(node: Node, request: Request, bucket: Bucket, name: str) -
     found = await backend.head(remote, name)
     offset, length = parse_range(request.headers["range"], found.size, bucket.id.object_cname(name))
     headers = [
-        ("Content-Type", "application/octet-stream"),
+        ("Content-Type", header.OCTETS),
         *_headers(found),
         *_range_headers(offset, length, found.size),
     ]
@@ -220,7 +227,7 @@ def head(node: Node, request: Request, bucket: Bucket, name: str) -> Result:
     """The object's attributes, from the cache if it is there."""
     params = request.params
     row = node.store.lookup(bucket, name)
-    if row is not None and not params.flag("latest-ver"):
+    if row is not None and not params.flag(param.LATEST_VER):
         return reading.head(node, request, bucket, name)
     presence = params.get("presence", "")
     if row is None and presence in _PRESENT_ONLY:
@@ -251,24 +258,24 @@ async def _head(node: Node, request: Request, bucket: Bucket, name: str, row: Ob
         return Reply(200, headers + _head_v2(found, wanted))
     headers += _headers(found)
     headers += [
-        ("Ais-Bucket-Name", bucket.id.name),
-        ("Ais-Bucket-Provider", bucket.id.provider),
-        ("Ais-Name", name),
-        ("Ais-Mirror-Copies", "0"),
-        ("Ais-Mirror-Paths", "[]"),
-        ("Ais-Present", "false"),
+        (header.BUCKET_NAME, bucket.id.name),
+        (header.BUCKET_PROVIDER, bucket.id.provider),
+        (header.NAME, name),
+        (header.MIRROR_COPIES, "0"),
+        (header.MIRROR_PATHS, "[]"),
+        (header.PRESENT, "false"),
     ]
     return Reply(200, headers + reading.namespace_headers(bucket.id))
 
 
 def _head_v2(found: RemoteObject, wanted: frozenset[str]) -> list[tuple[str, str]]:
-    headers = [("Ais-Present", "false")]
+    headers = [(header.PRESENT, "false")]
     if "checksum" in wanted:
         headers += _checksum_headers(found)
     if "version" in wanted and found.version:
-        headers.append(("Ais-Version", found.version))
+        headers.append((header.VERSION, found.version))
     if "custom" in wanted:
-        headers += [("Ais-Custom-Md", line) for line in format_lines(found.custom)]
+        headers += [(header.CUSTOM_MD, line) for line in format_lines(found.custom)]
     if "etag" in wanted and "ETag" in found.custom:
         headers.append(("ETag", f'"{found.custom["ETag"]}"'))
     return headers
@@ -277,8 +284,8 @@ def _head_v2(found: RemoteObject, wanted: frozenset[str]) -> list[tuple[str, str
 def _headers(found: RemoteObject) -> list[tuple[str, str]]:
     headers = _checksum_headers(found)
     if found.version:
-        headers.append(("Ais-Version", found.version))
-    headers += [("Ais-Custom-Md", line) for line in format_lines(found.custom)]
+        headers.append((header.VERSION, found.version))
+    headers += [(header.CUSTOM_MD, line) for line in format_lines(found.custom)]
     if "ETag" in found.custom:
         headers.append(("ETag", found.custom["ETag"]))
     return headers
@@ -288,7 +295,7 @@ def _checksum_headers(found: RemoteObject) -> list[tuple[str, str]]:
     # An entity tag of S3 looks like an MD5 and often is one, but not of encrypted content.
     if not found.checksum[1] or found.custom.get(SOURCE) != "ais":
         return []
-    return [("Ais-Checksum-Type", found.checksum[0]), ("Ais-Checksum-Value", found.checksum[1])]
+    return [(header.CHECKSUM_TYPE, found.checksum[0]), (header.CHECKSUM_VALUE, found.checksum[1])]
 
 
 def _range_headers(offset: int, length: int, size: int) -> list[tuple[str, str]]:
@@ -302,13 +309,13 @@ def put(node: Node, request: Request, bucket: Bucket, name: str) -> Result:
     """Store an object in the backend, and then in the cache. A copy of a cached object is written by `writing`."""
     params = request.params
     for option, what in (
-        ("uploadId", "parts of objects"),
-        ("archpath", "members of archives"),
-        ("append_type", "appended bytes"),
+        (param.UPLOAD_ID, "parts of objects"),
+        (param.ARCHPATH, "members of archives"),
+        (param.APPEND_TYPE, "appended bytes"),
     ):
         if params.get(option):
             raise unsupported("write", f"{what} to remote bucket {bucket.id.cname}")
-    return _copy(node, request, bucket, name) if params.get("object_to") else _put(node, request, bucket, name)
+    return _copy(node, request, bucket, name) if params.get(param.OBJECT_TO) else _put(node, request, bucket, name)
 
 
 async def _copy(node: Node, request: Request, bucket: Bucket, name: str) -> Answer:
@@ -318,7 +325,7 @@ async def _copy(node: Node, request: Request, bucket: Bucket, name: str) -> Answ
 
 async def _put(node: Node, request: Request, bucket: Bucket, name: str) -> Answer:
     node.check_access(bucket, access.PUT, "PUT")
-    lines = request.lines("ais-custom-md") if "ais-custom-md" in request.headers else ()
+    lines = request.lines(_CUSTOM_MD) if _CUSTOM_MD in request.headers else ()
     custom = parse_lines(writing.utf8(line) for line in lines)
     content, kind, checksum = await writing.receive_checked(node, request, bucket, name)
     size = len(content) if isinstance(content, bytes) else content.size
@@ -390,16 +397,16 @@ async def evict_one(node: Node, bucket: Bucket, name: str) -> int | None:
 def parse_blob(request: Request) -> Blob | None:
     """The blob download that a GET asks for by its headers (protocol/20 4.6), or None. Raises `ApiError` 400."""
     headers = request.headers
-    if headers.get("ais-blob-download", "").lower() not in ("true", "y", "yes", "on", "1", "t"):
+    if not parse_bool(headers.get(_BLOB_DOWNLOAD, "")):
         return None
     chunk = workers = 0
-    text = headers.get("ais-blob-chunk", "")
+    text = headers.get(_BLOB_CHUNK, "")
     try:
         chunk = parse_size(text, decimal=True) if text else 0
-        workers = int(headers.get("ais-blob-workers", "") or 0)
+        workers = int(headers.get(_BLOB_WORKERS, "") or 0)
     except ValueError as error:
         raise ApiError(
-            400, f"blob-downloader: failed to parse {text or headers.get('ais-blob-workers')!r}: {error}"
+            400, f"blob-downloader: failed to parse {text or headers.get(_BLOB_WORKERS)!r}: {error}"
         ) from None
     if not -1 <= workers <= _BLOB_WORKERS_MAX:
         raise ApiError(

@@ -12,7 +12,7 @@ from aistore.server.backends.ais import ask_map
 from aistore.server.backends.base import SOURCE
 from aistore.server.backends.errors import RemoteError
 from aistore.server.backends.registry import DEFUNCT
-from aistore.wire import actions
+from aistore.wire import actions, params
 from aistore.wire.errors import ApiError, bucket_exists, not_remote, unsupported
 from aistore.wire.ids import new_job_id
 from aistore.wire.messages import BadMessage, ListRange, value_refused
@@ -57,7 +57,7 @@ async def create(node: Node, request: Request, identity: BucketId, value: object
         props = change_props(remote_props(node, identity), value, targets=len(node.smap.targets), mountpaths=1)
     except BadMessage as error:
         raise value_refused(value, actions.CREATE_BUCKET, node.gateway_name, str(error)) from None
-    if not request.params.flag("dont_head_remote_bck"):
+    if not request.params.flag(params.DONT_HEAD_REMOTE_BCK):
         try:
             await node.backends.with_extra(identity, props.extra).check_bucket(identity)
         except RemoteError as error:

@@ -14,6 +14,8 @@ from aistore.server.store.content import finished, in_thread
 from aistore.server.store.copying import copy_objects
 from aistore.server.store.schema import INLINE_MAX
 from aistore.wire import access
+from aistore.wire import headers as header
+from aistore.wire import params as param
 from aistore.wire.checksum import DIGITS, Hasher, digest, new_hasher
 from aistore.wire.custom import parse_lines
 from aistore.wire.errors import (
@@ -33,6 +35,10 @@ if TYPE_CHECKING:
 
 __all__ = ["is_fresh", "put", "receive_checked", "render_put", "utf8"]
 
+_CHECKSUM_TYPE: Final = header.CHECKSUM_TYPE.lower()
+_CHECKSUM_VALUE: Final = header.CHECKSUM_VALUE.lower()
+_CUSTOM_MD: Final = header.CUSTOM_MD.lower()
+_VERSION: Final = header.VERSION.lower()
 _PIECE: Final = 1 << 20  # bytes received before they are hashed and written in a thread
 _OK: Final = Reply(200)
 
@@ -42,33 +48,28 @@ def put(node: Node, request: Request, bucket: Bucket, name: str) -> Result:
     query = request.query
     if query not in ("", "provider=ais"):
         params = request.params
-        if params.get("object_to"):
+        if params.get(param.OBJECT_TO):
             node.check_access(bucket, access.GET, "GET")
             return _copy(node, request, bucket, name)
-        if params.get("uploadId"):
+        if params.get(param.UPLOAD_ID):
             raise not_implemented("upload", "parts of objects")
         if "arch" in query and (member := archive_query(request, name)) is not None and member.path:
             return put_into_archive(node, request, bucket, name, member)
-        if params.get("append_type"):
+        if params.get(param.APPEND_TYPE):
             node.check_access(bucket, access.APPEND, "APPEND")
             return append(node, request, bucket, name)
     node.check_access(bucket, access.PUT, "PUT")
     headers = request.headers
-    custom = parse_lines(utf8(line) for line in request.lines("ais-custom-md")) if "ais-custom-md" in headers else None
+    custom = parse_lines(utf8(line) for line in request.lines(_CUSTOM_MD)) if _CUSTOM_MD in headers else None
     content = request.content
-    if (
-        "ais-checksum-type" in headers
-        or "ais-checksum-value" in headers
-        or content is None
-        or len(content) > INLINE_MAX
-    ):
+    if _CHECKSUM_TYPE in headers or _CHECKSUM_VALUE in headers or content is None or len(content) > INLINE_MAX:
         return _put_slowly(node, request, bucket, name, custom)
     kind = node.props(bucket).checksum.type
     store = node.store
     store.check_room(len(content), in_catalog=True)
     future = store.put(
         bucket, name, content, kind, digest(kind, content), custom=custom,
-        versioned=node.props(bucket).versioning.enabled, fresh=is_fresh(request), counted_from=headers.get("ais-version", ""),
+        versioned=node.props(bucket).versioning.enabled, fresh=is_fresh(request), counted_from=headers.get(_VERSION, ""),
     )  # fmt: skip
     node.stats.written(len(content))
     return Pending(future, render_put)
@@ -80,7 +81,7 @@ def render_put(row: ObjectRow) -> bytes | Reply:
             b"HTTP/1.1 200 OK\r\nAis-Checksum-Type: %b\r\nAis-Checksum-Value: %b\r\nAis-Version: %b\r\nAis-Atime: %d\r\nContent-Length: 0\r\n\r\n"
             % (row.checksum_type.encode(), row.checksum.encode(), row.version.encode(), row.atime)
         )
-    return Reply(200, [*object_headers(row), ("Ais-Atime", str(row.atime))])
+    return Reply(200, [*object_headers(row), (header.ATIME, str(row.atime))])
 
 
 def utf8(value: str) -> str:
@@ -91,7 +92,7 @@ def utf8(value: str) -> str:
 
 
 def is_fresh(request: Request) -> bool:
-    return bool(request.query) and "skip_vc" in request.query and request.params.flag("skip_vc")
+    return bool(request.query) and param.SKIP_VC in request.query and request.params.flag(param.SKIP_VC)
 
 
 async def _put_slowly(
@@ -110,7 +111,7 @@ async def _put_slowly(
     size = len(content) if isinstance(content, bytes) else content.size
     row = await store.put(
         bucket, name, content, props.checksum.type, checksum, custom=custom,
-        versioned=props.versioning.enabled, fresh=fresh, counted_from=request.headers.get("ais-version", ""),
+        versioned=props.versioning.enabled, fresh=fresh, counted_from=request.headers.get(_VERSION, ""),
     )  # fmt: skip
     node.stats.written(size)
     return render_put(row)
@@ -141,7 +142,7 @@ async def _receive_checked(
 
 def _client_checksum(request: Request, bucket_kind: str) -> tuple[str, str]:
     """Type and value of the checksum that the client sent, empty if it sent none that counts (protocol/20 6.2)."""
-    kind, value = request.headers.get("ais-checksum-type", ""), request.headers.get("ais-checksum-value", "")
+    kind, value = request.headers.get(_CHECKSUM_TYPE, ""), request.headers.get(_CHECKSUM_VALUE, "")
     if not kind or not value or bucket_kind == "none":
         return "", ""
     kind = kind.lower()
@@ -238,15 +239,15 @@ def _take_and_finish(upload: Upload, hashers: dict[str, Hasher], data: memoryvie
 
 async def _copy(node: Node, request: Request, bucket: Bucket, name: str) -> Reply:
     params = request.params
-    identity, target_name = parse_uname(params["object_to"])
+    identity, target_name = parse_uname(params[param.OBJECT_TO])
     if not target_name:
-        raise ApiError(400, f'parse-uname "{params["object_to"]}": missing object name in "{identity.cname}"')
+        raise ApiError(400, f'parse-uname "{params[param.OBJECT_TO]}": missing object name in "{identity.cname}"')
     target = node.store.bucket(identity)
     if target is None:
         raise bucket_not_found(identity.cname)
     node.check_access(target, access.PUT, "PUT")
-    if params.get("etl_name"):
-        raise ApiError(400, f"ETL {params['etl_name']} doesn't exist")
+    if params.get(param.ETL_NAME):
+        raise ApiError(400, f"ETL {params[param.ETL_NAME]} doesn't exist")
     target_name = check_object_name(target_name)
     kind = node.props(target).checksum.type
     done = await copy_objects(node.store, bucket, target, [(name, target_name)], kind)
