@@ -18,7 +18,8 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from aistore.server.store.errors import StoreClosed, StoreFull
-from aistore.server.store.schema import BUSY_TIMEOUT, Durability, connect
+from aistore.server.store.reserve import Reserve
+from aistore.server.store.schema import BUSY_TIMEOUT, Durability, connect, means_full_disk
 from aistore.server.store.sync import sync_folder
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ STORED: Final = 0
 _CHECKPOINT_BYTES: Final = 16 << 20  # log size at which a checkpoint starts; less on a small disk
 _CHECKPOINT_SHARE: Final = 16  # at most this part of the disk
 _CHECKPOINT_EVERY: Final = 32  # commits between two looks at it
+_CHECKPOINT_BEHIND: Final = 2
 _CATCH_UP_WAIT: Final = 100  # milliseconds that a checkpoint waits for readers before it leaves it to the next one
-_ROOM_OF_A_FULL_DISK: Final = 1 << 20  # SQLite calls some failures for want of room I/O errors
 
 
 class Transaction:
@@ -98,6 +99,7 @@ class Catalog:
         except BaseException:
             self._writer.close()
             raise
+        self.reserve = Reserve(path.parent)
         self._readers = threading.local()
         self._reader_list: list[sqlite3.Connection] = []
         self._thread = ThreadPoolExecutor(1, "catalog-writer")
@@ -236,8 +238,12 @@ class Catalog:
         """Tell everybody, then go on with what has queued up."""
         if batch.failure is not None:
             error = self._translate(batch.failure)
-            if isinstance(error, StoreFull):  # what the log holds can be written over once it is in the database
-                self._start_checkpoint()
+            if isinstance(error, StoreFull):
+                self._start_checkpoint()  # what the log holds can be written over once it is in the database
+                if self.reserve.give_up():
+                    self._queue[:0] = batch.queue  # once more
+                    self._next()
+                    return
             for _, future, undo in batch.queue:
                 _refuse(future, error, undo)
         else:
@@ -271,10 +277,7 @@ class Catalog:
 
     def _translate(self, error: BaseException) -> BaseException:
         """`StoreFull` for what means a full disk."""
-        if isinstance(error, sqlite3.OperationalError) and (
-            "disk is full" in str(error)
-            or ("disk I/O error" in str(error) and shutil.disk_usage(self.path.parent).free < _ROOM_OF_A_FULL_DISK)
-        ):
+        if means_full_disk(error, self.path.parent):
             full = StoreFull("the disk with the data folder is full")
             full.__cause__ = error
             return full
@@ -284,8 +287,11 @@ class Catalog:
 
     def _checkpoint_if_large(self) -> None:
         # The file keeps its size when the log starts over: that it grows again tells that it is full again.
-        if self._log_size() >= max(self._checkpoint_bytes, self._log_seen + 1):
+        size = self._log_size()
+        if size >= max(self._checkpoint_bytes, self._log_seen + 1):
             self._start_checkpoint()
+            if size > _CHECKPOINT_BEHIND * self._checkpoint_bytes:
+                self._catch_up_due = True  # changes wait for the checkpoint: it does not keep up with them
 
     def _log_size(self) -> int:
         try:
@@ -318,7 +324,7 @@ class Catalog:
         """
         try:
             self._writer.execute(f"PRAGMA busy_timeout={_CATCH_UP_WAIT}")
-            mode = "TRUNCATE" if self._log_size() > 2 * self._checkpoint_bytes else "RESTART"
+            mode = "TRUNCATE" if self._log_size() > _CHECKPOINT_BEHIND * self._checkpoint_bytes else "RESTART"
             self._writer.execute(f"PRAGMA wal_checkpoint({mode})")
             self._log_seen = self._log_size()
         except sqlite3.Error as error:

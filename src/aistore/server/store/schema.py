@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import sys
 import time
@@ -29,6 +30,8 @@ __all__ = [
 
 CATALOG_VERSION: Final = 3
 """Version of the data folder's format. A folder of a newer one is refused, an older one migrated."""
+
+_ROOM_OF_A_FULL_DISK: Final = 1 << 20
 
 BUSY_TIMEOUT: Final = 30_000
 """Milliseconds that a writer waits for those of other processes."""
@@ -140,9 +143,19 @@ def create_or_check(path: Path, durability: Durability) -> None:
         with closing(connect(path, durability)) as db:
             _create_or_check(db, path)
     except sqlite3.DatabaseError as error:
-        if "disk is full" in str(error):
+        if means_full_disk(error, path.parent):
             raise StoreFull(f"the disk with {path.parent} is full") from error
         raise _corrupt(path, error) from error
+
+
+def means_full_disk(error: BaseException, folder: Path) -> bool:
+    """Whether an error of SQLite comes of a full disk; for want of room it also tells of I/O errors."""
+    if not isinstance(error, sqlite3.OperationalError):
+        return False
+    text = str(error)
+    return "disk is full" in text or (
+        "disk I/O error" in text and shutil.disk_usage(folder).free < _ROOM_OF_A_FULL_DISK
+    )
 
 
 def _create_or_check(db: sqlite3.Connection, path: Path) -> None:

@@ -32,6 +32,7 @@ from aistore.server.store.errors import (
 )
 from aistore.server.store.purging import purge_dropped
 from aistore.server.store.references import add_file, add_small, drop_reference
+from aistore.server.store.reserve import Reserve
 from aistore.server.store.rows import INSERT_OBJECT, LOOKUP_PLAIN, OBJECT_COLUMNS, Bucket, ObjectRow, require_bucket
 from aistore.server.store.schema import LAYOUT_FILE, LAYOUT_INLINE, Durability, create_or_check
 from aistore.server.store.work import WorkFiles
@@ -82,7 +83,12 @@ class Store:
         self.primary = primary
         root.mkdir(parents=True, exist_ok=True)
         if primary:
-            create_or_check(root / "catalog.db", durability)
+            try:
+                create_or_check(root / "catalog.db", durability)
+            except StoreFull:
+                if not Reserve(root).give_up():
+                    raise
+                create_or_check(root / "catalog.db", durability)
         self.catalog = Catalog(root / "catalog.db", durability, shared=shared)
         self.content = ContentFiles(root / "content", self.catalog, durability)
         self.work = WorkFiles(root / "work", self.content)
@@ -113,6 +119,7 @@ class Store:
             if removed:
                 logger.info("removed %d content files of writes that were cut off", removed)
             await in_thread(self.work.recover)
+            await in_thread(self.catalog.reserve.keep)
         await self._take_lock(fcntl.LOCK_SH)
         self._read_totals()
         if self.primary:
@@ -165,6 +172,7 @@ class Store:
                 if self.durability == "strict" and now - copied > _BACKUP_EVERY and changes != self.catalog.commits:
                     copied, changes = now, self.catalog.commits
                     await in_thread(self.catalog.back_up, self.root / "catalog.backup.db")
+                await in_thread(self.catalog.reserve.keep)
                 if now - tidied > _STALE_CHECK_EVERY:
                     tidied = now
                     await in_thread(self.work.remove_stale)
@@ -383,11 +391,12 @@ class Store:
             kept = min(_ROOM_KEPT, stat.f_blocks * stat.f_frsize // _ROOM_KEPT_SHARE)
             self._room = stat.f_bavail * stat.f_frsize - kept
             self._room_in_catalog = self.catalog.unused()
-            if self.shared and self.capacity is not None:
+        if self.capacity is not None:
+            if self.shared:
                 self._read_totals()
-        if self.capacity is not None and self.bytes + self.content.pending + size + held > self.capacity:
             used = self.bytes + self.content.pending
-            raise StoreFull(f"{used} bytes of the configured capacity of {self.capacity} are used")
+            if used + size + held > self.capacity:
+                raise StoreFull(f"{used} bytes of the configured capacity of {self.capacity} are used")
         self._room -= size
         # What is deleted from the catalog's file makes room in it, not on the disk.
         if self._room + (self._room_in_catalog if in_catalog else 0) < 0:
