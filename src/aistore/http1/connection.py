@@ -510,6 +510,8 @@ class Connection(asyncio.BufferedProtocol):
     def end_soon(self) -> None:
         """The server stops: finish the request that is being answered, and begin no other."""
         self.close_after_reply = True
+        if self.deadline != float("inf"):  # it waits for the client
+            self.deadline = min(self.deadline, self._server.now + self._server.limits.body)
         if not self._busy and not self.transport.is_closing():
             self._over = True
             self.transport.close()

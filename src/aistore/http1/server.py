@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 from aistore.http1.connection import Connection
@@ -22,6 +22,7 @@ __all__ = ["Answer", "Body", "BrokenRequest", "HttpServer", "Limits", "Request",
 
 _RECEIVE_BYTES: Final = 256 * 1024
 _REFUSED_AT_ONCE: Final = 100  # connections beyond the limit that are told so
+_STALLED_AT_STOP: Final = 1.0
 _TICK: Final = 0.5
 
 Answer = bytes | Reply
@@ -78,7 +79,12 @@ class HttpServer:
             self._tick()
 
     async def stop(self, grace: float = 10.0) -> None:
-        """Accept no more, let running requests finish within `grace` seconds, close everything."""
+        """Accept no more, let running requests finish within `grace` seconds, close everything.
+
+        Nobody waits long for clients that have stopped to send or to read what belongs to their requests.
+        """
+        stalled = min(_STALLED_AT_STOP, self.limits.body, self.limits.write)
+        self.limits = replace(self.limits, body=stalled, write=stalled)
         for listener in self._listeners:
             listener.close()
         deadline = asyncio.get_running_loop().time() + grace
