@@ -10,6 +10,7 @@ import pytest
 import aistore.aio
 from aistore.sdk import Bucket, Client, Cluster, Job, Object
 from aistore.sdk.multiobj import ObjectGroup
+from aistore.sdk.obj.multipart_upload import MultipartUpload
 from aistore.sdk.obj.obj_file.object_file import ObjectFileReader, ObjectFileWriter
 from aistore.sdk.obj.object_reader import ObjectReader
 from aistore.sdk.obj.object_writer import ObjectWriter
@@ -28,6 +29,7 @@ BLOCKING = (
     ObjectFileWriter,
     ObjectGroup,
     Job,
+    MultipartUpload,
 )
 TWINS: dict[type, Any] = {cls: getattr(aistore.aio, f"Async{cls.__name__}") for cls in BLOCKING}
 
@@ -56,11 +58,12 @@ LEFT_OUT_PARAMETERS = {
 ASKS_NOTHING = {
     "Client": {"bucket", "cluster", "job", "get_object_from_url"},
     "Bucket": {"object", "objects", "get_path", "as_model", "verify_cloud_bucket"},
-    "Object": {"get_reader", "get_writer", "get_url", "get_semantic_url"},
+    "Object": {"get_reader", "get_writer", "get_url", "get_semantic_url", "multipart_upload"},
     "ObjectReader": {"as_file"},
     "ObjectFileReader": {"readable", "seekable", "tell"},
     "ObjectWriter": {"as_file"},
     "ObjectGroup": {"list_names"},
+    "MultipartUpload": {"add_part"},
 }
 
 PROPERTIES = {
@@ -70,6 +73,7 @@ PROPERTIES = {
     "ObjectFileReader": {"closed"},
     "ObjectGroup": {"client"},
     "Job": {"job_id", "job_kind"},
+    "MultipartUpload": {"parts", "upload_id"},
 }
 """Properties of blocking classes that ask nothing."""
 

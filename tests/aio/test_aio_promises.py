@@ -10,7 +10,7 @@ import pytest
 if TYPE_CHECKING:
     from faces import Faces
 
-MODULES = ("sdk.test_sdk_reading", "sdk.test_sdk_writing", "sdk.test_sdk_listing")
+MODULES = ("sdk.test_sdk_reading", "sdk.test_sdk_writing", "sdk.test_sdk_listing", "sdk.test_sdk_copying")
 
 DIFFERENT = {
     "test_raw_is_a_file_with_the_headers_of_the_answer": "it is an answer, no file",
@@ -27,9 +27,11 @@ for _name in MODULES:
         if _test.startswith("test_") and _test not in DIFFERENT:
             globals()[_test] = _function
 
+from sdk.test_sdk_copying import other  # noqa: E402, F401 (a fixture of those tests)
+
 
 @pytest.fixture(autouse=True)
 def _asyncio_clients(faces: Faces, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in MODULES:
         module: Any = import_module(name)
-        monkeypatch.setattr(module, "client_of", faces.client_of)
+        monkeypatch.setattr(module, "client_of", faces.client_of, raising=False)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from aistore.aio.files import AsyncObjectFileReader, AsyncObjectFileWriter
     from aistore.aio.group import AsyncObjectGroup
     from aistore.aio.job import AsyncJob
+    from aistore.aio.multipart import AsyncMultipartUpload
     from aistore.aio.object import AsyncObject
     from aistore.aio.reader import AsyncObjectReader
     from aistore.aio.writer import AsyncObjectWriter
@@ -25,6 +26,7 @@ __all__ = [
     "AsyncClient",
     "AsyncCluster",
     "AsyncJob",
+    "AsyncMultipartUpload",
     "AsyncObject",
     "AsyncObjectFileReader",
     "AsyncObjectFileWriter",
@@ -38,6 +40,7 @@ _HOME = {
     "AsyncClient": "aistore.aio.client",
     "AsyncCluster": "aistore.aio.cluster",
     "AsyncJob": "aistore.aio.job",
+    "AsyncMultipartUpload": "aistore.aio.multipart",
     "AsyncObject": "aistore.aio.object",
     "AsyncObjectFileReader": "aistore.aio.files",
     "AsyncObjectFileWriter": "aistore.aio.files",

@@ -63,6 +63,28 @@ class AsyncObjectGroup:
                 await found.head(props)
             yield found
 
+    async def copy(
+        self,
+        to_bck: AsyncBucket,
+        prepend: str = "",
+        continue_on_error: bool = False,
+        dry_run: bool = False,
+        force: bool = False,
+        latest: bool = False,
+        sync: bool = False,
+        num_workers: int | None = None,
+    ) -> list[str]:
+        """Copy the objects of the group to a bucket, `prepend` in front of their names; returns the ids of the jobs that do.
+
+        The bucket is made if it does not exist. With `continue_on_error` objects that fail are errors of the job and not its end. `dry_run` only
+        counts. `latest` asks a remote backend for new versions first; `sync` besides deletes from `to_bck` what is gone here.
+        """
+        steps = groups.copy(
+            self._bck.ref, self._collection.get_value(), to_bck.ref, prepend, continue_on_error, dry_run, force, latest, sync,
+            num_workers,
+        )  # fmt: skip
+        return await self.client.run(steps)
+
     async def delete(self) -> str:
         """Delete the objects of the group; returns the id of the job that does."""
         return await self.client.run(groups.delete(self._bck.ref, self._collection.get_value()))

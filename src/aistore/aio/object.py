@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, overload
 from aistore.aio.content import AsyncObjectClient
 from aistore.aio.reader import AsyncObjectReader
 from aistore.aio.writer import AsyncObjectWriter
-from aistore.calls.object_handle import ObjectHandle
+from aistore.calls.object_handle import ObjectHandle, etl_parameters
 from aistore.calls.objects import delete
 
 if TYPE_CHECKING:
     import requests
 
+    from aistore.aio.multipart import AsyncMultipartUpload
     from aistore.aio.reader import AsyncParallelObjectReader
     from aistore.aio.requests import AsyncRequestClient
     from aistore.sdk.archive_config import ArchiveConfig
@@ -87,6 +88,47 @@ class AsyncObject(ObjectHandle):
     def get_writer(self) -> AsyncObjectWriter:
         """A writer of its content and custom metadata. Sends nothing yet."""
         return AsyncObjectWriter(self._client, self._ref.object_path(self._name), self._ref.query)
+
+    async def copy(
+        self, to_obj: AsyncObject, etl: object = None, latest: bool = False, sync: bool = False
+    ) -> requests.Response:
+        """Copy it to another object, of this bucket or another that exists; `etl` transforms it on the way.
+
+        `latest` asks a remote backend for a new version first, `sync` besides drops what the cluster holds if that is gone. Raises
+        `ErrObjNotFound`, `ErrBckNotFound`.
+        """
+        from aistore.calls.objects import copy
+        from aistore.sdk._response import Response
+
+        return Response(await self._client.run(copy(*self._place, to_obj.uname, etl_parameters(etl), latest, sync)))
+
+    async def promote(
+        self,
+        path: str,
+        target_id: str = "",
+        recursive: bool = False,
+        overwrite_dest: bool = False,
+        delete_source: bool = False,
+        src_not_file_share: bool = False,
+    ) -> str:
+        """Make objects of a file or a folder that the server reaches; returns the id of the job that does, empty if it is done already.
+
+        A file becomes this object, or if the name ends in `/` one below it; files of a folder become objects whose names start with this
+        one's. `recursive` takes subfolders too; objects that exist are left alone unless `overwrite_dest`; `delete_source` removes the
+        files afterwards. Servers take files from one folder only (`ais serve --promote-root`).
+        """
+        from aistore.calls.objects import promote
+
+        steps = promote(
+            self._ref, self._name, str(path), target_id, recursive, overwrite_dest, delete_source, src_not_file_share
+        )
+        return await self._client.run(steps)
+
+    def multipart_upload(self) -> AsyncMultipartUpload:
+        """Upload it in parts, in any order and side by side. Sends nothing yet."""
+        from aistore.aio.multipart import AsyncMultipartUpload
+
+        return AsyncMultipartUpload(self._client, *self._place)
 
     async def delete(self) -> requests.Response:
         """Delete it; raises `ErrObjNotFound` if it does not exist."""

@@ -69,6 +69,10 @@ class BucketHandle:
 
         only_cloud(self._ref)
 
+    def _renamed(self, name: str) -> BucketRef:
+        """Its identity with another name."""
+        return BucketRef(name, self._ref.provider, self._ref.namespace)
+
     def _listing(
         self,
         prefix: str,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from aistore.sdk.provider import Provider
     from aistore.sdk.types import BucketModel
 
-__all__ = ["act", "create", "destroy", "evict", "head", "list_buckets", "only_cloud", "only_own"]
+__all__ = ["act", "copy", "create", "destroy", "evict", "head", "list_buckets", "only_cloud", "only_own", "rename"]
 
 
 def only_own(ref: BucketRef) -> None:
@@ -100,3 +100,36 @@ def list_buckets(provider: str | Provider) -> Steps[list[BucketModel]]:
     answer = yield Request("GET", "buckets", query, body=encode_action(actions.LIST))
     listed = TypeAdapter(list[BucketModel] | None).validate_json(answer.content)
     return listed or []
+
+
+def copy(
+    ref: BucketRef,
+    to: BucketRef,
+    prefix: str,
+    prepend: str,
+    ext: Mapping[str, str] | None,
+    dry_run: bool,
+    force: bool,
+    latest: bool,
+    sync: bool,
+    num_workers: int,
+) -> Steps[str]:
+    """Copy the bucket's objects to another one; returns the id of the job that does."""
+    value: dict[str, object] = {
+        "prefix": prefix, "prepend": prepend, "dry_run": dry_run, "force": force, "latest-ver": latest, "synchronize": sync,
+    }  # fmt: skip
+    if ext:
+        value["ext"] = dict(ext)
+    if num_workers:
+        value["num-workers"] = num_workers
+    answer = yield from act(
+        ref, "POST", actions.COPY_BUCKET, value, parameters={**ref.parameters, params.BCK_TO: to.uname}
+    )
+    return answer.content.decode()
+
+
+def rename(ref: BucketRef, new: BucketRef) -> Steps[str]:
+    """Give the bucket another name; returns the id of the job that does."""
+    only_own(ref)
+    parameters = {**ref.parameters, params.BCK_TO: new.uname}
+    return (yield from act(ref, "POST", actions.MOVE_BUCKET, parameters=parameters)).content.decode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from aistore.calls.buckets import act, only_cloud
@@ -13,7 +14,34 @@ if TYPE_CHECKING:
     from aistore.calls.bucket_ref import BucketRef
     from aistore.calls.steps import Steps
 
-__all__ = ["archive", "delete", "evict", "prefetch"]
+__all__ = ["archive", "copy", "delete", "evict", "prefetch"]
+
+logger = logging.getLogger("aistore.sdk.multiobj.object_group")
+
+
+def copy(
+    ref: BucketRef,
+    selection: Mapping[str, object],
+    to: BucketRef,
+    prepend: str,
+    continue_on_error: bool,
+    dry_run: bool,
+    force: bool,
+    latest: bool,
+    sync: bool,
+    num_workers: int | None,
+) -> Steps[list[str]]:
+    """Copy the selected objects to a bucket; returns the ids of the jobs that do."""
+    if dry_run:
+        logger.info("Copy dry-run. Running with dry_run=False will copy %s from %s to %s", selection, ref, to)
+    value: dict[str, object] = {
+        **selection, "tobck": to.document, "prepend": prepend, "dry_run": dry_run, "force": force, "latest-ver": latest,
+        "synchronize": sync, "coer": continue_on_error,
+    }  # fmt: skip
+    if num_workers:
+        value["num-workers"] = num_workers
+    answer = yield from act(ref, "POST", actions.COPY_OBJECTS, value)
+    return answer.content.decode().split(",")
 
 
 def delete(ref: BucketRef, selection: Mapping[str, object]) -> Steps[str]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Span: TypeAlias = tuple[int | None, int | None]
     Selected: TypeAlias = tuple[str, str, Mapping[str, str | None] | None, Span, str | None]
 
-__all__ = ["HasBaseUrl", "ObjectHandle"]
+__all__ = ["HasBaseUrl", "ObjectHandle", "etl_parameters"]
 
 _RANGE = re.compile(r"bytes=([0-9]*)-([0-9]*)")
 _ANYWHERE: Span = (None, None)
@@ -84,7 +84,7 @@ class ObjectHandle:
     def get_url(self, archpath: str = "", etl: object = None) -> str:
         """URL to read it from; `archpath` selects a member of an archive, `etl` a transformation."""
         more: dict[str, object] = {params.ARCHPATH: archpath} if archpath else {}
-        more.update(_etl_parameters(etl))
+        more.update(etl_parameters(etl))
         from aistore.calls.query import extend
 
         query = extend(self._ref.query, **more)
@@ -102,6 +102,11 @@ class ObjectHandle:
         return f"<{type(self).__name__} {self._ref}/{self._name}>"
 
     # -- for the faces --
+
+    @property
+    def _place(self) -> tuple[str, str]:
+        """Path and query of its requests."""
+        return self._ref.object_path(self._name), self._ref.query
 
     def _head_request(self, props: str) -> Request:
         return head_request(self._ref.object_path(self._name), self._ref.query, props)
@@ -150,13 +155,13 @@ def _selection_query(query: str, archive_config: ArchiveConfig | None, etl: obje
         more[params.ARCHREGX] = archive_config.regex
         if archive_config.mode is not None:
             more[params.ARCHMODE] = getattr(archive_config.mode, "value", archive_config.mode)
-    more.update(_etl_parameters(etl))
+    more.update(etl_parameters(etl))
     if latest:
         more[params.LATEST_VER] = "true"
     return extend(query, **more)
 
 
-def _etl_parameters(etl: object) -> dict[str, object]:
+def etl_parameters(etl: object) -> dict[str, object]:
     """Query parameters of an `ETLConfig` (`protocol/20` 4.7)."""
     if not etl:
         return {}

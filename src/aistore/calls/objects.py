@@ -15,7 +15,19 @@ if TYPE_CHECKING:
     from aistore.calls.steps import Answer, Steps
     from aistore.http1.payload import Body
 
-__all__ = ["ALL_PROPS", "append", "blob_download", "custom_headers", "delete", "head", "head_request", "patch", "put"]
+__all__ = [
+    "ALL_PROPS",
+    "append",
+    "blob_download",
+    "copy",
+    "custom_headers",
+    "delete",
+    "head",
+    "head_request",
+    "patch",
+    "promote",
+    "put",
+]
 
 ALL_PROPS = "checksum,atime,version,copies,ec,custom,location,chunked,last-modified,etag"
 """Everything that a selective HEAD can tell (`protocol/20` 5.3); servers before 4.2 answer with all that they know."""
@@ -91,3 +103,34 @@ def patch(path: str, query: str, custom_metadata: Mapping[str, str], replace_exi
     if replace_existing:
         query = extend(query, **{params.SET_NEW_CUSTOM: "true"})
     return (yield Request("PATCH", path, query, body=encode_action("", value=dict(custom_metadata))))
+
+
+def copy(path: str, query: str, to: str, parameters: Mapping[str, object], latest: bool, sync: bool) -> Steps[Answer]:
+    """Copy the object to the unique name `to`; `parameters` name a transformation on the way."""
+    more = {params.OBJECT_TO: to, params.LATEST_VER: _flag(latest), params.SYNCHRONIZE: _flag(sync), **parameters}
+    return (yield Request("PUT", path, extend(query, **more)))
+
+
+def _flag(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def promote(
+    ref: BucketRef,
+    name: str,
+    path: str,
+    target_id: str,
+    recursive: bool,
+    overwrite: bool,
+    delete_source: bool,
+    unshared: bool,
+) -> Steps[str]:
+    """Make objects of files that the server reaches; returns the id of the job that does, empty if it is done."""
+    from aistore.wire import actions
+    from aistore.wire.messages import encode_action
+
+    value = {
+        "tid": target_id, "src": path, "obj": name, "rcr": recursive, "ovw": overwrite, "dls": delete_source, "notshr": unshared,
+    }  # fmt: skip
+    answer = yield Request("POST", ref.objects.rstrip("/"), ref.query, body=encode_action(actions.PROMOTE, path, value))
+    return answer.content.decode()

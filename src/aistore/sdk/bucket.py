@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from aistore.calls.bucket_handle import BucketHandle
 from aistore.sdk.ais_source import AISSource
+from aistore.sdk.enums import FLTPresence
 from aistore.sdk.obj.object import Object
 from aistore.sdk.provider import Provider
 
@@ -98,6 +99,65 @@ class Bucket(BucketHandle, AISSource):
         from aistore.calls import buckets
 
         return requests.structures.CaseInsensitiveDict(self.client.run(buckets.head(self._ref)).headers)
+
+    def copy(
+        self,
+        to_bck: Bucket,
+        prefix_filter: str = "",
+        prepend: str = "",
+        ext: Mapping[str, str] | None = None,
+        dry_run: bool = False,
+        force: bool = False,
+        latest: bool = False,
+        sync: bool = False,
+        num_workers: int = 0,
+    ) -> str:
+        """Copy its objects to another bucket, which is made with the properties of this one if it does not exist; returns the id of the job.
+
+        Only names that start with `prefix_filter` are copied. A copy is called as its original, with `prepend` in front of it and with the
+        extension that `ext` has for the original's (`{"jpeg": "jpg"}`). `dry_run` only counts. `latest` asks a remote backend for new
+        versions first; `sync` besides deletes from `to_bck` what is gone here. `force` runs although another job forbids it.
+        """
+        from aistore.calls import buckets
+
+        steps = buckets.copy(
+            self._ref, to_bck.ref, prefix_filter, prepend, ext, dry_run, force, latest, sync, num_workers
+        )
+        return self.client.run(steps)
+
+    def rename(self, to_bck_name: str) -> str:
+        """Give it another name, which this object has from then on; returns the id of the job.
+
+        Raises `InvalidBckProvider` for a bucket whose content lives outside of the cluster.
+        """
+        from aistore.calls import buckets
+
+        renamed = self._renamed(to_bck_name)
+        job_id = self.client.run(buckets.rename(self._ref, renamed))
+        self._ref = renamed
+        return job_id
+
+    def summary(self, uuid: str = "", prefix: str = "", cached: bool = True, present: bool = True) -> dict[str, Value]:
+        """How many objects it has, and their sizes; of those whose names start with `prefix`.
+
+        `uuid` is the id of a job that counts already. `cached` counts only what the cluster holds; `present` does not look up a remote bucket
+        that the cluster does not know.
+        """
+        from aistore.calls.summaries import summary
+
+        return self.client.run(summary(self._ref, uuid, prefix, cached, present))
+
+    def info(
+        self, flt_presence: int = FLTPresence.FLT_EXISTS, bsumm_remote: bool = True, prefix: str = ""
+    ) -> tuple[str, dict[str, Value]]:
+        """Its properties, as JSON, and its summary; of objects whose names start with `prefix`.
+
+        `bsumm_remote` also counts objects of a remote bucket that the cluster does not hold. Raises ValueError for a `flt_presence` that is
+        none of `FLTPresence`.
+        """
+        from aistore.calls.summaries import info
+
+        return self.client.run(info(self._ref, flt_presence, bsumm_remote, prefix))
 
     def make_request(
         self,

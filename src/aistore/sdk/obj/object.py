@@ -6,7 +6,7 @@ import warnings
 from typing import TYPE_CHECKING, overload
 
 from aistore.calls.bucket_ref import BucketRef
-from aistore.calls.object_handle import ObjectHandle
+from aistore.calls.object_handle import ObjectHandle, etl_parameters
 from aistore.sdk.obj.object_client import ObjectClient
 from aistore.sdk.obj.object_reader import ObjectReader
 from aistore.sdk.obj.object_writer import ObjectWriter
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from aistore.sdk.archive_config import ArchiveConfig
     from aistore.sdk.blob_download_config import BlobDownloadConfig
     from aistore.sdk.obj.bucket_details import BucketDetails
+    from aistore.sdk.obj.multipart_upload import MultipartUpload
     from aistore.sdk.obj.object_props import ObjectProps
     from aistore.sdk.obj.object_reader import ParallelObjectReader
     from aistore.sdk.request_client import RequestClient
@@ -121,6 +122,45 @@ class Object(ObjectHandle):
     def get_writer(self) -> ObjectWriter:
         """A writer of its content and custom metadata. Sends nothing yet."""
         return ObjectWriter(self._client, self._ref.object_path(self._name), self._ref.query)
+
+    def copy(self, to_obj: Object, etl: object = None, latest: bool = False, sync: bool = False) -> requests.Response:
+        """Copy it to another object, of this bucket or another that exists; `etl` transforms it on the way.
+
+        `latest` asks a remote backend for a new version first, `sync` besides drops what the cluster holds if that is gone. Raises
+        `ErrObjNotFound`, `ErrBckNotFound`.
+        """
+        from aistore.calls.objects import copy
+        from aistore.sdk._response import Response
+
+        return Response(self._client.run(copy(*self._place, to_obj.uname, etl_parameters(etl), latest, sync)))
+
+    def promote(
+        self,
+        path: str,
+        target_id: str = "",
+        recursive: bool = False,
+        overwrite_dest: bool = False,
+        delete_source: bool = False,
+        src_not_file_share: bool = False,
+    ) -> str:
+        """Make objects of a file or a folder that the server reaches; returns the id of the job that does, empty if it is done already.
+
+        A file becomes this object, or if the name ends in `/` one below it; files of a folder become objects whose names start with this
+        one's. `recursive` takes subfolders too; objects that exist are left alone unless `overwrite_dest`; `delete_source` removes the
+        files afterwards. Servers take files from one folder only (`ais serve --promote-root`).
+        """
+        from aistore.calls.objects import promote
+
+        steps = promote(
+            self._ref, self._name, str(path), target_id, recursive, overwrite_dest, delete_source, src_not_file_share
+        )
+        return self._client.run(steps)
+
+    def multipart_upload(self) -> MultipartUpload:
+        """Upload it in parts, in any order and side by side. Sends nothing yet."""
+        from aistore.sdk.obj.multipart_upload import MultipartUpload
+
+        return MultipartUpload(self._client, *self._place)
 
     def delete(self) -> requests.Response:
         """Delete it; raises `ErrObjNotFound` if it does not exist."""
