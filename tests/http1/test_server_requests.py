@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from aistore.http1.head import MAX_HEAD
 from aistore.http1.server import Limits
-from serving import Raw, Serving, chunked, expected, request
+from serving import DEADLINE, Raw, Serving, chunked, expected, request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -332,3 +333,25 @@ def test_a_chunked_body_over_the_limit(cut: int) -> None:
                 raw.send(whole[cut:])
             assert raw.answer().status == 413
             assert raw.rest() == b""
+
+
+def test_blank_lines_before_a_request(raw: Raw) -> None:
+    raw.send(b"\r\n" * 500_000)
+    for step in (0, 1):
+        raw.send(b"\r\n" * 3 + request("GET", "/echo"), step)
+        assert raw.answer().status == 200
+
+
+def test_a_long_pipeline_lets_others_have_their_turn() -> None:
+    with Serving() as serving, serving.connect() as long, serving.connect() as short:
+        for client in (long, short):  # both are known to the loop
+            assert client.ask("GET", "/echo").status == 200
+        hold = threading.Event()
+        serving.call(lambda: hold.wait(DEADLINE))
+        long.send(request("GET", "/echo") * 1000)
+        short.send(request("GET", "/raw/1"))
+        hold.set()
+        assert short.answer().status == 200
+        for _ in range(1000):
+            assert long.answer().status == 200
+        assert serving.service.seen.index(("GET", "/raw/1")) < 200

@@ -7,12 +7,14 @@ import fcntl
 import os
 import shutil
 import sqlite3
+import threading
 import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 
+from aistore.http1.message import FilePart
 from aistore.server.store import content, schema
 from aistore.server.store.errors import BucketGone, ContentMissing, StoreCorrupt
 from aistore.server.store.schema import CATALOG_VERSION
@@ -324,5 +326,61 @@ def test_stale_work_goes_after_a_day(tmp_path: Path) -> None:
             os.utime(tmp_path / "work" / old, (long_ago, long_ago))
             store.work.remove_stale()
             assert (store.work.exists(old), store.work.exists(new)) == (False, True)
+
+    asyncio.run(main())
+
+
+def test_a_large_upload_is_removed_beside_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk takes long to free gigabytes, and nobody else is to wait for that."""
+    threads: list[int] = []
+    real = os.unlink
+
+    def unlink(path: object, **options: object) -> None:
+        threads.append(threading.get_ident())
+        real(path, **options)  # type: ignore[arg-type]  # passed on as it came
+
+    async def main() -> None:
+        async with opened(tmp_path) as store:
+            monkeypatch.setattr(os, "unlink", unlink)
+            for size in (1000, 64 << 20):
+                upload = await store.content.create(size)
+                upload.write(b"some of it")
+                upload.abandon()
+                upload.abandon()
+        assert store.content.pending == 0
+
+    asyncio.run(main())
+    assert [thread == threading.get_ident() for thread in threads if thread] == [True, False]
+    assert content_files(tmp_path) == []
+    assert problems(tmp_path) == []
+
+
+def test_a_large_file_that_was_deleted_while_it_was_sent_is_closed_beside_the_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: dict[int, int] = {}
+    real = os.close
+
+    def close(fd: int) -> None:
+        closed[fd] = threading.get_ident()
+        real(fd)
+
+    async def main() -> None:
+        parts = []
+        for size, deleted in ((1000, True), (64 << 20, False), (64 << 20, True)):
+            path = tmp_path / f"{size}{deleted}"
+            path.touch()
+            os.truncate(path, size)
+            parts.append(FilePart(os.open(path, os.O_RDONLY), 0, size))
+            if deleted:
+                path.unlink()
+        numbers = [part.fd for part in parts]
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "close", close)
+            for part in parts:
+                part.close()
+            while len(closed) < 3:  # noqa: ASYNC110 (the thread does not tell)
+                await asyncio.sleep(0.001)
+        assert [closed[fd] == threading.get_ident() for fd in numbers] == [True, True, False]
 
     asyncio.run(main())

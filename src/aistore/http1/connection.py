@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import socket
 from typing import TYPE_CHECKING, Final, cast
 
@@ -15,7 +16,7 @@ from aistore.http1.message import FilePart, Pending, Reply, encode_reply_head
 from aistore.http1.sending import send_file
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
     from aistore.http1.head import RequestHead
     from aistore.http1.message import BytesLike
@@ -29,6 +30,8 @@ SMALL_BODY: Final = 64 * 1024
 """A body of up to this many bytes is received whole before the service is called."""
 
 _PIPELINED_MAX: Final = 256 * 1024  # bytes of further requests kept while one is being answered
+_AT_ONCE: Final = 64  # pipelined requests that are served before other connections get their turn
+_blank_lines: Final = cast("Callable[[bytes], re.Match[bytes]]", re.compile(rb"(?:\r\n)*").match)
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -171,13 +174,20 @@ class Connection(asyncio.BufferedProtocol):
 
     def _advance(self, data: bytes | None) -> None:
         """Serve the requests in `data` until one has to wait: for more bytes, for its answer, or for the client to take answers."""
+        served = 0
         try:
             while data:
                 if self._blocked:
                     self._pending = data
                     self._pause()
                     return
+                if served == _AT_ONCE:  # others wait
+                    self._pending = data
+                    self._be_busy()
+                    asyncio.get_running_loop().call_soon(lambda: self._advance(self._answered()))
+                    return
                 data = self._take_request(data)
+                served += 1
         except BadHead as error:
             self._refuse(error.status, error.reason)
         if self._ended and not self._busy and not self._lost:
@@ -187,8 +197,11 @@ class Connection(asyncio.BufferedProtocol):
         """Serve the first request in `data`; what follows it, or None if that has to wait."""
         head = self._head
         if head is None:
-            while data.startswith(b"\r\n"):  # RFC 9112 2.2: ignored before a request line
-                data = data[2:]
+            if data.startswith(b"\r\n"):  # RFC 9112 2.2: ignored before a request line
+                data = data[_blank_lines(data).end() :]
+                if not data:
+                    self._scanned = 0
+                    return None
             end = find_head_end(data, self._scanned)
             if end < 0:
                 if not self._scanned and data:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -10,7 +11,6 @@ from urllib.parse import unquote_to_bytes
 from aistore.http1.head import BadHead, RequestHead
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import AsyncIterator, Callable, Sequence
 
 __all__ = ["BytesLike", "FilePart", "Params", "Pending", "Reply", "encode_reply_head", "parse_params", "split_target"]
@@ -21,6 +21,7 @@ BytesLike = bytes | bytearray | memoryview
 
 _STATUS_LINES: Final = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n" for s in HTTPStatus}
 _CONTROLS: Final = dict.fromkeys([*range(32), 127], " ")
+_LARGE_FILE: Final = 64 << 20  # removing one takes a while
 _HEX: Final = frozenset("0123456789abcdefABCDEF")
 _PARAMS_MAX = 1024
 _PARAMS_LONGEST = 256
@@ -48,9 +49,14 @@ class FilePart:
         return self.offset + self.length
 
     def close(self) -> None:
+        """Release the descriptor (on the loop); the last one of a large file that was deleted meanwhile, in a thread, since it frees the disk."""
         if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+            fd, self.fd = self.fd, -1
+            status = os.fstat(fd)
+            if status.st_nlink or status.st_size < _LARGE_FILE:
+                os.close(fd)
+            else:
+                asyncio.get_running_loop().run_in_executor(None, os.close, fd)
             if self._released is not None:
                 self._released()
 

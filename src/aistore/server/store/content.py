@@ -37,6 +37,7 @@ T = TypeVar("T")
 _BLOCK: Final = 4096
 _is_content: Final = re.compile(r"[0-9a-f]{16}").fullmatch
 _REMOVE_AT_ONCE: Final = 512
+_LARGE: Final = 64 << 20  # removing a file of this size takes so long that it is not done on the loop
 
 
 async def finished(future: asyncio.Future[T]) -> T:
@@ -88,12 +89,12 @@ class Upload:
     Whoever creates one either hands it to the store or abandons it.
     """
 
-    __slots__ = ("_files", "_reserved", "_settled", "fd", "id", "path", "size")
+    __slots__ = ("_abandoned", "_files", "_reserved", "_settled", "fd", "id", "path", "size")
 
     def __init__(self, files: ContentFiles, content: int, fd: int, path: Path) -> None:
         self._files = files
         self._reserved = 0
-        self._settled = False
+        self._settled = self._abandoned = False
         self.id = content
         self.fd = fd
         self.path = path
@@ -141,18 +142,26 @@ class Upload:
 
     def abandon(self) -> None:
         """Remove the file: nothing became of it (on the loop, when no thread writes to it)."""
-        if self._settled:
+        if self._settled or self._abandoned:
             return
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
-        gone = True
+        self._abandoned = True
+        if max(self.size, self._reserved) < _LARGE:
+            self.settle(gone=self._remove())
+        else:
+            self._files.remove_in_thread(self._remove, lambda gone: self.settle(gone=gone))
+
+    def _remove(self) -> bool:
+        """Remove the file (blocking); whether it is gone."""
         try:
             self.path.unlink(missing_ok=True)
         except OSError:
             logger.exception("%s is left over; the next start removes it", self.path)
-            gone = False
-        self.settle(gone=gone)
+            return False
+        finally:
+            if self.fd >= 0:
+                os.close(self.fd)
+                self.fd = -1
+        return True
 
     def settle(self, *, gone: bool = True) -> None:
         """The catalog has it, or it is gone; if neither, its block stays open for the next recovery (on the loop)."""
@@ -176,6 +185,7 @@ class ContentFiles:
         # For each open block of this process its uploads under way, plus one while ids may still be taken from it.
         self._used: dict[int, int] = {}
         self._removing: asyncio.Future[None] | None = None
+        self._abandoned: set[asyncio.Future[bool]] = set()
 
     # -- ids and files -----------------------------------------------------------------------------------------
 
@@ -280,6 +290,13 @@ class ContentFiles:
             db.execute("UPDATE block SET open = 0 WHERE id = ?", (block,))
         return removed
 
+    def remove_in_thread(self, remove: Callable[[], bool], removed: Callable[[bool], None]) -> None:
+        """Have an abandoned file removed; `removed` is told, on the loop, whether it is gone."""
+        future = asyncio.get_running_loop().run_in_executor(None, remove)
+        self._abandoned.add(future)
+        future.add_done_callback(self._abandoned.discard)
+        future.add_done_callback(lambda future: removed(future.result()))
+
     def remove_garbage(self) -> None:
         """Start unlinking what no object refers to any more, unless that is under way."""
         if self._removing is None or self._removing.done():
@@ -310,7 +327,7 @@ class ContentFiles:
 
     async def close(self) -> None:
         """Wait for removals and preparations under way."""
-        for future in (self._removing, self._spare):
+        for future in (self._removing, self._spare, *self._abandoned):
             if future is not None:
                 await asyncio.gather(future, return_exceptions=True)
 
