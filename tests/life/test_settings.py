@@ -43,6 +43,7 @@ def test_what_is_no_size(text: str) -> None:
         ({"host": "0.0.0.0"}, "--allow-remote"),
         ({"allow_hosts": ["http://a"]}, "'http://a' is not the name of a host"),
         ({"host": "::"}, "--allow-remote"),
+        ({"public_host": "http://a:80"}, "public_host 'http://a:80' is not a name"),
         ({"host": "example.org"}, "--allow-remote"),
     ],
 )

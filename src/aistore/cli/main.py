@@ -69,6 +69,7 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="answer requests to this host name too",
     )
+    serve.add_argument("--public-host", metavar="NAME", help="name or address that clients are sent to")
     serve.add_argument("--log-level", choices=("debug", "info", "warning", "error"), help="default info")
 
     for name, text in (("stop", "stop the server of a data folder"), ("status", "what serves a data folder")):

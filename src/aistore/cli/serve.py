@@ -41,6 +41,7 @@ def serve(asked: argparse.Namespace) -> int:
         "backends": parse_backends(asked.backends) if asked.backends else None,
         "allow_remote": asked.allow_remote,
         "allow_hosts": asked.allow_hosts,
+        "public_host": asked.public_host,
         "log_level": asked.log_level,
     }
     settings = make_settings(Path(asked.config) if asked.config else None, options, default_port=DEFAULT_PORT)

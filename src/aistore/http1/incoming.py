@@ -23,6 +23,7 @@ class Link(Protocol):
     """What a request needs of its connection."""
 
     peer: str
+    transport: asyncio.Transport
 
     def want_body(self) -> None:
         """A handler waits for body bytes."""
@@ -59,6 +60,12 @@ class Request:
     def peer(self) -> str:
         """Address of the client, `ip:port`."""
         return self._connection.peer
+
+    @property
+    def reached(self) -> str:
+        """Address of the server that the client connected to, without port."""
+        name = self._connection.transport.get_extra_info("sockname")
+        return str(name[0]).removeprefix("::ffff:") if name else ""
 
     def lines(self, name: str) -> list[str]:
         """Values of a header that may be repeated, one for each line."""

@@ -34,8 +34,10 @@ class Guard:
     __slots__ = ("_any_host", "_known", "_names")
 
     def __init__(self, settings: ServerSettings) -> None:
-        self._names = frozenset(name.lower().rstrip(".") for name in settings.allow_hosts)
-        self._any_host = not self._names and not is_loopback(settings.host)
+        self._names = frozenset(
+            name.lower().rstrip(".") for name in (*settings.allow_hosts, *filter(None, [settings.public_host]))
+        )
+        self._any_host = not settings.allow_hosts and not is_loopback(settings.host)
         # Of the values that were accepted. Only HTTP/1.0 may leave the field out, which no browser speaks.
         self._known: set[str | None] = {None}
 

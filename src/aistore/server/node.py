@@ -12,7 +12,7 @@ import socket
 import string
 import time
 from typing import TYPE_CHECKING, Final, cast
-from urllib.parse import quote, quote_from_bytes
+from urllib.parse import quote, quote_from_bytes, urlsplit
 
 from aistore.http1.failures import BodyTooLong
 from aistore.http1.message import Reply
@@ -56,6 +56,9 @@ logger = logging.getLogger(__name__)
 
 _CALLER_NAME: Final = header.CALLER_NAME.lower()
 _KNOWN_MAX: Final = 4096
+_WILDCARDS: Final = ("", "0.0.0.0", "::")  # noqa: S104 (a comparison)
+# Addresses for documentation (RFC 5737, RFC 3849): outside of every network, which is all that counts.
+_ELSEWHERE: Final = (("192.0.2.1", 9), ("2001:db8::1", 9))
 
 
 class Node:
@@ -80,6 +83,8 @@ class Node:
         self.gateway_id = ""
         self.target_id = ""
         self._guard = Guard(settings)
+        # On every address of this machine: then each client is sent where it can go.
+        self._everywhere = not settings.public_host and settings.host in _WILDCARDS
         self.server = HttpServer(self, Limits(connections=connections_allowed()))
         self.reading: dict[tuple[int, str], int] = {}
         """Long reads under way, by bucket number and object name."""
@@ -95,7 +100,7 @@ class Node:
         settings = self.settings
         sock = _bind(settings.host, settings.port)
         host, port = sock.getsockname()[:2]
-        self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        self.url = _url(settings.public_host or (_own_address(sock.family) if self._everywhere else host), port)
         async with contextlib.AsyncExitStack() as undo:
             undo.callback(sock.close)
             self.store = Store(
@@ -305,9 +310,26 @@ class Node:
         query = f"{request.query}&" if request.query else ""
         if not query.isascii():  # a query may hold any byte, a header of ours only text
             query = quote_from_bytes(query.encode("latin-1"), safe=string.punctuation)
+        if self._everywhere:
+            url = _url(request.reached, urlsplit(url).port or 80)
         location = f"{url}{quote(request.path)}?{query}pid={self.gateway_id}&utm={base36(time.time_ns())}"
         headers = (("Location", location), ("Cache-Control", "no-store"))
         return Reply(301 if request.method == "GET" else 307, headers)
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _own_address(family: int) -> str:
+    """An address by which this machine is known to others; a loopback one where there is no network."""
+    ipv6 = family == socket.AF_INET6
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(_ELSEWHERE[ipv6])  # chooses the way, and sends nothing
+            return str(probe.getsockname()[0])
+        except OSError:
+            return "::1" if ipv6 else "127.0.0.1"
 
 
 def _bind(host: str, port: int) -> socket.socket:

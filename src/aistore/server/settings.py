@@ -42,7 +42,8 @@ class ServerSettings:
 
     `port` 0 takes a free one. `targets` 1 is one process that is gateway and target at once; N > 1 are N target
     processes behind one gateway. `capacity` is in bytes, `None` for the whole disk. `idle_exit` is how many seconds a
-    server that belongs to nobody stays after its last client. `allow_hosts` are further names in `Host` that are answered (`server/guard.py`). `temporary` lets an orphaned server remove its folder.
+    server that belongs to nobody stays after its last client. `allow_hosts` are further names in `Host` that are answered (`server/guard.py`). `public_host`
+    is the name or address that clients are sent to. `temporary` lets an orphaned server remove its folder.
     `role`, `node_id` and `gateway_url` belong to target processes.
     """
 
@@ -55,6 +56,7 @@ class ServerSettings:
     backends: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     allow_remote: bool = False
     allow_hosts: tuple[str, ...] = ()
+    public_host: str = ""
     idle_exit: float | None = None
     log_level: str = "info"
     temporary: bool = False
@@ -76,6 +78,10 @@ class ServerSettings:
         for name in self.allow_hosts:
             if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
                 raise SettingsError(f"allow_hosts: {name!r} is not the name of a host (without port and scheme)")
+        if not re.fullmatch(r"[A-Za-z0-9._:-]*", self.public_host):
+            raise SettingsError(
+                f"public_host {self.public_host!r} is not a name or an address (without port and scheme)"
+            )
         if self.log_level not in LOG_LEVELS:
             raise SettingsError(f"log_level {self.log_level!r} is none of {', '.join(LOG_LEVELS)}")
         if not self.allow_remote and not is_loopback(self.host):
@@ -150,6 +156,7 @@ _FILE_TYPES: dict[str, tuple[type, ...]] = {
     "backends": (dict,),
     "allow_remote": (bool,),
     "allow_hosts": (list,),
+    "public_host": (str,),
     "log_level": (str,),
 }
 
