@@ -23,6 +23,7 @@ demo:
 
 test: lint
 	@$(PY) -m bench.environments
+	@$(PY) -m bench.peers
 	$(PY) -m pytest -n auto $(ARGS)
 
 test-long:

@@ -30,6 +30,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadSco
             file = nodeid.partition("::")[0]
             if file.endswith("test_package.py"):  # one installed wheel
                 return file
+            if file.startswith("tests/backends/"):  # servers that take seconds to start
+                return "tests/backends"
             if "test_conformance_" in file:  # one run of a harness: [official-2.0.0-one-buckets.rename]
                 return nodeid.rpartition("-")[0]
             return nodeid

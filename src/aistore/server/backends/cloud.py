@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
@@ -100,10 +101,8 @@ class CloudBackend:
             if self.provider == "aws":
                 return S3Store(name, config=config, client_options=client, retry_config=retry)
             if self.provider == "gcp":
-                if plain and not (
-                    {"service_account_key", "application_credentials", "service_account_path"} & config.keys()
-                ):
-                    config.setdefault("skip_signature", "true")  # an emulator
+                if plain and not _GCP_CREDENTIALS & config.keys():
+                    config["service_account_key"] = _emulated(self.endpoint)
                 return GCSStore(name, config=config, client_options=client, retry_config=retry)
             return AzureStore(name, config=config, client_options=client, retry_config=retry)
         except (BaseError, ValueError) as error:
@@ -276,6 +275,18 @@ class CloudBackend:
 
 
 _SYSTEM: Final = frozenset((SOURCE, "version", "ETag", "LastModified", "Last-Modified", "md5", "crc32c"))
+
+
+_GCP_CREDENTIALS: Final = frozenset(
+    ("service_account_key", "service_account", "service_account_path", "application_credentials", "skip_signature")
+)
+
+
+def _emulated(endpoint: str) -> str:
+    """A key for emulators, which look at none."""
+    return json.dumps(
+        {"gcs_base_url": endpoint, "disable_oauth": True, "client_email": "", "private_key": "", "private_key_id": ""}
+    )
 
 
 def _backoff(delta: type[timedelta]) -> Any:
