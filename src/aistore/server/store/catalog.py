@@ -93,6 +93,7 @@ class Catalog:
         self.path = path
         self.durability: Durability = durability
         self._shared = shared
+        self._checkpoint_bytes = min(_CHECKPOINT_BYTES, shutil.disk_usage(path.parent).total // _CHECKPOINT_SHARE)
         self._writer = connect(path, durability)
         try:
             self._reader = connect(path, durability, readonly=True)
@@ -107,7 +108,6 @@ class Catalog:
         self._scheduled = False
         self.commits = 0
         """Number of batches so far."""
-        self._checkpoint_bytes = min(_CHECKPOINT_BYTES, shutil.disk_usage(path.parent).total // _CHECKPOINT_SHARE)
         self._checkpointing = False
         self._log = path.with_name(path.name + "-wal")
         self._log_seen = 0
