@@ -14,7 +14,7 @@ from aistore import AsyncClient
 from aistore.aio.threads import in_thread
 from aistore.sdk.errors import ErrBadChecksum, ErrBckNotFound, ErrObjNotFound
 from answering import attempts_of, checksum
-from peer import Peer, PeerConnection, always
+from peer import DEADLINE, Peer, PeerConnection, always
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -117,6 +117,19 @@ def test_content_goes_from_object_to_object(cluster: LocalCluster) -> None:
             assert await bucket.object("a").get_reader(num_workers=2, chunk_size=100_000).copy_to(sink) == len(CONTENT)
         for name in "bcd":
             assert await bucket.object(name).get_reader().read_all() == CONTENT
+
+    with_bucket(cluster, work)
+
+
+def test_hundreds_of_copies_at_once_do_not_wait_for_each_other(cluster: LocalCluster) -> None:
+    async def work(bucket: AsyncBucket) -> None:
+        async def copy(number: int) -> None:
+            source = bucket.object(f"{number}")
+            await source.get_writer().put_content(b"%d" % number)
+            await bucket.object(f"copy-{number}").get_writer().put_content(source.get_reader())
+
+        await asyncio.wait_for(asyncio.gather(*(copy(number) for number in range(300))), DEADLINE)
+        assert len(await bucket.list_all_objects("copy-")) == 300
 
     with_bucket(cluster, work)
 

@@ -14,6 +14,7 @@ from aistore.transport.base import BaseTransport, may_resend, raise_typed, trans
 from aistore.transport.policy import Leg, Sleep, recover
 from aistore.transport.redirect import FOLLOWED
 from aistore.transport.response import BaseResponse, StreamConsumed
+from aistore.transport.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from aistore.transport.response import Response
     from aistore.transport.retry import Retry
     from aistore.transport.tls import TlsConfig
+    from aistore.transport.turns import Holder
     from aistore.transport.url import Origin
 
 __all__ = ["AsyncResponse", "AsyncTransport"]
@@ -36,8 +38,8 @@ MAX_CONNECTIONS: Final = 100
 class AsyncTransport(BaseTransport):
     """Sends requests below `endpoint`'s `/v1/`; parameters as for `Transport`.
 
-    It belongs to the event loop and the process of its first request. At most 100 requests are under way at a time, streamed responses
-    that are not closed included; `pool_size` idle connections are kept for each node.
+    It belongs to the event loop and the process of its first request. At most 100 requests are under way at a time (see `Turns`),
+    streamed responses that are not closed included; `pool_size` idle connections are kept for each node.
     """
 
     def __init__(
@@ -54,8 +56,7 @@ class AsyncTransport(BaseTransport):
         self._idle: dict[Origin, deque[AsyncConnection]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = 0
-        self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
-        self._waiting = 0
+        self._turns = Turns(MAX_CONNECTIONS)
 
     async def exchange(self, request: Request) -> AsyncResponse:
         """The answer to `request`, whatever its status; its body is read already unless `request.stream` and the status is good.
@@ -124,20 +125,16 @@ class AsyncTransport(BaseTransport):
             loop = asyncio.get_running_loop()
             answer = await loop.run_in_executor(None, proxy.send, leg, leg.request.timeout or self.timeout)
             return AsyncResponse(leg, answer.head, _InThread(answer) if leg.request.stream else answer.content)
-        self._waiting += 1
-        try:
-            await self._slots.acquire()
-        finally:
-            self._waiting -= 1
+        turn = await self._turns.take()
         try:
             connection, head, body = await self._ask(leg, self._take(leg.origin))
         except BaseException as failure:
-            self._slots.release()
+            self._turns.give(turn)
             raise_typed(failure, leg)
         if isinstance(body, bytes):
-            self._give(leg.origin, connection)
+            self._give(leg.origin, connection, turn)
             return AsyncResponse(leg, head, body)
-        source = _Source(self, connection, body, leg)
+        source = _Source(self, connection, body, leg, turn)
         if leg.request.stream and head.status < 300:
             return AsyncResponse(leg, head, source)
         return AsyncResponse(leg, head, await _rest(source, head.status))
@@ -178,22 +175,22 @@ class AsyncTransport(BaseTransport):
             connection.close()
         return None
 
-    def _give(self, origin: Origin, connection: AsyncConnection) -> None:
+    def _give(self, origin: Origin, connection: AsyncConnection, turn: Holder) -> None:
         """Take back a connection after its answer, and let the next request start."""
-        self._slots.release()
+        self._turns.give(turn)
         if not connection.reusable or not connection.is_alive():
             connection.close()
             return
         idle = self._idle.setdefault(origin, deque())
         idle.append(connection)
         # Requests that wait for their turn need one in a moment.
-        while len(idle) > self.pool_size + self._waiting:
+        while len(idle) > self.pool_size + self._turns.waiting:
             idle.popleft().close()
 
-    def _abandon(self, origin: Origin, connection: AsyncConnection) -> None:
+    def _abandon(self, origin: Origin, connection: AsyncConnection, turn: Holder) -> None:
         """Take back a connection from a garbage collection, which may run in any thread."""
         if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._give, origin, connection)
+            self._loop.call_soon_threadsafe(self._give, origin, connection, turn)
 
 
 class AsyncResponse(BaseResponse):
@@ -252,13 +249,16 @@ class AsyncResponse(BaseResponse):
 class _Source:
     """The rest of a body on a connection of the transport."""
 
-    __slots__ = ("_body", "_connection", "_leg", "_transport")
+    __slots__ = ("_body", "_connection", "_leg", "_transport", "_turn")
 
-    def __init__(self, transport: AsyncTransport, connection: AsyncConnection, body: AsyncBody, leg: Leg) -> None:
+    def __init__(
+        self, transport: AsyncTransport, connection: AsyncConnection, body: AsyncBody, leg: Leg, turn: Holder
+    ) -> None:
         self._transport = transport
         self._connection: AsyncConnection | None = connection
         self._body = body
         self._leg = leg
+        self._turn = turn
 
     async def read(self, size: int) -> bytes:
         if self._connection is None:
@@ -295,7 +295,7 @@ class _Source:
     def close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            self._transport._give(self._leg.origin, connection)
+            self._transport._give(self._leg.origin, connection, self._turn)
 
     def _fail(self, failure: BaseException) -> NoReturn:
         if self._connection is not None:
@@ -306,7 +306,7 @@ class _Source:
     def __del__(self) -> None:
         # Dropped half read: its connection must not stay open, nor its slot taken.
         if self._connection is not None:
-            self._transport._abandon(self._leg.origin, self._connection)
+            self._transport._abandon(self._leg.origin, self._connection, self._turn)
 
 
 class _Memory:
