@@ -20,7 +20,7 @@ from programs import target_pids
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from aistore.server.settings import Durability
+    from aistore.server.store.durability import Durability
 
 WRITERS = 4
 KEYS = 12

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from aistore.server.settings import Durability
+    from aistore.server.store.durability import Durability
 
 MIB = 1 << 20
 CAPACITY = 4 * MIB

@@ -21,7 +21,7 @@ from store_truth import problems
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from aistore.server.settings import Durability
+    from aistore.server.store.durability import Durability
 
 WRITERS = 4
 KEYS = 5

@@ -13,7 +13,17 @@ from aistore.http1.head import BadHead, RequestHead
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
-__all__ = ["BytesLike", "FilePart", "Params", "Pending", "Reply", "encode_reply_head", "parse_params", "split_target"]
+__all__ = [
+    "BytesLike",
+    "FilePart",
+    "Params",
+    "Pending",
+    "Reply",
+    "encode_reply_head",
+    "parse_params",
+    "printable",
+    "split_target",
+]
 
 T = TypeVar("T")
 
@@ -94,6 +104,11 @@ class Pending:
         self.render: Callable[[Any], bytes | Reply] = render
 
 
+def printable(value: str) -> str:
+    """The value of a header without line breaks and the like: custom metadata may hold them; in a head they would start another header."""
+    return value if value.isprintable() else value.translate(_CONTROLS)
+
+
 def encode_reply_head(reply: Reply, head: RequestHead | None, *, chunked: bool, close: bool) -> bytes:
     """The reply's head. A body of unknown length is `chunked`, or lasts until the connection is closed."""
     out = [_STATUS_LINES.get(reply.status) or f"HTTP/1.1 {reply.status} \r\n"]
@@ -101,8 +116,7 @@ def encode_reply_head(reply: Reply, head: RequestHead | None, *, chunked: bool, 
     for name, value in reply.headers:
         if name == "Content-Length":
             has_length = True
-        # Custom metadata may hold line breaks; in a head they would start another header.
-        out.append(f"{name}: {value if value.isprintable() else value.translate(_CONTROLS)}\r\n")
+        out.append(f"{name}: {printable(value)}\r\n")
     if chunked:
         out.append("Transfer-Encoding: chunked\r\n")
     elif not has_length and reply.status >= 200 and reply.status not in (204, 304):
@@ -125,7 +139,7 @@ def encode_reply_head(reply: Reply, head: RequestHead | None, *, chunked: bool, 
 
 
 class Params(dict[str, str]):
-    """Query parameters, percent-decoded; of repeated ones the first counts. `flag` reads a boolean as the protocol does."""
+    """Query parameters, percent-decoded; of repeated ones the first counts."""
 
     __slots__ = ("bad", "count", "raw")
 
@@ -138,12 +152,7 @@ class Params(dict[str, str]):
         self.count = count
         """Number of parameters sent."""
 
-    def flag(self, name: str) -> bool:
-        """True for `true y yes on 1 t T TRUE True` (protocol/00 4.3); anything else is false."""
-        return self.get(name) in _TRUE
 
-
-_TRUE = frozenset(("true", "y", "yes", "on", "1", "t", "T", "TRUE", "True"))
 _params: dict[str, Params] = {}
 
 

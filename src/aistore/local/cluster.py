@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from aistore.server.folder import LOCK, OWNER_LOCK, lock_file
-from aistore.server.settings import Durability, ServerSettings, parse_size
+from aistore.server.settings import ServerSettings, parse_size
 from aistore.server.spawn import Started, start
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from aistore.sdk import Client
+    from aistore.server.store.durability import Durability
 
 _PREFIX = "aistore-"
 _STOP_SECONDS = 30.0

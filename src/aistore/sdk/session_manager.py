@@ -7,6 +7,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 from aistore.transport.tls import TlsConfig
+from aistore.wire.values import parse_bool
 
 if TYPE_CHECKING:
     import requests
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
 __all__ = ["SessionManager", "resolve_ssl_config"]
 
 DEFAULT_POOL_SIZE = 10
-
-_TRUE = frozenset({"1", "t", "true", "y", "yes", "on"})
 
 
 def resolve_ssl_config(
@@ -31,7 +30,7 @@ def resolve_ssl_config(
     if client_cert is None:
         cert, key = os.environ.get("AIS_CRT"), os.environ.get("AIS_CRT_KEY")
         client_cert = (cert, key) if cert and key else None
-    if skip_verify or skip.strip().lower() in _TRUE:
+    if skip_verify or parse_bool(skip.strip().lower()):
         return False, client_cert
     return ca_cert or os.environ.get("AIS_CLIENT_CA") or True, client_cert
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, TypeAdapter
 from aistore.calls.jobs import poll_interval
 from aistore.sdk._paths import validate_directory, validate_file
 from aistore.sdk.provider import Provider
-from aistore.wire import headers, hrw, params
+from aistore.wire import headers, hrw, params, values
 from aistore.wire.errors import BUCKET_REFERENCE
 
 if TYPE_CHECKING:
@@ -46,7 +46,6 @@ __all__ = [
 
 T = TypeVar("T")
 
-_TRUE = frozenset({"1", "t", "true", "y", "yes", "on"})
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -96,7 +95,7 @@ def convert_to_seconds(time_val: str | int) -> int:
 
 def parse_bool(s: str | None) -> bool:
     """Whether a text (of the environment, say) means yes: 1, t, true, y, yes, on, in any case."""
-    return (s or "").strip().lower() in _TRUE
+    return values.parse_bool((s or "").strip().lower())
 
 
 def parse_url(url: str) -> tuple[str, str, str]:

@@ -73,7 +73,7 @@ def node_state(node: Node) -> dict[str, object]:
             "uuid": smap.uuid,
             "version": str(smap.version),
         },
-        "bmd": {"uuid": smap.uuid, "version": str(_bucket_version(node))},
+        "bmd": {"uuid": smap.uuid, "version": str(1 + node.store.catalog.buckets_made())},
         "rmd": {"version": "0"},
         "config": {"version": str(node.control.config.current.version)},
         "etlmd": {"version": "0"},
@@ -87,13 +87,7 @@ def bucket_metadata(node: Node) -> dict[str, object]:
     for bucket in node.store.buckets():
         namespaces = providers.setdefault(bucket.id.provider, {})
         namespaces.setdefault(bucket.id.namespace_uname, {})[bucket.id.name] = node.props(bucket)
-    return {"providers": providers, "uuid": node.smap.uuid, "version": str(_bucket_version(node))}
-
-
-def _bucket_version(node: Node) -> int:
-    # Grows with each bucket made; the catalog counts them.
-    row = node.store.catalog.read("SELECT seq FROM sqlite_sequence WHERE name = 'bucket'").fetchone()
-    return 1 + (row[0] if row else 0)
+    return {"providers": providers, "uuid": node.smap.uuid, "version": str(1 + node.store.catalog.buckets_made())}
 
 
 def mountpaths(node: Node) -> dict[str, object]:

@@ -254,15 +254,15 @@ class ConfigKeeper:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        row = store.catalog.read("SELECT value FROM meta WHERE key = ?", (_KEY,)).fetchone()
-        self._kept = _decode(row[0]) if row else ClusterConfig()
+        kept = store.catalog.meta(_KEY)
+        self._kept = _decode(kept) if kept else ClusterConfig()
         self.current = self._kept
 
     def reload(self) -> None:
         """Read what the gateway has written meanwhile (target processes)."""
-        row = self._store.catalog.read("SELECT value FROM meta WHERE key = ?", (_KEY,)).fetchone()
-        if row:
-            self.current = self._kept = _decode(row[0])
+        kept = self._store.catalog.meta(_KEY)
+        if kept:
+            self.current = self._kept = _decode(kept)
 
     async def set(self, value: object, *, transient: bool) -> None:
         """Apply a sparse change, in memory only if `transient`. Raises BadMessage, ApiError."""
@@ -277,9 +277,7 @@ class ConfigKeeper:
         current = self.current.changed(value)
         if not transient:
             kept = self._kept.changed(value)
-            await self._store.catalog.submit(
-                lambda tx: tx.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_KEY, pack(kept).decode())).rowcount
-            )
+            await self._store.catalog.set_meta({_KEY: pack(kept).decode()})
             self._kept = kept
             current = replace(current, version=max(current.version, kept.version))
         self.current = current

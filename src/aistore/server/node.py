@@ -18,10 +18,10 @@ from aistore.http1.failures import BodyTooLong
 from aistore.http1.message import Reply
 from aistore.http1.server import BrokenRequest, HttpServer, Limits, Request, Result
 from aistore.server import routes
+from aistore.server.api.messages import bucket_identity
 from aistore.server.backends.registry import Backends, UnknownBucket
 from aistore.server.control import Control
 from aistore.server.descriptors import connections_allowed, shortage
-from aistore.server.folder import LOG
 from aistore.server.guard import Guard
 from aistore.server.smap import ClusterMap
 from aistore.server.stats import Stats
@@ -38,13 +38,10 @@ from aistore.wire.errors import (
     out_of_space,
 )
 from aistore.wire.ids import new_job_id, new_node_id
-from aistore.wire.names import parse_bucket
 from aistore.wire.props import BucketProps, backend_of, unpack
 from aistore.wire.values import base36
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from aistore.server.settings import ServerSettings
     from aistore.server.store.rows import Bucket
     from aistore.server.targets import TargetProcesses
@@ -133,18 +130,18 @@ class Node:
 
     async def _join(self) -> None:
         """Learn or make ids and cluster map; ids and cluster uuid are made once and kept in the catalog."""
-        meta = dict(self.store.catalog.read("SELECT key, value FROM meta").fetchall())
+        catalog = self.store.catalog
         if self.is_target:
-            self.gateway_id, self.target_id = meta["gateway"], self.settings.node_id
+            gateway = catalog.meta("gateway")
+            assert gateway is not None  # the gateway joins before it starts targets
+            self.gateway_id, self.target_id = gateway, self.settings.node_id
             return
         fresh = {"uuid": new_job_id(), "gateway": new_node_id("p")}
         fresh.update({f"target{i}": new_node_id("t") for i in range(self.settings.targets)})
-        missing = {key: value for key, value in fresh.items() if key not in meta}
+        missing = {key: value for key, value in fresh.items() if catalog.meta(key) is None}
         if missing:
-            await self.store.catalog.submit(
-                lambda tx: [tx.execute("INSERT INTO meta VALUES (?, ?)", item).rowcount for item in missing.items()]
-            )
-            meta.update(missing)
+            await catalog.set_meta(missing)
+        meta = {key: catalog.meta(key) or missing[key] for key in fresh}
         self.gateway_id = meta["gateway"]
         ids = [meta[f"target{i}"] for i in range(self.settings.targets)]
         self.target_id = ids[0] if len(ids) == 1 else ""
@@ -225,10 +222,7 @@ class Node:
         bucket = self._known.get(key)
         if bucket is not None and not bucket.gone and not self.shared:
             return bucket
-        params = request.params
-        # The data path of the reference does not decode the provider (protocol/00 5.1).
-        identity = parse_bucket(name, params.raw.get("provider", ""), params.get("namespace", ""))
-        bucket = self.find(identity)
+        bucket = self.find(bucket_identity(name, request))
         if len(request.query) < 256:
             if len(self._known) >= _KNOWN_MAX:
                 self._known.clear()
@@ -273,12 +267,6 @@ class Node:
             raise access_denied(bucket.id.cname, self.props(bucket).bid, operation, access.describe(mask))
 
     # -- objects -----------------------------------------------------------------------------------------------
-
-    @property
-    def log_path(self) -> Path:
-        """The log of this process."""
-        name = LOG if self.settings.role == "node" else f"{self.settings.node_id}.log"
-        return self.settings.data_dir / name
 
     @property
     def mountpath(self) -> str:

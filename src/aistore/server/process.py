@@ -20,7 +20,7 @@ import time
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from aistore.server.folder import CLIENTS_LOCK, LOG, ServedFolder, lock_file
+from aistore.server.folder import CLIENTS_LOCK, ServedFolder, lock_file
 from aistore.server.logs import LogFormatter, errors_log, first_line
 
 if TYPE_CHECKING:
@@ -229,7 +229,7 @@ class _LogFile(logging.handlers.RotatingFileHandler):
 
 
 def _open_log(settings: ServerSettings, stderr_to_log: bool) -> None:
-    path = settings.data_dir / (LOG if settings.role == "node" else f"{settings.node_id}.log")
+    path = settings.log_path
     errors = _LogFile(errors_log(path), stderr_follows=False)
     errors.setLevel(logging.WARNING)
     handlers: list[logging.Handler] = [_LogFile(path, stderr_to_log, first_line), errors]

@@ -16,20 +16,19 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
+from aistore.server.folder import LOG
+from aistore.server.store.durability import DURABILITIES, Durability
+from aistore.wire.values import parse_size as parse_wire_size
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-Durability = Literal["strict", "relaxed"]
 Role = Literal["node", "target"]
 
-DURABILITIES: tuple[Durability, ...] = ("strict", "relaxed")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 MAX_TARGETS = 64
 # Below this a catalog with its log does not fit.
 MIN_CAPACITY = 1 << 20
-
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGTP]?)(i?)B?", re.IGNORECASE)
-_STEPS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
 
 
 class SettingsError(ValueError):
@@ -63,6 +62,11 @@ class ServerSettings:
     role: Role = "node"
     node_id: str = ""
     gateway_url: str = ""
+
+    @property
+    def log_path(self) -> Path:
+        """The log of the process; target processes have one each."""
+        return self.data_dir / (LOG if self.role == "node" else f"{self.node_id}.log")
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
@@ -114,13 +118,12 @@ def parse_size(text: str | int) -> int:
     """Bytes of `10GiB`, `1.5T`, `500 MB` or `4096`: with `i` in steps of 1024, without of 1000."""
     if isinstance(text, int) and not isinstance(text, bool):
         return text
-    found = _SIZE.fullmatch(str(text).strip())
-    if not found:
-        raise SettingsError(f"{text!r} is not a size; write for example 10GiB, 500MB or a number of bytes")
-    number, step, binary = found.groups()
-    if binary and not step:
-        raise SettingsError(f"{text!r} is not a size; write for example 10GiB, 500MB or a number of bytes")
-    return int(float(number) * (1024 if binary else 1000) ** _STEPS[step.upper()])
+    try:
+        if str(text).strip():
+            return parse_wire_size(str(text), decimal=True)
+    except ValueError:
+        pass
+    raise SettingsError(f"{text!r} is not a size; write for example 10GiB, 500MB or a number of bytes")
 
 
 def parse_backends(texts: Sequence[str]) -> dict[str, dict[str, str]]:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ClusterMap"]
 
+_KEY = "smap"
+
 
 class ClusterMap:
     """Gateway and targets with their URLs, and the map's version, which grows with each change.
@@ -47,10 +49,10 @@ class ClusterMap:
     @classmethod
     def of_target(cls, store: Store, target: str) -> ClusterMap:
         """The map as the gateway last published it."""
-        row = store.catalog.read("SELECT value FROM meta WHERE key = 'smap'").fetchone()
-        if row is None:
+        published = store.catalog.meta(_KEY)
+        if published is None:
             return cls("", "", "", {target: ""}, "", 0)
-        known = msgspec.json.decode(row[0])
+        known = msgspec.json.decode(published)
         return cls(known["uuid"], known["gateway"], known["url"], known["targets"], known["created"], known["version"])
 
     def change_targets(self, targets: Mapping[str, str]) -> None:
@@ -59,7 +61,7 @@ class ClusterMap:
         self._digests = {node: digest(node) for node in self.targets}
         self.version += 1
 
-    def publish(self, store: Store) -> asyncio.Future[int]:
+    def publish(self, store: Store) -> asyncio.Future[None]:
         """Keep the map where target processes read it."""
         value = msgspec.json.encode(
             {
@@ -71,9 +73,7 @@ class ClusterMap:
                 "version": self.version,
             }
         ).decode()
-        return store.catalog.submit(
-            lambda tx: tx.execute("INSERT OR REPLACE INTO meta VALUES ('smap', ?)", (value,)).rowcount
-        )
+        return store.catalog.set_meta({_KEY: value})
 
     def has_target(self, target: str) -> bool:
         """Whether a target of this id is in the map."""

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
+from aistore.wire.checksum import DIGITS
 from aistore.wire.errors import ApiError
 from aistore.wire.messages import BadMessage
 from aistore.wire.names import PROVIDERS, BucketId
@@ -18,7 +19,7 @@ from aistore.wire.values import SECOND, format_duration, format_size, parse_dura
 
 S = TypeVar("S", bound=msgspec.Struct)
 
-CHECKSUM_TYPES = ("crc32c", "md5", "sha256", "sha512", "xxhash", "xxhash2", "none")
+CHECKSUM_TYPES = (*sorted(DIGITS), "none")
 MAX_CUSTOM_NOTE = 128
 # Bucket ids of native buckets have the top bit set.
 NATIVE_BID = 1 << 63

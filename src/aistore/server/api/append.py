@@ -13,6 +13,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from aistore.http1.message import Reply
+from aistore.server.api.messages import OK
 from aistore.server.store.content import hash_file, in_thread
 from aistore.server.store.errors import ContentMissing
 from aistore.server.store.schema import INLINE_MAX
@@ -34,7 +35,6 @@ __all__ = ["append", "url_of_session"]
 _CHECKSUM_TYPE: Final = headers.CHECKSUM_TYPE.lower()
 _CHECKSUM_VALUE: Final = headers.CHECKSUM_VALUE.lower()
 _PIECE: Final = 1 << 20
-_OK: Final = Reply(200)
 _is_work: Final = re.compile(r"append-[A-Za-z]{10}").fullmatch
 
 
@@ -151,7 +151,7 @@ async def _flush(node: Node, request: Request, bucket: Bucket, name: str, sessio
     kind = props.checksum.type
     work, size = session
     if not store.work.exists(work):
-        return _OK  # flushed before: the reference does nothing either (protocol/20 7.2)
+        return OK  # flushed before: the reference does nothing either (protocol/20 7.2)
     with store.work.open(work, size) as fd:
         value = await in_thread(hash_file, kind, fd, 0, size)
         if all(given) and given != (kind, value):
@@ -170,4 +170,4 @@ async def _flush(node: Node, request: Request, bucket: Bucket, name: str, sessio
         await store.put(bucket, name, content, kind, value, versioned=props.versioning.enabled)
         store.work.remove(work)
     node.stats.written(size)
-    return _OK
+    return OK

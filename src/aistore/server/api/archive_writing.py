@@ -8,7 +8,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from aistore.http1.message import Reply
+from aistore.server.api.messages import OK
 from aistore.server.archive.archives import Content
 from aistore.server.archive.building import ArchiveBuilder
 from aistore.server.archive.errors import BadArchive
@@ -24,6 +24,7 @@ from aistore.wire.errors import ApiError, object_not_found
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from aistore.http1.message import Reply
     from aistore.http1.server import Body, Request
     from aistore.server.api.archive_reading import ArchiveQuery
     from aistore.server.archive.formats import Format
@@ -36,7 +37,6 @@ __all__ = ["put_into_archive"]
 _APPEND: Final = 1
 _APPEND_OR_CREATE: Final = 2
 _PIECE: Final = 1 << 20
-_OK: Final = Reply(200)
 
 
 async def put_into_archive(node: Node, request: Request, bucket: Bucket, name: str, query: ArchiveQuery) -> Reply:
@@ -59,7 +59,7 @@ async def put_into_archive(node: Node, request: Request, bucket: Bucket, name: s
             except BadArchive as error:
                 raise ApiError(400, f"failed to archive {cname}: {error}") from error
             node.stats.written(source.size)
-            return _OK
+            return OK
 
 
 def _flags(request: Request, cname: str) -> int:

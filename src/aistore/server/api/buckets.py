@@ -14,6 +14,7 @@ from aistore.server.api.bucket_props import reset_props, set_props
 from aistore.server.api.listing import list_objects
 from aistore.server.api.messages import (
     OK,
+    bucket_identity,
     bucket_name,
     json_reply,
     method_refused,
@@ -38,9 +39,10 @@ from aistore.wire.errors import (
 )
 from aistore.wire.headers import BUCKET_PROPS
 from aistore.wire.messages import ActionMessage, BadMessage, parse_action, value_refused
-from aistore.wire.names import BACKENDS, BucketId, parse_bucket, parse_namespace, parse_provider
+from aistore.wire.names import BACKENDS, BucketId, parse_namespace, parse_provider
 from aistore.wire.props import NATIVE_BID, Decimal, backend_of, change_props, encode_props, pack
 from aistore.wire.snaps import BucketRef, NamespaceRef
+from aistore.wire.values import parse_bool
 
 if TYPE_CHECKING:
     from aistore.http1.server import Answer, Request
@@ -145,7 +147,7 @@ async def _list_buckets(node: Node, request: Request, name: str, message: Action
         and (one.uuid if uuid == "@" else not uuid or one.uuid == uuid)
         and (not namespace or one.namespace == namespace)
         and (not message.name or one.name == message.name)
-        and (not one.name.startswith(".") or params.flag("sys"))
+        and (not one.name.startswith(".") or parse_bool(params.get("sys", "")))
     ]
     return json_reply(request, found)
 
@@ -169,7 +171,7 @@ async def _head(node: Node, request: Request, tail: str) -> Reply:
     except UnknownBucket as unknown:
         if presence in _PRESENT:
             raise node.backends.gone(unknown.bucket) from None
-        if not params.flag(param.DONT_ADD_REMOTE_BCK_MD):
+        if not parse_bool(params.get(param.DONT_ADD_REMOTE_BCK_MD, "")):
             raise
         bucket = await passing_bucket(node, unknown.bucket)
     if presence and not presence.removeprefix("-").isdecimal():
@@ -186,7 +188,7 @@ async def _head(node: Node, request: Request, tail: str) -> Reply:
 async def _post(node: Node, request: Request, name: str) -> Reply:
     message = await read_action(node, request)
     if message.action == actions.CREATE_BUCKET:
-        identity = parse_bucket(name, request.params.raw.get("provider", ""), request.params.get("namespace", ""))
+        identity = bucket_identity(name, request)
         if identity.is_remote:
             return await remote_buckets.create(node, request, identity, message.value)
         return await _create(node, identity, message.value)
@@ -237,12 +239,12 @@ async def _patch(node: Node, request: Request, name: str) -> Reply:
 async def _delete(node: Node, request: Request, name: str) -> Reply:
     message = await read_action(node, request)
     action = message.action
-    identity = parse_bucket(name, request.params.raw.get("provider", ""), request.params.get("namespace", ""))
+    identity = bucket_identity(name, request)
     if action == actions.DESTROY_BUCKET and identity.provider in BACKENDS:
         error = unsupported("destroy", f"cloud bucket {identity.cname}")
         raise ApiError(405, error.message, error.tcode)
     if action == actions.EVICT_BUCKET:
-        return await remote_buckets.evict(node, identity, keep=request.params.flag(param.KEEP_BCK_MD))
+        return await remote_buckets.evict(node, identity, keep=parse_bool(request.params.get(param.KEEP_BCK_MD, "")))
     bucket = node.bucket(name, request)
     is_remote = bucket.remote is not None
     if action == actions.DESTROY_BUCKET:

@@ -18,6 +18,7 @@ from aistore.wire import actions, whats
 from aistore.wire import params as param
 from aistore.wire.errors import ApiError, invalid_action, not_implemented
 from aistore.wire.messages import BadMessage, value_refused
+from aistore.wire.values import parse_bool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -117,7 +118,7 @@ async def configure(node: Node, request: Request, tail: str) -> Reply:
     if tail:
         params = request.params
         changes = {name: text for name, text in params.items() if name != param.TRANSIENT}
-        await _set_config(node, config.from_query(changes), transient=params.flag(param.TRANSIENT))
+        await _set_config(node, config.from_query(changes), transient=parse_bool(params.get(param.TRANSIENT, "")))
         return OK
     message = await read_action(node, request)
     action = message.action
@@ -126,7 +127,7 @@ async def configure(node: Node, request: Request, tail: str) -> Reply:
     if action == actions.STOP:
         return jobs.stop(node, request, message)
     if action == actions.SET_CONFIG:
-        await _set_config(node, message.value, transient=request.params.flag(param.TRANSIENT))
+        await _set_config(node, message.value, transient=parse_bool(request.params.get(param.TRANSIENT, "")))
     elif action == actions.RESET_CONFIG:
         config.reset()
     elif action == actions.ROTATE_LOGS:

@@ -27,6 +27,7 @@ from aistore.wire import actions, headers, whats
 from aistore.wire import params as param
 from aistore.wire.errors import ApiError, invalid_request_uri, not_implemented, url_too_short
 from aistore.wire.headers import TEXT
+from aistore.wire.values import parse_bool
 
 if TYPE_CHECKING:
     from aistore.http1.server import Request
@@ -105,9 +106,9 @@ def _document(node: Node, role: Role, what: str) -> object:
 
 async def _log(node: Node, request: Request) -> Reply:
     params = request.params
-    log = logs.log_of_severity(node.log_path, params.get(param.SEVERITY, ""))
+    log = logs.log_of_severity(node.settings.log_path, params.get(param.SEVERITY, ""))
     loop = asyncio.get_running_loop()
-    if params.flag(param.ALL):
+    if parse_bool(params.get(param.ALL, "")):
         body = await loop.run_in_executor(None, logs.archive_logs, log)
         return Reply(200, [("Content-Type", logs.ARCHIVE_TYPE)], body)
     text = params.get(param.OFFSET, "") or "0"

@@ -9,6 +9,7 @@ from aistore.server.about import node_state, uptime_headers
 from aistore.server.api.messages import ALL_METHODS, json_reply, method_refused
 from aistore.wire import params as param
 from aistore.wire.errors import ApiError
+from aistore.wire.values import parse_bool
 
 if TYPE_CHECKING:
     from aistore.http1.server import Request
@@ -23,11 +24,14 @@ def health(node: Node, request: Request) -> Reply:
         return method_refused(request, "")
     headers = uptime_headers(node)
     params = request.params
-    state, of_primary = params.flag(param.NODE_STATE), params.flag(param.NODE_STATE_OF_PRIMARY)
-    if of_primary and (state or params.flag("apr")):
+    state, of_primary = (
+        parse_bool(params.get(param.NODE_STATE, "")),
+        parse_bool(params.get(param.NODE_STATE_OF_PRIMARY, "")),
+    )
+    if of_primary and (state or parse_bool(params.get("apr", ""))):
         why = '"cii-apr" implies ("cii" + "apr"); the explicit form must not be combined'
         raise ApiError(400, f"invalid query: {why}", headers=dict(headers))
-    if params.flag(param.PRIMARY_READY) and (state or of_primary):
+    if parse_bool(params.get(param.PRIMARY_READY, "")) and (state or of_primary):
         why = 'param.PRIMARY_READY cannot be combined with "cii" or "cii-apr"'
         raise ApiError(400, f"invalid query: {why}", headers=dict(headers))
     if request.method == "GET" and (state or (of_primary and node.is_gateway)):

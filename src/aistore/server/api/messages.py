@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from aistore.http1.message import Reply
+from aistore.wire import params as param
 from aistore.wire.errors import ApiError, url_too_short
 from aistore.wire.headers import JSON_UTF8, TEXT
 from aistore.wire.messages import ActionMessage, parse_action
+from aistore.wire.names import parse_bucket
 from aistore.wire.props import encode_wire
 
 if TYPE_CHECKING:
     from aistore.http1.server import Request
     from aistore.server.node import Node
+    from aistore.wire.names import BucketId
 
 __all__ = [
     "ALL_METHODS",
@@ -75,6 +78,12 @@ def bucket_name(request: Request, tail: str) -> str:
     if not name:
         raise url_too_short(request.path.lstrip("/"), 3, 2)
     return name
+
+
+def bucket_identity(name: str, request: Request) -> BucketId:
+    """The bucket that path and query name, validated; raises ApiError 400. The reference does not decode the provider (protocol/00 5.1)."""
+    params = request.params
+    return parse_bucket(name, params.raw.get(param.PROVIDER, ""), params.get(param.NAMESPACE, ""))
 
 
 def refuse_bad_query(request: Request) -> None:

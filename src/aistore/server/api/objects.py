@@ -8,6 +8,7 @@ from aistore.http1.message import Pending, Reply
 from aistore.server.api import remote
 from aistore.server.api.append import url_of_session
 from aistore.server.api.archive_reading import archive_query
+from aistore.server.api.messages import OK, refuse_bad_query
 from aistore.server.api.reading import get, head
 from aistore.server.api.registering import registering
 from aistore.server.api.remote_jobs import blob_download
@@ -29,6 +30,7 @@ from aistore.wire.errors import (
 )
 from aistore.wire.messages import parse_action, value_refused
 from aistore.wire.names import check_object_name
+from aistore.wire.values import parse_bool
 
 if TYPE_CHECKING:
     from aistore.http1.server import Request, Result
@@ -39,7 +41,6 @@ __all__ = ["ALLOW", "handle"]
 
 ALLOW = "DELETE, GET, HEAD, POST, PUT"
 _MESSAGE_MAX = 1 << 20
-_OK = Reply(200)
 
 
 def handle(node: Node, request: Request, bucket_name: str, object_name: str) -> Result:
@@ -59,8 +60,7 @@ def _handle(node: Node, request: Request, bucket_name: str, object_name: str) ->
         raise url_too_short(path, 4, 3 if bucket_name else 2)
     params = request.params
     if params.bad is not None and not params.bad.startswith("provider="):
-        escape = params.bad[params.bad.index("%") :][:3]
-        raise ApiError(400, f"dpq: '{params.bad}', err: invalid URL escape \"{escape}\"")
+        refuse_bad_query(request)
     if params.count >= 100:
         raise ApiError(400, "dpq: exceeded maximum number of iterations (100)")
     bucket = node.bucket(bucket_name, request)
@@ -103,7 +103,7 @@ async def _delete_remote(node: Node, request: Request, bucket: Bucket, name: str
     if await request.read(_MESSAGE_MAX) and _delete_action(node, request) == actions.EVICT_OBJECTS:
         if await remote.evict_one(node, bucket, name) is None:
             raise object_not_found(node.name, bucket.id.object_cname(name))
-        return _OK
+        return OK
     node.check_access(bucket, access.DELETE_OBJECT, "DELETE-OBJECT")
     return await remote.delete(node, bucket, name)
 
@@ -146,7 +146,7 @@ def _delete_now(node: Node, bucket: Bucket, name: str) -> Pending:
         if not deleted:
             raise object_gone(bucket.id.object_cname(name))
         node.stats.deleted()
-        return _OK
+        return OK
 
     return Pending(node.store.delete(bucket, [name]), render)
 
@@ -158,10 +158,12 @@ async def _patch(node: Node, request: Request, bucket: Bucket, name: str) -> Rep
     pairs = _custom_pairs(node, message.value)
     custom_metadata.check(pairs, bucket.id.object_cname(name))
     try:
-        await node.store.set_custom(bucket, name, pairs, replace=request.params.flag(param.SET_NEW_CUSTOM))
+        await node.store.set_custom(
+            bucket, name, pairs, replace=parse_bool(request.params.get(param.SET_NEW_CUSTOM, ""))
+        )
     except ObjectMissing:
         raise object_not_found(node.name, bucket.id.object_cname(name)) from None
-    return _OK
+    return OK
 
 
 def _custom_pairs(node: Node, value: object) -> dict[str, str]:
@@ -187,7 +189,7 @@ async def _rename(node: Node, bucket: Bucket, name: str, new_name: str) -> Reply
         await move_object(node.store, bucket, name, new_name)
     except ObjectMissing:
         raise object_not_found(node.name, bucket.id.object_cname(name)) from None
-    return _OK
+    return OK
 
 
 async def _post(node: Node, request: Request, bucket_name: str, object_name: str) -> Reply:

@@ -7,7 +7,7 @@ import time
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Final
 
-from aistore.http1.message import FilePart, Reply
+from aistore.http1.message import FilePart, Reply, printable
 from aistore.server.api.archive_reading import archive_query, read_from_archive
 from aistore.server.store.content import hash_file, in_thread
 from aistore.wire import headers as header
@@ -54,7 +54,6 @@ _HEAD_PROPS: Final = frozenset(
         "etag",
     ]
 )
-_CONTROLS: Final = dict.fromkeys([*range(32), 127], " ")
 
 
 def get(node: Node, request: Request, bucket: Bucket, name: str) -> Result:
@@ -97,7 +96,7 @@ def _whole(node: Node, row: ObjectRow, data: bytes) -> bytes:
 
 def _encode_head(row: ObjectRow) -> bytes:
     lines = ["HTTP/1.1 200 OK", "Content-Type: application/octet-stream", f"Content-Length: {row.size}"]
-    lines += [f"{key}: {value.translate(_CONTROLS)}" for key, value in object_headers(row)]
+    lines += [f"{key}: {printable(value)}" for key, value in object_headers(row)]
     return ("\r\n".join(lines) + "\r\nAis-Atime: ").encode("utf-8", "surrogateescape")
 
 

@@ -82,7 +82,7 @@ def _wants_latest(node: Node, request: Request, bucket: Bucket) -> bool:
     return (
         versioning.validate_warm_get
         or versioning.synchronize
-        or (param.LATEST_VER in request.query and request.params.flag(param.LATEST_VER))
+        or (param.LATEST_VER in request.query and parse_bool(request.params.get(param.LATEST_VER, "")))
     )
 
 
@@ -227,7 +227,7 @@ def head(node: Node, request: Request, bucket: Bucket, name: str) -> Result:
     """The object's attributes, from the cache if it is there."""
     params = request.params
     row = node.store.lookup(bucket, name)
-    if row is not None and not params.flag(param.LATEST_VER):
+    if row is not None and not parse_bool(params.get(param.LATEST_VER, "")):
         return reading.head(node, request, bucket, name)
     presence = params.get("presence", "")
     if row is None and presence in _PRESENT_ONLY:

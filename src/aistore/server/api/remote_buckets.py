@@ -19,6 +19,7 @@ from aistore.wire.messages import BadMessage, ListRange, value_refused
 from aistore.wire.names import BACKENDS, BucketId
 from aistore.wire.props import change_props
 from aistore.wire.template import Template
+from aistore.wire.values import parse_bool
 
 if TYPE_CHECKING:
     from aistore.http1.message import Reply
@@ -57,7 +58,7 @@ async def create(node: Node, request: Request, identity: BucketId, value: object
         props = change_props(remote_props(node, identity), value, targets=len(node.smap.targets), mountpaths=1)
     except BadMessage as error:
         raise value_refused(value, actions.CREATE_BUCKET, node.gateway_name, str(error)) from None
-    if not request.params.flag(params.DONT_HEAD_REMOTE_BCK):
+    if not parse_bool(request.params.get(params.DONT_HEAD_REMOTE_BCK, "")):
         try:
             await node.backends.with_extra(identity, props.extra).check_bucket(identity)
         except RemoteError as error:

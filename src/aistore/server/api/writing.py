@@ -9,6 +9,7 @@ from aistore.http1.message import Pending, Reply
 from aistore.server.api.append import append
 from aistore.server.api.archive_reading import archive_query
 from aistore.server.api.archive_writing import put_into_archive
+from aistore.server.api.messages import OK
 from aistore.server.api.reading import object_headers
 from aistore.server.store.content import finished, in_thread
 from aistore.server.store.copying import copy_objects
@@ -26,6 +27,7 @@ from aistore.wire.errors import (
     object_not_found,
 )
 from aistore.wire.names import check_object_name, parse_uname
+from aistore.wire.values import parse_bool
 
 if TYPE_CHECKING:
     from aistore.http1.server import Body, Request, Result
@@ -40,7 +42,6 @@ _CHECKSUM_VALUE: Final = header.CHECKSUM_VALUE.lower()
 _CUSTOM_MD: Final = header.CUSTOM_MD.lower()
 _VERSION: Final = header.VERSION.lower()
 _PIECE: Final = 1 << 20  # bytes received before they are hashed and written in a thread
-_OK: Final = Reply(200)
 
 
 def put(node: Node, request: Request, bucket: Bucket, name: str) -> Result:
@@ -92,7 +93,7 @@ def utf8(value: str) -> str:
 
 
 def is_fresh(request: Request) -> bool:
-    return bool(request.query) and param.SKIP_VC in request.query and request.params.flag(param.SKIP_VC)
+    return bool(request.query) and param.SKIP_VC in request.query and parse_bool(request.params.get(param.SKIP_VC, ""))
 
 
 async def _put_slowly(
@@ -160,7 +161,7 @@ async def _already_there(
             pass
     if custom:
         await node.store.set_custom(bucket, name, custom, replace=False)
-    return _OK
+    return OK
 
 
 async def _receive(node: Node, request: Request, kinds: list[str]) -> tuple[bytes | Upload, dict[str, str]]:
@@ -255,4 +256,4 @@ async def _copy(node: Node, request: Request, bucket: Bucket, name: str) -> Repl
         raise object_not_found(node.name, bucket.id.object_cname(name))
     if done.failed:
         raise ApiError(500, f"{node.name}: {done.failed[0][1]}")
-    return _OK
+    return OK

@@ -102,8 +102,7 @@ class Backends:
         """Read what is attached; the gateway writes it, target processes follow."""
         if self._read is not None and not self._node.shared:
             return
-        row = self._node.store.catalog.read("SELECT value FROM meta WHERE key = ?", (_KEY,)).fetchone()
-        text = row[0] if row else "[]"
+        text = self._node.store.catalog.meta(_KEY) or "[]"
         if text != self._read:
             self._read = text
             found = msgspec.json.decode(text, type=list[Attached])
@@ -133,9 +132,7 @@ class Backends:
 
     async def _keep(self, attached: dict[str, Attached]) -> None:
         text = msgspec.json.encode(list(attached.values())).decode()
-        await self._node.store.catalog.submit(
-            lambda tx: tx.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_KEY, text)).rowcount
-        )
+        await self._node.store.catalog.set_meta({_KEY: text})
         gone = {one.uuid for one in self._attached.values()} - {one.uuid for one in attached.values()}
         self._attached, self._read = attached, text
         self._node.forget_buckets()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from aistore.server.store.errors import BucketGone, StoreError
+from aistore.server.store.job_records import drop_records, keep_record, load_records
 from aistore.wire.errors import ApiError
 from aistore.wire.ids import new_job_id
 from aistore.wire.kinds import KINDS
@@ -221,8 +222,7 @@ class JobRegistry:
         # In the order of ends, the latest last. A plain dict takes longer and longer to find its first key when keys are taken from it.
         self._finished: OrderedDict[str, Job] = OrderedDict()
         self._keeping: set[asyncio.Future[None]] = set()
-        rows = store.catalog.read("SELECT record FROM job ORDER BY finished = 0, finished").fetchall()
-        for (data,) in rows:
+        for data in load_records(store.catalog):
             record = msgspec.json.decode(data, type=_Record)
             self._finished[record.id] = Job(record)
             if not record.ended:
@@ -396,9 +396,8 @@ class JobRegistry:
         """Write the job's record, and remove those of others; queued at once, so that what the job does comes after it."""
 
         def change(tx: Transaction) -> None:
-            values = (record.id, record.ended, msgspec.json.encode(record))
-            tx.execute("INSERT OR REPLACE INTO job VALUES (?, ?, ?)", values)
-            tx.executemany("DELETE FROM job WHERE id = ?", [(one,) for one in dropped])
+            keep_record(tx, record.id, record.ended, msgspec.json.encode(record))
+            drop_records(tx, dropped)
 
         def noted(future: asyncio.Future[None]) -> None:
             self._keeping.discard(future)

@@ -23,7 +23,7 @@ from aistore.server.store.schema import BUSY_TIMEOUT, Durability, connect, means
 from aistore.server.store.sync import sync_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from concurrent.futures import Future
     from pathlib import Path
 
@@ -127,6 +127,26 @@ class Catalog:
     def read(self, sql: str, parameters: tuple[object, ...] = ()) -> sqlite3.Cursor:
         """Run a short query on the loop's own connection; it sees all that is committed."""
         return self._reader.execute(sql, parameters)
+
+    def meta(self, key: str) -> str | None:
+        """What is kept under a key besides buckets and objects: ids, the cluster map, configuration."""
+        row: tuple[str] | None = self._reader.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return row[0] if row else None
+
+    def set_meta(self, values: Mapping[str, str]) -> asyncio.Future[None]:
+        """Keep values under their keys."""
+
+        def change(tx: Transaction) -> None:
+            tx.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
+
+        return self.submit(change)
+
+    def buckets_made(self) -> int:
+        """How many buckets there ever were."""
+        row: tuple[int] | None = self._reader.execute(
+            "SELECT seq FROM sqlite_sequence WHERE name = 'bucket'"
+        ).fetchone()
+        return row[0] if row else 0
 
     def data_version(self) -> int:
         """A number that changes when another connection has changed the catalog."""
