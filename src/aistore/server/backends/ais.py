@@ -218,7 +218,7 @@ class RemoteCluster:
             return errors.forbidden(bucket, self.endpoint, message)
         if status in (429, 503):
             return errors.throttled(bucket, self.endpoint, message)
-        kind: RemoteKind = "failed"
+        kind: RemoteKind = "failed" if status >= 500 else "refused"
         if status == 404:
             kind = "bucket" if tcode in ("ErrBckNotFound", "ErrRemoteBckNotFound") else "object"
         call = (shown or request.method, f"/v1/{request.path}")

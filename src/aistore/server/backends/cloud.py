@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aistore.server.backends import errors
 from aistore.server.backends.base import PIECE, SOURCE, RemoteObject, RemotePage, size_of
 from aistore.server.backends.options import cloud_config
+from aistore.server.settings import SettingsError
 from aistore.server.store.scan import successor
 from aistore.wire.errors import ApiError
 
@@ -66,7 +67,12 @@ class CloudBackend:
             raise ApiError(501, missing, "ErrMissingBackend")
         self.provider = provider
         self.page_size = extra.aws.max_pagesize or _PAGE_SIZES[provider] if provider == "aws" else _PAGE_SIZES[provider]
-        self._config = cloud_config(provider, table, extra)
+        try:
+            self._config = cloud_config(provider, table, extra)
+        except SettingsError as error:
+            raise ApiError(
+                400, f"the {provider} backend is not configured well: {error}", "ErrMissingBackend"
+            ) from error
         self.endpoint = self._config.get("endpoint") or self._config.get("base_url") or _DEFAULT_ENDPOINTS[provider]
         self._stores: dict[str, ObjectStore] = {}
         # Listings under way: the next page goes on where the last one ended, without asking for what came before.
@@ -265,6 +271,8 @@ class CloudBackend:
             return errors.forbidden(bucket, self.endpoint, why)
         if status in (429, 503):
             return errors.throttled(bucket, self.endpoint, why)
+        if 400 <= status < 500:
+            return errors.refused(cname, self.endpoint, status, why)
         if isinstance(error, exceptions.BaseError):
             if not status and "error sending request" in text:
                 return errors.unreachable(bucket, self.endpoint, _reason(text))

@@ -18,18 +18,19 @@ __all__ = [
     "changed",
     "forbidden",
     "object_missing",
+    "refused",
     "throttled",
     "unreachable",
 ]
 
-RemoteKind = Literal["object", "bucket", "forbidden", "throttled", "unreachable", "changed", "failed"]
+RemoteKind = Literal["object", "bucket", "forbidden", "throttled", "unreachable", "changed", "refused", "failed"]
 
 
 class RemoteError(ApiError):
     """A backend refused or did not answer; it is the protocol's refusal at the same time.
 
     `kind` is `object` or `bucket` for what does not exist there, `forbidden`, `throttled`, `unreachable`, `changed` for an object that is
-    another one than a moment ago, else `failed`.
+    another one than a moment ago, `refused` for what it says is wrong with a request, else `failed`.
     """
 
     def __init__(
@@ -80,6 +81,10 @@ def unreachable(bucket: BucketId, endpoint: str, detail: str) -> RemoteError:
 
 def changed(cname: str, endpoint: str) -> RemoteError:
     return RemoteError("changed", 409, f"{cname} was changed at {endpoint} while it was read, please try again")
+
+
+def refused(cname: str, endpoint: str, status: int, detail: str) -> RemoteError:
+    return RemoteError("refused", status, f"{cname}: {endpoint} refuses: {detail}")
 
 
 def broken(cname: str, endpoint: str, detail: str) -> RemoteError:

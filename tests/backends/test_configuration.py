@@ -1,0 +1,124 @@
+"""How backends are configured, and what is said where they are not, or wrongly."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from aistore import LocalCluster
+from aistore.sdk.errors import AISError
+from aistore.server.backends.options import check_backends, cloud_config, configured_clouds
+from aistore.server.settings import SettingsError, make_settings, parse_backends
+from aistore.wire.props import Extra, ExtraAws
+from backends.places import CloudPlace
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from aistore.sdk import Client
+    from backends.places import Place
+
+_CLOUD_VARIABLES = ("AWS_", "GOOGLE_", "AZURE_", "STORAGE_EMULATOR")
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An environment without cloud settings; the home folder."""
+    import os
+
+    for name in list(os.environ):
+        if name.startswith(_CLOUD_VARIABLES):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+def test_a_provider_is_configured_by_table_or_by_its_usual_variables(
+    bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert configured_clouds({}) == []
+    assert configured_clouds({"gcp": {}}) == ["gcp"]
+    monkeypatch.setenv("AWS_PROFILE", "work")
+    assert configured_clouds({}) == ["aws"]
+
+
+def test_the_bucket_comes_before_the_table_and_that_before_the_environment(
+    bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = {"endpoint": "http://table", "region": "eu-table", "access_key_id": "T", "ranges": "cache"}
+    found = cloud_config("aws", table, Extra())
+    assert found == {"endpoint": "http://table", "region": "eu-table", "access_key_id": "T"}
+    nearest = Extra(aws=ExtraAws(cloud_region="eu-bucket", endpoint="http://bucket"))
+    assert cloud_config("aws", table, nearest)["endpoint"] == "http://bucket"
+    assert cloud_config("aws", table, nearest)["region"] == "eu-bucket"
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://environment")  # read by obstore where nothing else is said
+    assert "endpoint" not in cloud_config("aws", {}, Extra())
+
+
+def test_profiles_of_the_shared_files_are_read(bare: Path) -> None:
+    (bare / ".aws").mkdir()
+    (bare / ".aws" / "credentials").write_text("[work]\naws_access_key_id = A\naws_secret_access_key = S\n")
+    (bare / ".aws" / "config").write_text("[profile work]\nregion = eu-west-3\n")
+    found = cloud_config("aws", {}, Extra(aws=ExtraAws(profile="work")))
+    assert found == {"access_key_id": "A", "secret_access_key": "S", "region": "eu-west-3"}
+    with pytest.raises(SettingsError, match="'other' is in neither"):
+        cloud_config("aws", {"profile": "other"}, Extra())
+
+
+@pytest.mark.parametrize(
+    ("backends", "said"),
+    [
+        ({"oci": {}}, "supported are ais"),
+        ({"ht": {}}, "supported are ais"),
+        ({"ais": {"far": "somewhere"}}, "not the URL of a cluster"),
+        ({"aws": {"ranges": "some"}}, "neither 'pass' nor 'cache'"),
+    ],
+)
+def test_what_cannot_be_a_backend_is_refused(backends: dict[str, dict[str, str]], said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        check_backends(backends)
+
+
+def test_options_of_the_command_line_come_over_those_of_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "ais.toml"
+    file.write_text('[backends.aws]\nregion = "eu-west-1"\nendpoint = "http://old"\n[backends.gcp]\n')
+    given = parse_backends(["aws=http://127.0.0.1:9000", "azure"])
+    settings = make_settings(file, {"data_dir": tmp_path, "backends": given}, 0)
+    assert settings.backends == {
+        "aws": {"region": "eu-west-1", "endpoint": "http://127.0.0.1:9000"},
+        "gcp": {},
+        "azure": {},
+    }
+    with pytest.raises(SettingsError, match="aws=http"):
+        parse_backends(["aws=9000"])
+
+
+def test_a_wrong_key_is_refused_with_bucket_and_endpoint_named(places: dict[str, Place]) -> None:
+    place = places.get("s3")
+    if not isinstance(place, CloudPlace):
+        pytest.skip("no S3 server")
+    name = place.new_bucket()
+    options = {**place.options, "secret_access_key": "wrong"}
+    with LocalCluster(backends={"aws": options}) as near, near.client() as client:
+        with pytest.raises(AISError) as caught:
+            client.bucket(name, "aws").object("x").get_reader().read_all()
+        assert caught.value.status_code == 403
+        for part in (f"s3://{name}", place.relay.address, "SignatureDoesNotMatch", "credentials"):
+            assert part in str(caught.value)
+        assert client.cluster().list_buckets("aws") == []
+        logs = "".join(path.read_text() for path in near.path.glob("*.log"))
+        assert "wrong" not in logs
+
+
+def test_an_option_that_there_is_not_is_named(bare: Path) -> None:
+    with LocalCluster(backends={"aws": {"bogus": "1"}}) as near, near.client() as client:
+        with pytest.raises(AISError) as caught:
+            client.bucket("b", "aws").object("x").get_reader().read_all()
+        assert caught.value.status_code == 400
+        assert "bogus" in str(caught.value)
+
+
+def test_a_provider_that_is_not_configured_is_said_to_be(near_client: Client) -> None:
+    with pytest.raises(AISError, match="OCI backend is missing"):
+        near_client.bucket("b", "oci").object("x").get_reader().read_all()

@@ -1,0 +1,57 @@
+"""Google Cloud Storage: its emulator takes objects by an interface that is not the one of clients, so only reading is tested."""
+
+from __future__ import annotations
+
+import http.client
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import pytest
+
+from aistore import LocalCluster
+from aistore.sdk.errors import AISError, ErrObjNotFound
+from bench.peers import Gcs, why_missing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from aistore.sdk import Bucket
+
+NAMES = ["a", "d/x y", "d/z", "e"]
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[Bucket]:
+    if reason := why_missing("gcs"):
+        pytest.skip(reason)
+    with Gcs() as peer, LocalCluster(backends={"gcp": peer.options}) as near, near.client() as client:
+        peer.make_bucket("data")
+        connection = http.client.HTTPConnection(peer.address, timeout=60)
+        for name in NAMES:
+            target = f"/upload/storage/v1/b/data/o?uploadType=media&name={quote(name, safe='')}"
+            connection.request("POST", target, name.encode() * 1000)
+            response = connection.getresponse()
+            assert (response.read(), response.status)[1] == 200
+        connection.close()
+        yield client.bucket("data", "gcp")
+
+
+def test_objects_are_listed_read_and_cached(bucket: Bucket) -> None:
+    assert [entry.name for entry in bucket.list_all_objects()] == NAMES
+    assert [entry.name for entry in bucket.list_all_objects(prefix="d/x")] == ["d/x y"]
+    for name in NAMES:
+        assert bucket.object(name).get_reader().read_all() == name.encode() * 1000
+        assert bucket.object(name).head().present
+    assert bucket.object("a").get_reader(byte_range="bytes=0-1").read_all() == b"aa"
+
+
+def test_a_missing_object_is_told(bucket: Bucket) -> None:
+    with pytest.raises(ErrObjNotFound):
+        bucket.object("none").get_reader().read_all()
+
+
+def test_what_the_backend_refuses_to_store_is_not_stored(bucket: Bucket) -> None:
+    with pytest.raises(AISError):
+        bucket.object("new").get_writer().put_content(b"1")
+    with pytest.raises(ErrObjNotFound):
+        bucket.object("new").get_reader().read_all()
