@@ -14,7 +14,7 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from aistore.http1.failures import BodyTooLong
+from aistore.http1.failures import BodyTooLong, MemoryFull
 from aistore.http1.message import FilePart, Pending, Reply
 from aistore.http1.server import BrokenRequest, HttpServer, Limits, Request, Result
 
@@ -110,6 +110,8 @@ class ShowingService:
     def refuse(self, request: Request, error: BaseException) -> Reply:
         self.errors.append(error)
         status = 400 if isinstance(error, BrokenRequest) else 413 if isinstance(error, BodyTooLong) else 500
+        if isinstance(error, MemoryFull):
+            status = 503
         return Reply(status, (), str(error).encode(), close=isinstance(error, BrokenRequest))
 
 

@@ -248,6 +248,14 @@ class StillTransport(asyncio.Transport):
     def get_write_buffer_size(self) -> int:
         return self.unsent
 
+    def is_closing(self) -> bool:
+        return False
+
+    def pause_reading(self) -> None:
+        """Bytes come when the test says so."""
+
+    resume_reading = pause_reading
+
     def abort(self) -> None:
         self.aborted = True
 
@@ -384,3 +392,80 @@ def test_small_answers_are_not_held_back(serving: Serving) -> None:
         serving.call(look)
         serving.until(lambda: bool(nodelay))
         assert all(nodelay)
+
+
+# -- bodies that are held, and bodies that trickle ------------------------------------------------------------------
+
+
+def test_bodies_in_memory_have_a_common_limit() -> None:
+    with Serving(Limits(memory=400_000)) as serving:
+        waiting = [serving.connect() for _ in range(5)]
+        for raw in waiting:
+            raw.send(request("PUT", "/echo", b"x" * 60_000)[:-1])
+        serving.until(lambda: serving.server.memory.used == 300_000)
+        with serving.connect() as large, serving.connect() as small, serving.connect() as other:
+            assert large.ask("PUT", "/echo", b"x" * 300_000).status == 503
+            small.send(request("PUT", "/echo", b"x" * 60_000)[:-1])
+            serving.until(lambda: serving.server.memory.used == 360_000)
+            other.send(request("PUT", "/echo", b"x" * 60_000)[:-1])
+            answer = other.answer()
+            assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+            small.send(b"x")
+            assert small.answer().status == 200
+            waiting.pop().sock.close()
+            waiting[0].send(b"x")
+            assert waiting[0].answer().status == 200
+            serving.until(lambda: serving.server.memory.used == 180_000)
+            assert large.ask("PUT", "/echo", b"x" * 150_000).status == 200  # the connection is as good as before
+            assert large.ask("PUT", "/ignore", b"x" * 1_000_000).status == 404
+        for raw in waiting:
+            raw.sock.close()
+        serving.until(lambda: serving.server.memory.used == 0)
+
+
+class Trickle:
+    """A connection on a clock of its own, to which one byte comes at a time."""
+
+    def __init__(self, length: int, limits: Limits) -> None:
+        self.server = HttpServer(ShowingService(), limits)
+        self.transport = StillTransport()
+        self.connection = Connection(self.server)
+        self.connection.connection_made(self.transport)
+        self.receive(b"PUT /echo HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % length)
+
+    def receive(self, data: bytes) -> None:
+        while data:
+            view = self.connection.get_buffer(-1)
+            count = min(len(view), len(data))
+            view[:count] = data[:count]
+            self.connection.buffer_updated(count)
+            data = data[count:]
+
+    async def seconds(self, every: float, data: bytes = b"x") -> float:
+        """How long the connection lasts when `data` comes again and again; at most 1000 seconds."""
+        while self.server.now < 1000:
+            for _ in range(3):  # the handler asks for more
+                await asyncio.sleep(0)
+            self.server.now += every
+            if self.connection.deadline < self.server.now:
+                break
+            self.receive(data)
+        now = self.server.now
+        self.transport.sock.close()
+        self.connection.connection_lost(None)
+        await asyncio.gather(*self.server._tasks)
+        return now
+
+
+@pytest.mark.parametrize(
+    ("length", "every", "data", "least", "most"),
+    [(60_000, 1.0, b"x", 60, 75), (10_000_000, 1.0, b"x", 10, 15), (10_000_000, 9.0, b"x" * 500, 10, 30),
+     (10_000_000, 1.0, b"x" * 1100, 1000, 1001), (10_000_000, 9.0, b"x" * 9100, 1000, 1010)],
+)  # fmt: skip
+def test_a_body_has_to_come_at_some_rate(length: int, every: float, data: bytes, least: float, most: float) -> None:
+    """1000 bytes a second, here; a client that sends a byte now and then held a connection and its memory for days."""
+
+    async def main() -> None:
+        assert least <= await Trickle(length, Limits(body=10.0, rate=1000)).seconds(every, data) <= most
+
+    asyncio.run(main())

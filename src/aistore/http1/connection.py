@@ -32,6 +32,7 @@ SMALL_BODY: Final = 64 * 1024
 _PIPELINED_MAX: Final = 256 * 1024  # bytes of further requests kept while one is being answered
 _AT_ONCE: Final = 64  # pipelined requests that are served before other connections get their turn
 _blank_lines: Final = cast("Callable[[bytes], re.Match[bytes]]", re.compile(rb"(?:\r\n)*").match)
+_TRY_AGAIN: Final = (("Retry-After", "1"),)
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -44,8 +45,8 @@ class Connection(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        "_blocked", "_body", "_busy", "_continue", "_ended", "_head", "_lost", "_over", "_paused", "_pending", "_scanned", "_server",
-        "_service", "_unsent", "_waiter", "close_after_reply", "deadline", "peer", "transport",
+        "_blocked", "_body", "_busy", "_continue", "_credit", "_ended", "_head", "_held", "_lost", "_over", "_paused", "_pending", "_scanned",
+        "_server", "_service", "_since", "_unsent", "_waiter", "close_after_reply", "deadline", "memory", "peer", "transport",
     )  # fmt: skip
 
     def __init__(self, server: HttpServer) -> None:
@@ -55,6 +56,10 @@ class Connection(asyncio.BufferedProtocol):
         self._scanned = 0
         self._head: RequestHead | None = None
         self._body: Body | None = None
+        self._held = 0  # memory counted for a small body that is still to come
+        self._credit = 0.0  # seconds for which a body may still be slow
+        self._since = 0.0
+        self.memory = server.memory
         self._busy = False
         self._continue = False  # the client waits for leave to send the body
         self._paused = False  # nothing is received
@@ -79,11 +84,12 @@ class Connection(asyncio.BufferedProtocol):
             transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.deadline = self._server.now + self._server.limits.head
         if not self._server.admit(self):
-            self._refuse(503, "too many connections", (("Retry-After", "1"),))
+            self._refuse(503, "too many connections", _TRY_AGAIN)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio's signature)
         self._lost = self._over = True
         self._server.forget(self)
+        self._let_go()
         if self._body is not None:
             self._body.fail(BrokenRequest("the client closed the connection before its request was complete"))
         self._wake()
@@ -101,7 +107,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         body = self._body
         if body is not None and not body.complete:
-            self.deadline = self._server.now + self._server.limits.body
+            self._note_arrival(nbytes)
             if body.sink() is not None:
                 body.received(nbytes)
             else:
@@ -158,8 +164,16 @@ class Connection(asyncio.BufferedProtocol):
         if self._continue:
             self._continue = False
             self.transport.write(_CONTINUE)
-        self.deadline = self._server.now + self._server.limits.body
+        self._since = self._server.now
+        self.deadline = self._since + self._credit
         self._unpause()
+
+    def _note_arrival(self, nbytes: int) -> None:
+        """Bytes of a body have come: those earn time, waiting for them costs it."""
+        now, limits = self._server.now, self._server.limits
+        self._credit = min(limits.body, self._credit - (now - self._since) + nbytes / limits.rate)
+        self._since = now
+        self.deadline = now + self._credit
 
     def had_body(self) -> None:
         """A handler has what it waited for, and may take its time with it."""
@@ -189,7 +203,7 @@ class Connection(asyncio.BufferedProtocol):
                 data = self._take_request(data)
                 served += 1
         except BadHead as error:
-            self._refuse(error.status, error.reason)
+            self._refuse(error.status, error.reason, _TRY_AGAIN if error.status == 503 else ())
         if self._ended and not self._busy and not self._lost:
             self.transport.close()
 
@@ -216,12 +230,18 @@ class Connection(asyncio.BufferedProtocol):
         if length == CHUNKED or length > SMALL_BODY:
             return self._begin_body(head, length, data)
         if length > len(data):
+            if self._head is None:
+                if not self.memory.take(length):
+                    raise BadHead(503, "too many request bodies are held in memory")
+                self._held = length
+                self.deadline = self._server.now + self._server.limits.body + length / self._server.limits.rate
             self._give_leave()
             self._head, self._pending = head, data
-            self.deadline = self._server.now + self._server.limits.body
             return None
         self._give_leave()
         self._head = None
+        if self._held:
+            self._let_go()
         content = b""
         if length > 0:
             content, data = data[:length], data[length:]
@@ -229,6 +249,10 @@ class Connection(asyncio.BufferedProtocol):
             return data
         self._pending = data
         return None
+
+    def _let_go(self) -> None:
+        self.memory.give(self._held)
+        self._held = 0
 
     def _give_leave(self) -> None:
         # It may be left out when the body is here already; the reference sends it.
@@ -248,6 +272,7 @@ class Connection(asyncio.BufferedProtocol):
     def _begin_body(self, head: RequestHead, length: int, data: bytes) -> bytes | None:
         """Serve a request whose body is read by its handler."""
         body = Body(self, length, self._server.limits.max_body)
+        self._credit, self._since = self._server.limits.body, self._server.now
         request = Request(head, None, body, self)
         if data:
             try:
@@ -329,6 +354,9 @@ class Connection(asyncio.BufferedProtocol):
             answer = await coroutine
         except Exception as error:
             answer = self._service.refuse(request, error)
+        finally:
+            if request.body is not None:
+                request.body.release()
         if isinstance(answer, bytes):
             self._send_bytes(request.head, answer)
         elif isinstance(answer.body, bytes):
@@ -350,7 +378,8 @@ class Connection(asyncio.BufferedProtocol):
                 if body.failed:
                     self._end()
                     return None
-                self.deadline = self._server.now + self._server.limits.body
+                self._since = self._server.now
+                self.deadline = self._since + self._credit
                 self._unpause()
                 return None
             self._body = None

@@ -8,6 +8,7 @@ __all__ = [
     "BodyTooLong",
     "ConnectTimedOut",
     "HeadCut",
+    "MemoryFull",
     "NoAnswer",
     "ReadTimedOut",
     "ShortBody",
@@ -55,6 +56,10 @@ class BadBody(Exception):
 
 class BodyTooLong(BadBody):
     """A body that is longer than its reader takes."""
+
+
+class MemoryFull(Exception):
+    """A server holds as many request bodies in memory as it may: try again in a moment."""
 
 
 class BodySourceChanged(ValueError):

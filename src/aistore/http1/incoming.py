@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from aistore.http1.chunked import ChunkedDecoder
-from aistore.http1.failures import BadBody, BodyTooLong
+from aistore.http1.failures import BadBody, BodyTooLong, MemoryFull
 from aistore.http1.head import CHUNKED
 from aistore.http1.message import BytesLike, parse_params, split_target
 
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from aistore.http1.head import RequestHead
     from aistore.http1.message import Params
 
-__all__ = ["Body", "BrokenRequest", "Request"]
+__all__ = ["Body", "BrokenRequest", "Memory", "Request"]
+
+_PIECE: Final = 64 * 1024
 
 
 class Link(Protocol):
@@ -24,12 +26,32 @@ class Link(Protocol):
 
     peer: str
     transport: asyncio.Transport
+    memory: Memory
 
     def want_body(self) -> None:
         """A handler waits for body bytes."""
 
     def had_body(self) -> None:
         """A handler has what it waited for."""
+
+
+class Memory:
+    """What the bodies of all connections may hold in memory together."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+
+    def take(self, size: int) -> bool:
+        """Count `size` more bytes, if there is room."""
+        if self.used + size > self.limit:
+            return False
+        self.used += size
+        return True
+
+    def give(self, size: int) -> None:
+        """`size` bytes are free again."""
+        self.used -= size
 
 
 class BrokenRequest(ConnectionError):
@@ -89,6 +111,7 @@ class Body:
         "_connection",
         "_decoder",
         "_error",
+        "_held",
         "_left",
         "_sink",
         "_sink_filled",
@@ -107,6 +130,21 @@ class Body:
         self._sink_filled = 0
         self._waiter: asyncio.Future[None] | None = None
         self._error: Exception | None = None
+        self._held = 0
+
+    def hold(self, wanted: int, least: int) -> int:
+        """Count memory for this body until its handler has ended: `wanted` bytes, or `least` once half of it is in use. Raises `MemoryFull`."""
+        memory = self._connection.memory
+        size = wanted if memory.used + wanted <= memory.limit // 2 else least  # the rest is for many small ones
+        if not memory.take(size):
+            raise MemoryFull("too many request bodies are held in memory")
+        self._held += size
+        return size
+
+    def release(self) -> None:
+        """The handler has ended."""
+        self._connection.memory.give(self._held)
+        self._held = 0
 
     @property
     def complete(self) -> bool:
@@ -137,7 +175,7 @@ class Body:
 
     async def chunks(self, size: int = 256 * 1024) -> AsyncIterator[memoryview]:
         """Successive pieces; each is valid until the next is asked for."""
-        buffer = memoryview(bytearray(size))
+        buffer = memoryview(bytearray(self.hold(size, min(size, _PIECE))))
         while n := await self.readinto(buffer):
             yield buffer[:n]
 
@@ -147,10 +185,11 @@ class Body:
             raise BodyTooLong(f"request body of {self.length} bytes is longer than {limit}")
         parts: list[bytes] = []
         total = 0
-        async for piece in self.chunks(64 * 1024):
+        async for piece in self.chunks(_PIECE):
             total += len(piece)
             if total > limit:
                 raise BodyTooLong(f"request body is longer than {limit} bytes")
+            self.hold(len(piece), len(piece))
             parts.append(bytes(piece))
         return b"".join(parts)
 

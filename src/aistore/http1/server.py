@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 from aistore.http1.connection import Connection
-from aistore.http1.incoming import Body, BrokenRequest, Request
+from aistore.http1.incoming import Body, BrokenRequest, Memory, Request
 from aistore.http1.message import Pending, Reply
 
 if TYPE_CHECKING:
@@ -36,7 +36,9 @@ class Limits:
     head: float = 16.0
     idle: float = 75.0
     body: float = 30.0
-    """Longest wait for the next byte of a request body."""
+    """Longest wait for the next byte of a request body, and how long one may arrive more slowly than `rate`."""
+    rate: int = 1024
+    """Bytes a second that a request body has to arrive with."""
     write: float = 60.0
     """Longest wait for a client to take the next byte of an answer."""
     linger: float = 2.0
@@ -44,6 +46,8 @@ class Limits:
     connections: int = 10_000
     max_body: int = 1 << 50
     """Bytes of a request body, announced or in chunks."""
+    memory: int = 512 << 20
+    """Bytes of request bodies that are held in memory at once; requests that need more are answered 503."""
 
 
 class Service(Protocol):
@@ -65,6 +69,7 @@ class HttpServer:
         self.now = 0.0
         """Coarse clock of the time limits (seconds, one step behind at most)."""
         self.receive_view = memoryview(bytearray(_RECEIVE_BYTES))
+        self.memory = Memory(self.limits.memory)
         self._connections: set[Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._listeners: list[asyncio.Server] = []

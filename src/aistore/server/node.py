@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import quote, quote_from_bytes, urlsplit
 
-from aistore.http1.failures import BodyTooLong
+from aistore.http1.failures import BodyTooLong, MemoryFull
 from aistore.http1.message import Reply
 from aistore.http1.server import BrokenRequest, HttpServer, Limits, Request, Result
 from aistore.server import routes
@@ -211,6 +211,8 @@ class Node:
             return ApiError(400, str(error))
         if isinstance(error, BodyTooLong):
             return ApiError(413, str(error))
+        if isinstance(error, MemoryFull):
+            return ApiError(503, str(error), headers={"Retry-After": "1"})
         if (refusal := shortage(error)) is not None:
             return refusal
         logger.exception("%s %r failed", request.method, request.path, exc_info=error)

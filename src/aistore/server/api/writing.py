@@ -42,6 +42,7 @@ _CHECKSUM_VALUE: Final = header.CHECKSUM_VALUE.lower()
 _CUSTOM_MD: Final = header.CUSTOM_MD.lower()
 _VERSION: Final = header.VERSION.lower()
 _PIECE: Final = 1 << 20  # bytes received before they are hashed and written in a thread
+_LEAST_PIECE: Final = 64 << 10  # where memory is scarce
 
 
 def put(node: Node, request: Request, bucket: Bucket, name: str) -> Result:
@@ -186,7 +187,8 @@ async def _receive(node: Node, request: Request, kinds: list[str]) -> tuple[byte
             assert body is not None
             if body.length is not None:
                 store.check_room(body.length, in_catalog=body.length <= INLINE_MAX)
-            first = bytearray(min(_PIECE, body.length or _PIECE))
+            size = min(_PIECE, body.length or _PIECE)
+            first = bytearray(body.hold(2 * size, 2 * min(size, _LEAST_PIECE)) // 2)  # and another one below
             n = await body.readinto(first)
             if body.complete and n <= INLINE_MAX:
                 store.check_room(n, in_catalog=True)
@@ -207,7 +209,7 @@ async def _receive_pieces(
 ) -> None:
     """Receive piece by piece; one is hashed and written in a thread while the next one arrives."""
     loop = asyncio.get_running_loop()
-    other = bytearray(_PIECE)
+    other = bytearray(len(piece))
     writing: asyncio.Future[None] | None = None
     try:
         while n:
