@@ -460,10 +460,8 @@ class Connection(asyncio.BufferedProtocol):
         async for piece in pieces:
             if not piece:
                 continue
-            if chunked:
-                self.transport.writelines((b"%x\r\n" % len(piece), piece, b"\r\n"))
-            else:
-                self.transport.write(piece)
+            # Not `writelines`: until 3.12.8 and 3.13.1 it never says that the client does not keep up (CVE-2024-12254).
+            self.transport.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
             await self.drain()
         if chunked:
             self.transport.write(b"0\r\n\r\n")
