@@ -56,7 +56,7 @@ async def append(node: Node, request: Request, bucket: Bucket, name: str) -> Rep
             with node.store.work.open(work, size) as fd:
                 size = await _receive(node, request, fd, size)
                 if node.store.durability == "strict":
-                    await in_thread(sync_file, fd)
+                    await node.store.content.in_short_thread(sync_file, fd)
         except BaseException:
             if session is None:  # nobody knows of it
                 node.store.work.remove(work)
@@ -107,7 +107,7 @@ async def _begin(node: Node, bucket: Bucket, name: str) -> tuple[str, int]:
     row = store.lookup(bucket, name)
     current = store.open_current(bucket, row) if row is not None else None
     if current is None:
-        return await in_thread(store.work.start, b"", -1)
+        return await store.content.in_short_thread(store.work.start, b"", -1)
     row, fd = current
     try:
         store.check_room(row.size)
@@ -125,7 +125,7 @@ async def _receive(node: Node, request: Request, fd: int, size: int) -> int:
     """Append the request's body to the work file; its new size."""
     if request.content is not None:
         node.store.check_room(len(request.content), held=size)
-        await in_thread(put_at, fd, size, request.content)
+        await node.store.content.in_short_thread(put_at, fd, size, request.content)
         return size + len(request.content)
     assert request.body is not None
     async for piece in request.body.chunks(_PIECE):

@@ -181,7 +181,7 @@ async def _receive(node: Node, request: Request, kinds: list[str]) -> tuple[byte
             if store.durability == "relaxed":
                 _take_and_finish(upload, hashers, data)
             else:
-                await in_thread(_take_and_finish, upload, hashers, data)
+                await store.content.in_short_thread(_take_and_finish, upload, hashers, data)
         else:
             body = request.body
             assert body is not None

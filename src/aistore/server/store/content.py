@@ -13,6 +13,7 @@ import errno
 import logging
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -37,6 +38,7 @@ T = TypeVar("T")
 _BLOCK: Final = 4096
 _is_content: Final = re.compile(r"[0-9a-f]{16}").fullmatch
 _REMOVE_AT_ONCE: Final = 512
+_SHORT_THREADS: Final = 8  # they wait for the disk
 _LARGE: Final = 64 << 20  # removing a file of this size takes so long that it is not done on the loop
 
 
@@ -186,6 +188,7 @@ class ContentFiles:
         self._used: dict[int, int] = {}
         self._removing: asyncio.Future[None] | None = None
         self._abandoned: set[asyncio.Future[bool]] = set()
+        self._short = ThreadPoolExecutor(_SHORT_THREADS, "short")
 
     # -- ids and files -----------------------------------------------------------------------------------------
 
@@ -290,6 +293,10 @@ class ContentFiles:
             db.execute("UPDATE block SET open = 0 WHERE id = ?", (block,))
         return removed
 
+    async def in_short_thread(self, work: Callable[..., T], *args: object) -> T:
+        """Run work on a small file as `in_thread` does, beside what is long: hashing and writing large ones."""
+        return await finished(asyncio.get_running_loop().run_in_executor(self._short, work, *args))
+
     def remove_in_thread(self, remove: Callable[[], bool], removed: Callable[[bool], None]) -> None:
         """Have an abandoned file removed; `removed` is told, on the loop, whether it is gone."""
         future = asyncio.get_running_loop().run_in_executor(None, remove)
@@ -330,6 +337,7 @@ class ContentFiles:
         for future in (self._removing, self._spare, *self._abandoned):
             if future is not None:
                 await asyncio.gather(future, return_exceptions=True)
+        self._short.shutdown()
 
 
 def _forget(ids: list[int]) -> Callable[[Transaction], None]:
