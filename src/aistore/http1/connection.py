@@ -461,7 +461,7 @@ class Connection(asyncio.BufferedProtocol):
             if not piece:
                 continue
             # Not `writelines`: until 3.12.8 and 3.13.1 it never says that the client does not keep up (CVE-2024-12254).
-            self.transport.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+            self.transport.write(b"".join((b"%x\r\n" % len(piece), piece, b"\r\n")) if chunked else piece)
             await self.drain()
         if chunked:
             self.transport.write(b"0\r\n\r\n")
