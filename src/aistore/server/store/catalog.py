@@ -13,7 +13,7 @@ import logging
 import shutil
 import sqlite3
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -40,6 +40,7 @@ _CHECKPOINT_BYTES: Final = 16 << 20  # log size at which a checkpoint starts; le
 _CHECKPOINT_SHARE: Final = 16  # at most this part of the disk
 _CHECKPOINT_EVERY: Final = 32  # commits between two looks at it
 _CHECKPOINT_BEHIND: Final = 2
+_CHECKPOINT_WAIT: Final = 10.0  # seconds that changes wait for a checkpoint that does not keep up with them
 _CATCH_UP_WAIT: Final = 100  # milliseconds that a checkpoint waits for readers before it leaves it to the next one
 
 
@@ -109,6 +110,7 @@ class Catalog:
         self.commits = 0
         """Number of batches so far."""
         self._checkpointing = False
+        self._checkpoint_work: Future[None] | None = None
         self._log = path.with_name(path.name + "-wal")
         self._log_seen = 0
         self._catch_up_due = False
@@ -322,7 +324,7 @@ class Catalog:
     def _start_checkpoint(self) -> None:
         if not self._checkpointing:
             self._checkpointing = True
-            self._checkpoint_thread.submit(self._checkpoint)
+            self._checkpoint_work = self._checkpoint_thread.submit(self._checkpoint)
 
     def _checkpoint(self) -> None:
         """Bring what is in the log into the database, beside the writer."""
@@ -342,6 +344,8 @@ class Catalog:
         The log starts over only when nothing in it is left to do. A checkpoint beside a busy writer never gets there, and the log
         would grow without end.
         """
+        if self._checkpoint_work is not None:  # SQLite waits for readers, but not for another checkpoint
+            wait([self._checkpoint_work], _CHECKPOINT_WAIT)
         try:
             self._writer.execute(f"PRAGMA busy_timeout={_CATCH_UP_WAIT}")
             mode = "TRUNCATE" if self._log_size() > _CHECKPOINT_BEHIND * self._checkpoint_bytes else "RESTART"
