@@ -11,7 +11,7 @@ from aistore.sdk.errors import AISError
 from aistore.sdk.list_object_flag import ListObjectFlag
 
 if TYPE_CHECKING:
-    from aistore.sdk import Client
+    from aistore.sdk import Bucket, Client
     from backends.conftest import Remote
 
 BIG = os.urandom(1 << 16) * 100  # 6.25 MiB
@@ -129,3 +129,33 @@ def test_listing_shows_what_is_there_and_what_of_it_is_cached(remote: Remote) ->
     assert [one.name for one in uncached] == [name for name in names if name != "d/1"]
     level = remote.here.list_all_objects(flags=[ListObjectFlag.NO_RECURSION])
     assert [one.name for one in level] == ["a", "d/", "dd", "z"]
+
+
+def test_objects_are_copied_out_of_and_into_remote_buckets(remote: Remote, near_client: Client, bucket: Bucket) -> None:
+    near = near_client.bucket(bucket.name).create(exist_ok=True)
+    remote.put("big", BIG)
+    remote.here.object("big").copy(near.object("in"))
+    assert near.object("in").get_reader().read_all() == BIG
+    for name, content in (("in", BIG), ("small", b"s")):
+        near.object(name).get_writer().put_content(content)
+        near.object(name).copy(remote.here.object(f"out-{name}"))
+        assert remote.there(f"out-{name}") == content
+        assert remote.read(f"out-{name}") == content
+    near.delete()
+
+
+def test_custom_metadata_goes_to_the_backend_and_comes_back(remote: Remote) -> None:
+    remote.here.object("a").get_writer().put_content(b"1", custom_metadata={"color": "red"})
+    assert remote.here.object("a").head().custom_metadata["color"] == "red"
+    remote.here.evict()
+    assert remote.read("a") == b"1"
+    assert remote.here.object("a").head().custom_metadata["color"] == "red"
+
+
+def test_replaced_custom_metadata_leaves_the_copy_one_that_can_be_evicted(remote: Remote) -> None:
+    remote.put("a", b"1")
+    remote.read("a")
+    remote.here.object("a").get_writer().set_custom_props({"k": "v"}, replace_existing=True)
+    assert remote.here.object("a").head().custom_metadata["k"] == "v"
+    remote.here.evict()
+    assert remote.read("a") == b"1"

@@ -8,7 +8,7 @@ from aistore.server.api.messages import text_reply
 from aistore.server.archive.formats import EXTENSIONS, by_mime, by_name
 from aistore.server.jobs.archive import ArchiveOrder, archive_objects
 from aistore.wire import access, actions
-from aistore.wire.errors import ApiError, bucket_not_found
+from aistore.wire.errors import ApiError, not_implemented
 from aistore.wire.messages import BucketMessage, ListRange, decode_value
 from aistore.wire.names import check_object_name
 from aistore.wire.template import Template, parse_template
@@ -39,9 +39,9 @@ def archive(node: Node, bucket: Bucket, value: object) -> Reply:
         raise ApiError(400, "bucket name is missing")
     form = _format(message.archname, message.mime)
     identity = message.tobck.bucket_id()
-    target = node.store.bucket(identity)
-    if target is None:
-        raise bucket_not_found(identity.cname)
+    target = node.find(identity)
+    if target.remote is not None:
+        raise not_implemented("archive", f"objects into remote bucket {identity.cname}")
     node.check_access(bucket, access.GET, "GET")
     node.check_access(target, access.PUT, "PUT")
     name = check_object_name(message.archname)

@@ -13,6 +13,7 @@ from aistore.server.api.reading import get, head
 from aistore.server.api.registering import registering
 from aistore.server.api.remote_jobs import blob_download
 from aistore.server.api.writing import put
+from aistore.server.backends.base import system_pairs
 from aistore.server.backends.registry import UnknownBucket
 from aistore.server.store.copying import move_object
 from aistore.server.store.errors import ObjectMissing
@@ -47,6 +48,8 @@ def handle(node: Node, request: Request, bucket_name: str, object_name: str) -> 
     """Answer a call on an object."""
     if request.method == "POST":
         return registering(node, lambda: _post(node, request, bucket_name, object_name))
+    if request.query and param.OBJECT_TO in request.query:  # it names a second bucket
+        return registering(node, lambda: _handle(node, request, bucket_name, object_name))
     try:
         return _handle(node, request, bucket_name, object_name)
     except UnknownBucket:
@@ -157,10 +160,11 @@ async def _patch(node: Node, request: Request, bucket: Bucket, name: str) -> Rep
     message = parse_action(await request.read(_MESSAGE_MAX), "PATCH", node.name)
     pairs = _custom_pairs(node, message.value)
     custom_metadata.check(pairs, bucket.id.object_cname(name))
+    replaces = parse_bool(request.params.get(param.SET_NEW_CUSTOM, ""))
+    if replaces and bucket.remote is not None and (row := node.store.lookup(bucket, name)) is not None:
+        pairs = {**system_pairs(row.custom), **pairs}  # without them the cached copy would count as the only one
     try:
-        await node.store.set_custom(
-            bucket, name, pairs, replace=parse_bool(request.params.get(param.SET_NEW_CUSTOM, ""))
-        )
+        await node.store.set_custom(bucket, name, pairs, replace=replaces)
     except ObjectMissing:
         raise object_not_found(node.name, bucket.id.object_cname(name)) from None
     return OK

@@ -88,6 +88,7 @@ async def evict(node: Node, identity: BucketId, *, keep: bool) -> Reply:
     if node.remote_of(bucket) is None:
         raise not_remote(actions.EVICT_BUCKET, identity.cname)
     if identity.is_remote and not keep:
+        await _refuse_to_lose(node, bucket)
         await node.store.destroy_bucket(identity)
     else:
         await _drop_all(node, bucket)
@@ -98,6 +99,22 @@ async def evict(node: Node, identity: BucketId, *, keep: bool) -> Reply:
     prefix = "kpmd-" if keep else "rmmd-"
     node.control.jobs.start(actions.EVICT_BUCKET, nothing, bucket=identity, job_id=prefix + new_job_id())
     return OK
+
+
+async def _refuse_to_lose(node: Node, bucket: Bucket) -> None:
+    """Raise `ApiError` 400 if something in the bucket did not come from its backend."""
+
+    def look() -> tuple[str] | None:
+        sql = "SELECT name FROM object WHERE bucket = ? AND (custom IS NULL OR NOT instr(custom, ?)) LIMIT 1"
+        found: tuple[str] | None = (
+            node.store.catalog.thread_reader().execute(sql, (bucket.bid, f'"{SOURCE}":')).fetchone()
+        )
+        return found
+
+    found = await node.control.scanner.run(look)
+    if found is not None:
+        what = f"{bucket.id.object_cname(found[0])} did not come from a backend, and is nowhere else"
+        raise ApiError(400, f"cannot evict {bucket.id.cname}: {what}")
 
 
 async def _drop_all(node: Node, bucket: Bucket) -> None:
@@ -113,7 +130,7 @@ async def _drop_all(node: Node, bucket: Bucket) -> None:
 
     async for name in cached_names(node, bucket, everything):
         row = node.store.lookup(bucket, name)
-        if row is not None and (bucket.id.is_remote or SOURCE in row.custom):
+        if row is not None and SOURCE in row.custom:
             names.append(name)
         if len(names) == _AT_ONCE:
             await drop()

@@ -9,6 +9,7 @@ from aistore.http1.message import Pending, Reply
 from aistore.server.api.append import append
 from aistore.server.api.archive_reading import archive_query
 from aistore.server.api.archive_writing import put_into_archive
+from aistore.server.api.copying_out import copy_out
 from aistore.server.api.messages import OK
 from aistore.server.api.reading import object_headers
 from aistore.server.store.content import finished, in_thread
@@ -22,7 +23,6 @@ from aistore.wire.custom import parse_lines
 from aistore.wire.errors import (
     ApiError,
     bad_checksum,
-    bucket_not_found,
     not_implemented,
     object_not_found,
 )
@@ -245,13 +245,14 @@ async def _copy(node: Node, request: Request, bucket: Bucket, name: str) -> Repl
     identity, target_name = parse_uname(params[param.OBJECT_TO])
     if not target_name:
         raise ApiError(400, f'parse-uname "{params[param.OBJECT_TO]}": missing object name in "{identity.cname}"')
-    target = node.store.bucket(identity)
-    if target is None:
-        raise bucket_not_found(identity.cname)
+    target = node.find(identity)
     node.check_access(target, access.PUT, "PUT")
     if params.get(param.ETL_NAME):
         raise ApiError(400, f"ETL {params[param.ETL_NAME]} doesn't exist")
     target_name = check_object_name(target_name)
+    if target.remote is not None:
+        await copy_out(node, bucket, name, target, target_name)
+        return OK
     kind = node.props(target).checksum.type
     done = await copy_objects(node.store, bucket, target, [(name, target_name)], kind)
     if done.missing:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import msgspec
 
 from aistore.server.backends import errors
-from aistore.server.backends.base import PIECE, SOURCE, RemoteObject, RemotePage, open_content, size_of
+from aistore.server.backends.base import PIECE, SOURCE, RemoteObject, RemotePage, opened, own_pairs, size_of
 from aistore.server.backends.errors import RemoteError, RemoteKind
 from aistore.transport.aio import AsyncTransport
 from aistore.transport.request import Request, Timeout
@@ -22,11 +22,11 @@ from aistore.wire.names import BucketId
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     import tenacity
     import urllib3
 
+    from aistore.server.backends.base import Content
     from aistore.transport.aio import AsyncResponse
     from aistore.transport.retry import ColdGetRules
 
@@ -155,14 +155,14 @@ class RemoteCluster:
             raise errors.changed(bucket.object_cname(name), self.endpoint)
         return _Reader(found, answer, bucket, self.endpoint)
 
-    async def put(self, bucket: BucketId, name: str, content: bytes | Path, custom: Mapping[str, str]) -> RemoteObject:
+    async def put(self, bucket: BucketId, name: str, content: Content, custom: Mapping[str, str]) -> RemoteObject:
         """Store an object there."""
-        lines = tuple((headers.CUSTOM_MD, f"{key}={value}") for key, value in custom.items() if key != SOURCE)
+        lines = tuple((headers.CUSTOM_MD, f"{key}={value}") for key, value in own_pairs(custom).items())
         path, query = _path("objects", bucket, name), _query(bucket)
         if isinstance(content, bytes):
             answer = await self._ask(bucket, Request("PUT", path, query, lines, content))
             return _described(name, answer, len(content))
-        with open_content(content) as file:
+        with opened(content) as file:
             answer = await self._ask(bucket, Request("PUT", path, query, lines, file))
         return _described(name, answer, size_of(content))
 

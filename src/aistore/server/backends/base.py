@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, Protocol
+import os
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from aistore.server.store.rows import ObjectRow
     from aistore.wire.names import BucketId
 
-__all__ = ["PIECE", "SOURCE", "Backend", "RemoteObject", "RemotePage", "RemoteReader", "open_content", "size_of"]
+__all__ = [
+    "PIECE",
+    "SOURCE",
+    "Backend",
+    "Content",
+    "RemoteObject",
+    "RemotePage",
+    "RemoteReader",
+    "opened",
+    "own_pairs",
+    "size_of",
+    "system_pairs",
+]
 
 PIECE: Final = 1 << 20
 """Bytes read from a backend at a time."""
@@ -47,14 +61,33 @@ class RemoteObject(NamedTuple):
         return not (self.version or row.version) or self.version == row.version
 
 
-def open_content(path: Path) -> BinaryIO:
-    """Open content that was written a moment ago: nothing that could hold up the loop."""
-    return path.open("rb")
+_SYSTEM: Final = frozenset((SOURCE, "version", "ETag", "LastModified", "Last-Modified", "md5", "crc32c"))
 
 
-def size_of(content: bytes | Path) -> int:
-    """Bytes of content in memory or in such a file."""
-    return len(content) if isinstance(content, bytes) else content.stat().st_size
+def system_pairs(custom: Mapping[str, str]) -> dict[str, str]:
+    """The custom metadata that says where an object came from, without what users set."""
+    return {key: value for key, value in custom.items() if key in _SYSTEM}
+
+
+def own_pairs(custom: Mapping[str, str]) -> dict[str, str]:
+    """The custom metadata that users set."""
+    return {key: value for key, value in custom.items() if key not in _SYSTEM}
+
+
+Content: TypeAlias = bytes | Path | BinaryIO
+"""Content to be stored: in memory, in a file of the data folder, or in an open one."""
+
+
+def opened(content: Path | BinaryIO) -> AbstractContextManager[BinaryIO]:
+    """Content in a file, open; a file of the data folder was written a moment ago, and opening it holds up nothing."""
+    return content.open("rb") if isinstance(content, Path) else nullcontext(content)
+
+
+def size_of(content: Content) -> int:
+    """Bytes of content."""
+    if isinstance(content, bytes):
+        return len(content)
+    return content.stat().st_size if isinstance(content, Path) else os.fstat(content.fileno()).st_size
 
 
 class RemotePage(NamedTuple):
@@ -111,7 +144,7 @@ class Backend(Protocol):
         """Read an object, or a range of it that lies within it. With `same` it has to be that version still, else the error is `changed`."""
         ...
 
-    async def put(self, bucket: BucketId, name: str, content: bytes | Path, custom: Mapping[str, str]) -> RemoteObject:
+    async def put(self, bucket: BucketId, name: str, content: Content, custom: Mapping[str, str]) -> RemoteObject:
         """Store an object; what the backend says of it."""
         ...
 

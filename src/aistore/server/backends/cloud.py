@@ -8,7 +8,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
 
 from aistore.server.backends import errors
-from aistore.server.backends.base import PIECE, SOURCE, RemoteObject, RemotePage, size_of
+from aistore.server.backends.base import PIECE, SOURCE, RemoteObject, RemotePage, own_pairs, size_of
 from aistore.server.backends.options import cloud_config
 from aistore.server.settings import SettingsError
 from aistore.server.store.scan import successor
@@ -17,11 +17,11 @@ from aistore.wire.errors import ApiError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from datetime import timedelta
-    from pathlib import Path
 
     from obstore import ListStream, ObjectMeta
     from obstore.store import ObjectStore
 
+    from aistore.server.backends.base import Content
     from aistore.server.backends.errors import RemoteError
     from aistore.wire.names import BucketId
     from aistore.wire.props import Extra
@@ -171,11 +171,11 @@ class CloudBackend:
         described = self._described(name, found.meta, found.attributes)
         return _Reader(self, bucket, described, found.stream(min_chunk_size=PIECE).__aiter__())
 
-    async def put(self, bucket: BucketId, name: str, content: bytes | Path, custom: Mapping[str, str]) -> RemoteObject:
+    async def put(self, bucket: BucketId, name: str, content: Content, custom: Mapping[str, str]) -> RemoteObject:
         """Store an object."""
         import obstore
 
-        kept = {key: value for key, value in custom.items() if key not in _SYSTEM}
+        kept = own_pairs(custom)
         store = self._store(bucket)
         try:
             done = await obstore.put_async(store, name, content, attributes=kept or None, max_concurrency=4)
@@ -280,9 +280,6 @@ class CloudBackend:
         if isinstance(error, ValueError):  # a name that obstore does not take
             return ApiError(400, f"{cname}: {text}", "errInvalidPath")
         return error
-
-
-_SYSTEM: Final = frozenset((SOURCE, "version", "ETag", "LastModified", "Last-Modified", "md5", "crc32c"))
 
 
 _GCP_CREDENTIALS: Final = frozenset(

@@ -1,0 +1,33 @@
+"""Copies of objects into remote buckets: the backend gets the content, and the cache nothing."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from aistore.server.backends.base import own_pairs
+from aistore.wire.errors import object_not_found
+
+if TYPE_CHECKING:
+    from aistore.server.node import Node
+    from aistore.server.store.rows import Bucket
+
+__all__ = ["copy_out"]
+
+
+async def copy_out(node: Node, bucket: Bucket, name: str, target: Bucket, new_name: str) -> None:
+    """Store an object that the cluster holds in the backend of another bucket. Raises `ApiError`."""
+    remote, backend = node.remote_of(target), node.backends.of(target)
+    assert remote is not None
+    found = node.store.lookup(bucket, name)
+    current = node.store.open_current(bucket, found) if found is not None else None
+    if current is None:
+        raise object_not_found(node.name, bucket.id.object_cname(name))
+    row, fd = current
+    async with node.backends.writing(target, new_name):
+        if row.data is not None:
+            await backend.put(remote, new_name, row.data, own_pairs(row.custom))
+        else:
+            with os.fdopen(fd, "rb") as file:
+                await backend.put(remote, new_name, file, own_pairs(row.custom))
+        await node.store.delete(target, [new_name])
