@@ -7,7 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aistore.http1.encode import encode_request
+from aistore.http1.encode import encode_headers, encode_request_line
+
+
+def encode_request(method: str, target: str, headers: list[tuple[str, str]]) -> bytes:
+    return encode_request_line(method, target) + encode_headers(headers) + b"\r\n"
 
 
 def test_a_request_head() -> None:

@@ -265,7 +265,7 @@ def test_props_of_a_bucket_change_in_turn(tmp_path: Path) -> None:
             assert now is not None
             assert now.props == b"props %d12" % bucket.bid
             assert read(store, now, "o") == b"data"
-            assert bucket.gone
+            assert bucket.stale
 
     asyncio.run(main())
 

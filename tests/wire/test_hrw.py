@@ -22,15 +22,15 @@ RANKING = ["BCA", "BCA", "BAC", "ACB", "CBA", "BCA", "ACB", "ACB", "BAC", "BCA",
 def test_mix_and_digest() -> None:
     assert hrw.mix(0) == 1905207664160064169
     assert hrw.mix(4573842) == 5026071747115404967
-    assert hrw.digest("") == 12295767445558623539
-    assert hrw.digest("a") == 6843093361001225328
-    assert {node: hrw.digest(node) for node in NODES} == NODES
+    assert hrw.placement_digest("") == 12295767445558623539
+    assert hrw.placement_digest("a") == 6843093361001225328
+    assert {node: hrw.placement_digest(node) for node in NODES} == NODES
 
 
 @pytest.mark.parametrize("uname", OWNERS)
 def test_owner(uname: str) -> None:
     digest, weight_of_a, letter = OWNERS[uname]
-    assert hrw.digest(uname) == digest
+    assert hrw.placement_digest(uname) == digest
     assert hrw.mix(NODES["tAAAAAAA"] ^ digest) == weight_of_a
     assert hrw.owner(uname, NODES) == f"t{letter * 7}"
 

@@ -6,20 +6,19 @@ import pytest
 
 from aistore.wire.errors import ApiError
 from aistore.wire.messages import BadMessage
-from aistore.wire.props import NATIVE_BID, BucketProps, Decimal, change_props, decode_props, encode_props, pack, unpack
+from aistore.wire.props import NATIVE_BID, BucketProps, Decimal, change_props, encode_wire, pack, unpack
 
 PROPS = BucketProps(bid=Decimal(NATIVE_BID + 3), created=Decimal(1748217600123456789))
 
 
 def test_defaults_are_those_of_the_reference() -> None:
-    document = json.loads(encode_props(PROPS))
+    document = json.loads(encode_wire(PROPS))
     assert list(document)[:4] == ["backend_bck", "write_policy", "provider", "Renamed"]
     assert document["access"] == "18446744073709551615"
     assert document["bid"] == "9223372036854775811"
     assert document["chunks"] == {"objsize_limit": "0B", "max_monolithic_size": "1TiB", "chunk_size": "1GiB"}
     assert document["lru"]["dont_evict_time"] == "2h0m"
     assert document["extra"] == {"aws": {}, "gcp": {}, "oci": {}}
-    assert decode_props(encode_props(PROPS)) == PROPS
 
 
 def change(value: object, props: BucketProps = PROPS) -> BucketProps:
@@ -46,7 +45,7 @@ def test_only_given_leaves_change_and_keys_match_in_any_case() -> None:
 def test_kept_form_is_exact_where_the_wire_rounds() -> None:
     new = change({"chunks": {"chunk_size": "1.5GiB"}})
     assert unpack(pack(new), BucketProps) == new
-    assert decode_props(encode_props(new)).chunks.chunk_size == 2 << 30
+    assert json.loads(encode_wire(new))["chunks"]["chunk_size"] == "2GiB"
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, cast
 
 from aistore.aio.threads import in_thread
 from aistore.calls.integrity import LONG, BodyCheck, check_body
-from aistore.calls.parts import parts_of
 from aistore.calls.selection import Selection, fetch
+from aistore.calls.spans import parts_of
 from aistore.calls.streams import open_stream
 from aistore.sdk.obj.content_iterator.buffer import ParallelBuffer
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from aistore.aio.requests import AsyncRequestClient
     from aistore.calls.integrity import Hasher
-    from aistore.calls.parts import Parts
+    from aistore.calls.spans import Parts
     from aistore.calls.steps import Answer, Steps
     from aistore.calls.streams import ContentStream
     from aistore.transport.aio import AsyncResponse

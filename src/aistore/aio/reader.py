@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from aistore.aio.content import Content, ParallelContent
 from aistore.aio.threads import in_thread
-from aistore.calls.copying import copy, download
+from aistore.calls.downloads import copy, download
 from aistore.calls.selection import attributes_of, read_into
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from aistore.aio.content import AsyncObjectClient
     from aistore.aio.files import AsyncObjectFileReader
-    from aistore.calls.copying import Writable
+    from aistore.calls.downloads import Writable
     from aistore.sdk.obj.content_iterator.buffer import ParallelBuffer
     from aistore.sdk.obj.object_attributes import ObjectAttributes
     from aistore.transport.aio import AsyncResponse

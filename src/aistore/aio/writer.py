@@ -6,10 +6,10 @@ from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, cast
 
 from aistore.calls import objects
-from aistore.calls.content import store
 from aistore.calls.file_writing import writing_of
 from aistore.calls.folders import put_file
 from aistore.calls.integrity import LONG, check_stored
+from aistore.calls.uploads import store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping

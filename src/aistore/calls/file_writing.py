@@ -7,8 +7,8 @@ import tempfile
 from typing import TYPE_CHECKING
 
 from aistore.calls import objects
-from aistore.calls.content import store
 from aistore.calls.steps import local
+from aistore.calls.uploads import store
 
 if TYPE_CHECKING:
     from aistore.calls.steps import Steps

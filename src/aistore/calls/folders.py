@@ -7,8 +7,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aistore.calls.content import store
 from aistore.calls.steps import local
+from aistore.calls.uploads import store
 from aistore.sdk._paths import files_of, validate_file
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["encode_headers", "encode_request", "encode_request_line"]
+__all__ = ["encode_headers", "encode_request_line"]
 
 _is_token = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _is_target = re.compile(r"[!-~]+").fullmatch
@@ -36,8 +36,3 @@ def encode_headers(headers: Iterable[tuple[str, str]]) -> bytes:
             raise ValueError(f"the value of header {name} has a control character{shown}")
         lines.append(f"{name}: {value}\r\n")
     return "".join(lines).encode()
-
-
-def encode_request(method: str, target: str, headers: Iterable[tuple[str, str]]) -> bytes:
-    """A whole request head, blank line included."""
-    return encode_request_line(method, target) + encode_headers(headers) + b"\r\n"

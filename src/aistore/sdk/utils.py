@@ -120,7 +120,7 @@ def expand_braces(template: str) -> Iterator[str]:
 
 def get_digest(name: str) -> int:
     """Digest of a unique name, which decides where the object lies (`protocol/00` 10.1)."""
-    return hrw.digest(name)
+    return hrw.placement_digest(name)
 
 
 def xoshiro256_hash(seed: int) -> int:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from aistore.server.node import Node
 
 __all__ = [
-    "Role",
+    "SpokenRole",
     "bucket_metadata",
     "capacity",
     "mountpaths",
@@ -33,18 +33,18 @@ __all__ = [
     "system",
 ]
 
-Role = Literal["proxy", "target"]
+SpokenRole = Literal["proxy", "target"]
 
 # The reference version whose protocol this server speaks, and what it is.
 VERSION = f"5.0.py{__version__}"
 
 
-def node_entry(node: Node, role: Role) -> dict[str, object]:
+def node_entry(node: Node, role: SpokenRole) -> dict[str, object]:
     """The node's own entry of the cluster map."""
     return node.smap.node(node.gateway_id if role == "proxy" else node.target_id)
 
 
-def node_status(node: Node, role: Role) -> dict[str, object]:
+def node_status(node: Node, role: SpokenRole) -> dict[str, object]:
     """`what=node_status`."""
     return {
         **node_stats(node, role),
@@ -59,7 +59,7 @@ def node_status(node: Node, role: Role) -> dict[str, object]:
     }
 
 
-def node_stats(node: Node, role: Role) -> dict[str, object]:
+def node_stats(node: Node, role: SpokenRole) -> dict[str, object]:
     """`what=node_stats`."""
     return {"snode": node_entry(node, role), "tracker": node.stats.tracker(), "capacity": capacity(node, role)}
 
@@ -95,7 +95,7 @@ def mountpaths(node: Node) -> dict[str, object]:
     return {"available": [node.mountpath], "waiting_dd": [], "disabled": []}
 
 
-def capacity(node: Node, role: Role) -> dict[str, object]:
+def capacity(node: Node, role: SpokenRole) -> dict[str, object]:
     """The capacity block; a gateway has none."""
     if role == "proxy":
         nothing = {"mountpaths": None, "cs_err": "", "total_used": "0", "total_avail": "0"}
@@ -123,7 +123,7 @@ def _space(node: Node) -> tuple[int, int]:
     return used, max(0, min(node.store.capacity - used, free))
 
 
-def system(node: Node, role: Role) -> dict[str, object]:
+def system(node: Node, role: SpokenRole) -> dict[str, object]:
     """`what=sysinfo`: memory and load; a target adds its disk."""
     used, available = _memory()
     load = os.getloadavg()

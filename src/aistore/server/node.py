@@ -29,6 +29,7 @@ from aistore.server.store.errors import BucketGone, CustomTooLong, StoreFull
 from aistore.server.store.store import Store
 from aistore.wire import access
 from aistore.wire import headers as header
+from aistore.wire import params as param
 from aistore.wire.errors import (
     ERROR_HEADER,
     ApiError,
@@ -222,7 +223,7 @@ class Node:
         """The bucket that a call is about, from path and query. Raises `ApiError` 400 or 404."""
         key = (name, request.query)
         bucket = self._known.get(key)
-        if bucket is not None and not bucket.gone and not self.shared:
+        if bucket is not None and not bucket.stale and not self.shared:
             return bucket
         bucket = self.find(bucket_identity(name, request))
         if len(request.query) < 256:
@@ -302,7 +303,8 @@ class Node:
             query = quote_from_bytes(query.encode("latin-1"), safe=string.punctuation)
         if self._everywhere:
             url = _url(request.reached, urlsplit(url).port or 80)
-        location = f"{url}{quote(request.path)}?{query}pid={self.gateway_id}&utm={base36(time.time_ns())}"
+        mark = f"{param.PROXY_ID}={self.gateway_id}&{param.REDIRECT_TIME}={base36(time.time_ns())}"
+        location = f"{url}{quote(request.path)}?{query}{mark}"
         headers = (("Location", location), ("Cache-Control", "no-store"))
         return Reply(301 if request.method == "GET" else 307, headers)
 

@@ -13,6 +13,7 @@ from aistore.server.api.daemon import daemon, reverse
 from aistore.server.api.health import health, metrics
 from aistore.server.api.messages import method_refused
 from aistore.wire import headers
+from aistore.wire import params as param
 from aistore.wire.errors import ApiError, invalid_request_uri, not_implemented, unsupported
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def _object(node: Node, request: Request, tail: str) -> Result:
         return method_refused(request, objects.ALLOW)
     if node.is_target and request.method in _CHANGES:
         params = request.params
-        if not (params.get("pid") and params.get("utm")):
+        if not (params.get(param.PROXY_ID) and params.get(param.REDIRECT_TIME)):
             raise ApiError(400, f"{node.name}: {request.method}(obj) is expected to be redirected")
     bucket, _, name = tail.partition("/")
     return objects.handle(node, request, bucket, name)

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from aistore.wire.hrw import digest, owner
+from aistore.wire.hrw import owner, placement_digest
 
 if TYPE_CHECKING:
     import asyncio
@@ -37,7 +37,7 @@ class ClusterMap:
         """URL of each target that serves, by id."""
         self.created = created
         self.version = version
-        self._digests = {node: digest(node) for node in self.targets}
+        self._digests = {node: placement_digest(node) for node in self.targets}
 
     @classmethod
     def of_gateway(cls, uuid: str, gateway: str, url: str, ids: Sequence[str]) -> ClusterMap:
@@ -58,7 +58,7 @@ class ClusterMap:
     def change_targets(self, targets: Mapping[str, str]) -> None:
         """Other targets serve now."""
         self.targets = dict(targets)
-        self._digests = {node: digest(node) for node in self.targets}
+        self._digests = {node: placement_digest(node) for node in self.targets}
         self.version += 1
 
     def publish(self, store: Store) -> asyncio.Future[None]:
@@ -121,5 +121,5 @@ class ClusterMap:
             "daemon_type": kind,
             "daemon_id": node,
             "flags": flags,
-            "id_digest": digest(node),
+            "id_digest": placement_digest(node),
         }

@@ -61,11 +61,6 @@ class TargetProcesses:
         """Where each target answers, by id; those that serve now."""
         return {one.id: one.ready.url for one in self._serving.values()}
 
-    @property
-    def pids(self) -> dict[str, int]:
-        """The process of each target that serves now, by id."""
-        return {one.id: one.ready.pid for one in self._serving.values()}
-
     async def start(self) -> dict[str, str]:
         """Start all of them at once; their URLs. Where one does not start, none is left: `ServerStartError`."""
         results = await asyncio.gather(*(self._spawn(one, port=0) for one in self._ids), return_exceptions=True)

@@ -139,11 +139,6 @@ def not_remote(action: str, cname: str) -> ApiError:
     return ApiError(400, f"{action}: expecting remote bucket (have {cname})", "ErrNotRemoteBck")
 
 
-def busy(what: str, name: str, detail: str = "") -> ApiError:
-    shown = f" ({detail})" if detail else ""
-    return ApiError(409, f'{what} "{name}" is currently busy{shown}, please try again', "ErrBusy")
-
-
 def out_of_space(detail: str) -> ApiError:
     return ApiError(507, f"out of space: {detail}", "ErrCapExceeded")
 

@@ -13,7 +13,7 @@ SEED = 1103515245
 _MASK = (1 << 64) - 1
 
 
-def digest(text: str) -> int:
+def placement_digest(text: str) -> int:
     """XXH64 of a node id or an object's unique name."""
     return xxhash.xxh64_intdigest(text.encode(), SEED)
 
@@ -39,5 +39,5 @@ def owner(uname: str, targets: Mapping[str, int]) -> str:
         raise LookupError("no active target in the cluster map")
     if len(targets) == 1:
         return next(iter(targets))
-    key = digest(uname)
+    key = placement_digest(uname)
     return max(targets, key=lambda node: mix(targets[node] ^ key))

@@ -33,7 +33,6 @@ IS_S3 = 1 << 14
 INVENTORY = 1 << 15
 
 # flags of an entry; the low five bits are a status, 0 is fine
-STATUS_MASK = 31
 ENTRY_CACHED = 1 << 6
 ENTRY_IN_ARCHIVE = 1 << 7
 ENTRY_DIRECTORY = 1 << 8

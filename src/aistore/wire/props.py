@@ -149,7 +149,7 @@ class Versioning(msgspec.Struct, frozen=True):
 class BucketProps(msgspec.Struct, frozen=True, kw_only=True):
     """All properties of a bucket; immutable, changed by `change_props`.
 
-    Sizes are bytes and durations nanoseconds (both `int`); the wire's strings are made by `encode_props`.
+    Sizes are bytes and durations nanoseconds (both `int`); the wire's strings are made by `encode_wire`.
     """
 
     backend_bck: BackendBucket = BackendBucket()
@@ -217,16 +217,6 @@ _kept = msgspec.json.Encoder(enc_hook=int)
 def encode_wire(document: object) -> bytes:
     """JSON of properties or a document with their sections, as clients see it."""
     return _wire.encode(document)
-
-
-def encode_props(props: BucketProps) -> bytes:
-    """The JSON of the `Ais-Bucket-Props` header."""
-    return _wire.encode(props)
-
-
-def decode_props(text: bytes | str) -> BucketProps:
-    """Read what `encode_props` wrote (sizes as rounded there); raises msgspec.ValidationError."""
-    return msgspec.json.decode(text, type=BucketProps, dec_hook=_from_wire)
 
 
 def pack(document: msgspec.Struct) -> bytes:

@@ -12,7 +12,7 @@ class NamespaceRef(msgspec.Struct):
     name: str = ""
 
 
-class BucketRef(msgspec.Struct):
+class PrintedBucket(msgspec.Struct):
     """A bucket as servers print it, its namespace always an object."""
 
     name: str = ""
@@ -47,9 +47,9 @@ class JobSnapshot(msgspec.Struct, kw_only=True):
     ext: object = None
     start_time: str = msgspec.field(default=ZERO_TIME, name="start-time")
     end_time: str = msgspec.field(default=ZERO_TIME, name="end-time")
-    bck: BucketRef = msgspec.field(default_factory=BucketRef)
-    src_bck: BucketRef = msgspec.field(default_factory=BucketRef, name="src-bck")
-    dst_bck: BucketRef = msgspec.field(default_factory=BucketRef, name="dst-bck")
+    bck: PrintedBucket = msgspec.field(default_factory=PrintedBucket)
+    src_bck: PrintedBucket = msgspec.field(default_factory=PrintedBucket, name="src-bck")
+    dst_bck: PrintedBucket = msgspec.field(default_factory=PrintedBucket, name="dst-bck")
     id: str
     kind: str
     ctlmsg: str | msgspec.UnsetType = msgspec.UNSET

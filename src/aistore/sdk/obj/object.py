@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import requests
 
-    from aistore.calls.copying import Writable
+    from aistore.calls.downloads import Writable
     from aistore.http1.payload import Body
     from aistore.sdk._listing import BucketEntry
     from aistore.sdk.archive_config import ArchiveConfig

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from io import BufferedIOBase
     from os import PathLike
 
-    from aistore.calls.copying import Writable
+    from aistore.calls.downloads import Writable
     from aistore.sdk._response import RawStream
     from aistore.sdk.obj.content_iterator import ContentIterProvider, ParallelBuffer, ParallelContentIterProvider
     from aistore.sdk.obj.object_attributes import ObjectAttributes
@@ -82,14 +82,14 @@ class ObjectReader:
         The file appears, or is replaced, when everything has arrived and its checksum is verified; until then it is what it was.
         Interrupted streams are resumed, as by `as_file`.
         """
-        from aistore.calls.copying import download
+        from aistore.calls.downloads import download
 
         with self.as_file() as source:
             return self._client.client.run(download(source, path))
 
     def copy_to(self, writer: Writable) -> int:
         """Write the content to a file that is open for writing; returns its number of bytes. Interrupted streams are resumed."""
-        from aistore.calls.copying import copy
+        from aistore.calls.downloads import copy
 
         with self.as_file() as source:
             return self._client.client.run(copy(source, writer, writer.write))

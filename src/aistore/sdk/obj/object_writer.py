@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aistore.calls import objects
-from aistore.calls.content import store
 from aistore.calls.integrity import check_stored
 from aistore.calls.query import encode_query
+from aistore.calls.uploads import store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

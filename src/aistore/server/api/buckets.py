@@ -40,8 +40,8 @@ from aistore.wire.errors import (
 from aistore.wire.headers import BUCKET_PROPS
 from aistore.wire.messages import ActionMessage, BadMessage, parse_action, value_refused
 from aistore.wire.names import BACKENDS, BucketId, parse_namespace, parse_provider
-from aistore.wire.props import NATIVE_BID, Decimal, backend_of, change_props, encode_props, pack
-from aistore.wire.snaps import BucketRef, NamespaceRef
+from aistore.wire.props import NATIVE_BID, Decimal, backend_of, change_props, encode_wire, pack
+from aistore.wire.snaps import NamespaceRef, PrintedBucket
 from aistore.wire.values import parse_bool
 
 if TYPE_CHECKING:
@@ -141,13 +141,13 @@ async def _list_buckets(node: Node, request: Request, name: str, message: Action
         known += await list_elsewhere(node, provider, uuid)
     uuid = node.backends.resolve(BucketId("ais", uuid, "", "")).uuid
     found = [
-        BucketRef(one.name, one.provider, NamespaceRef(one.uuid, one.namespace))
+        PrintedBucket(one.name, one.provider, NamespaceRef(one.uuid, one.namespace))
         for one in sorted(set(known))
         if (not provider or one.provider == provider)
         and (one.uuid if uuid == "@" else not uuid or one.uuid == uuid)
         and (not namespace or one.namespace == namespace)
         and (not message.name or one.name == message.name)
-        and (not one.name.startswith(".") or parse_bool(params.get("sys", "")))
+        and (not one.name.startswith(".") or parse_bool(params.get(param.SYSTEM, "")))
     ]
     return json_reply(request, found)
 
@@ -179,7 +179,7 @@ async def _head(node: Node, request: Request, tail: str) -> Reply:
         raise ApiError(400, f"{node.gateway_name}: {why}")
     if wants_info:
         raise not_implemented("summarize", f"bucket {bucket.id.cname}")
-    return Reply(200, [(BUCKET_PROPS, encode_props(node.props(bucket)).decode())])
+    return Reply(200, [(BUCKET_PROPS, encode_wire(node.props(bucket)).decode())])
 
 
 # -- POST --

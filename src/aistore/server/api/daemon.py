@@ -31,7 +31,7 @@ from aistore.wire.values import parse_bool
 
 if TYPE_CHECKING:
     from aistore.http1.server import Request
-    from aistore.server.about import Role
+    from aistore.server.about import SpokenRole
     from aistore.server.node import Node
 
 __all__ = ["daemon", "reverse"]
@@ -43,11 +43,11 @@ _ALLOW_REVERSE: Final = "DELETE, GET, POST, PUT"
 
 async def daemon(node: Node, request: Request, tail: str) -> Reply:
     """A call on this node, which speaks as gateway unless it is a target only."""
-    role: Role = "target" if node.is_target else "proxy"
+    role: SpokenRole = "target" if node.is_target else "proxy"
     return await _answer(node, role, request, tail)
 
 
-async def _answer(node: Node, role: Role, request: Request, tail: str) -> Reply:
+async def _answer(node: Node, role: SpokenRole, request: Request, tail: str) -> Reply:
     method = request.method
     if method == "GET":
         return await _tell(node, role, request)
@@ -60,7 +60,7 @@ async def _answer(node: Node, role: Role, request: Request, tail: str) -> Reply:
     raise not_implemented(method, request.path.lstrip("/"))
 
 
-async def _tell(node: Node, role: Role, request: Request) -> Reply:
+async def _tell(node: Node, role: SpokenRole, request: Request) -> Reply:
     what = request.params.get(param.WHAT, "")
     if what == whats.LOG:
         return await _log(node, request)
@@ -78,7 +78,7 @@ async def _tell(node: Node, role: Role, request: Request) -> Reply:
     return json_reply(request, document)
 
 
-def _document(node: Node, role: Role, what: str) -> object:
+def _document(node: Node, role: SpokenRole, what: str) -> object:
     """The JSON document of a query, None for one that this role does not know."""
     if what == whats.SMAP:
         return node.smap.document()

@@ -21,7 +21,7 @@ from aistore.wire.errors import ApiError
 from aistore.wire.ids import new_job_id
 from aistore.wire.kinds import KINDS
 from aistore.wire.names import BucketId  # noqa: TC001 (msgspec reads the annotations of _Record)
-from aistore.wire.snaps import BucketRef, JobSnapshot, JobStats, JobStatus, NamespaceRef, fold_errors
+from aistore.wire.snaps import JobSnapshot, JobStats, JobStatus, NamespaceRef, PrintedBucket, fold_errors
 from aistore.wire.values import format_time
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ _LIVES_FOR: Final = 60.0
 
 USER_ABORT: Final = "user abort"
 CUT_OFF: Final = "the server was killed while the job ran"
-_NO_BUCKET: Final = BucketRef()
+_NO_BUCKET: Final = PrintedBucket()
 
 
 class _Record(msgspec.Struct, kw_only=True):
@@ -435,7 +435,7 @@ def _too_many(what: str) -> ApiError:
     return ApiError(429, f"{what}: try again when some have ended", headers={"Retry-After": "1"})
 
 
-def _ref(bucket: BucketId | None) -> BucketRef:
+def _ref(bucket: BucketId | None) -> PrintedBucket:
     if bucket is None:
         return _NO_BUCKET
-    return BucketRef(bucket.name, bucket.provider, NamespaceRef(bucket.uuid, bucket.namespace))
+    return PrintedBucket(bucket.name, bucket.provider, NamespaceRef(bucket.uuid, bucket.namespace))

@@ -74,7 +74,7 @@ def _change(
 
     def change(tx: Transaction) -> tuple[Copied, list[Pair]]:
         for bucket in (source, target):
-            if bucket.gone or store.shared:
+            if bucket.stale or store.shared:
                 require_bucket(tx, bucket)
         objects = size = 0
         missing: list[str] = []
@@ -173,7 +173,7 @@ def move_object(store: Store, bucket: Bucket, name: str, new_name: str) -> async
     """Give an object another name, in place of an object that has it. Raises `ObjectMissing`, `BucketGone`."""
 
     def change(tx: Transaction) -> None:
-        if bucket.gone or store.shared:
+        if bucket.stale or store.shared:
             require_bucket(tx, bucket)
         row = tx.execute(LOOKUP_PLAIN, (bucket.bid, name)).fetchone()
         if row is None:

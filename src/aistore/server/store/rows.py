@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Final
 
 from aistore.server.store.errors import BucketGone
-from aistore.server.store.schema import LAYOUT_FILE, LAYOUT_INLINE
+from aistore.server.store.schema import LAYOUT_FILE
 
 if TYPE_CHECKING:
     from aistore.server.store.catalog import Transaction
@@ -26,7 +26,7 @@ INSERT_OBJECT: Final = "INSERT OR REPLACE INTO object VALUES (?, ?, ?, ?, ?, ?, 
 class Bucket:
     """A bucket as the catalog knows it; `props` is the encoded property document, which the store does not read."""
 
-    __slots__ = ("bid", "gone", "id", "parsed", "props", "remote")
+    __slots__ = ("bid", "id", "parsed", "props", "remote", "stale")
 
     def __init__(self, bid: int, bucket: BucketId, props: bytes) -> None:
         self.bid = bid
@@ -37,7 +37,7 @@ class Bucket:
         """The decoded properties, kept here by whoever decodes them."""
         self.remote: BucketId | None = None
         """The bucket elsewhere whose objects are cached in this one, if there is one; told by the properties, and kept by who decodes them."""
-        self.gone = False
+        self.stale = False
         """True once the bucket was destroyed or its properties changed: ask the store again."""
 
     def __repr__(self) -> str:
@@ -86,16 +86,11 @@ class ObjectRow:
         self.data = data
         """The content, if it lives in the catalog."""
         self.weight = _ROW_BYTES + 2 * len(name) + (len(data) if data is not None else 0)
+        """Bytes of memory that the row takes, about."""
         if custom:
             self.weight += 4 * len(custom)  # the pairs, and the head that carries them
-        """Bytes of memory that the row takes, about."""
         self.head: bytes | None = None
         """Encoded answer head without access time, kept here by the API."""
-
-    @property
-    def inline(self) -> bool:
-        """Whether the content lives in the catalog."""
-        return self.layout == LAYOUT_INLINE
 
     @property
     def in_file(self) -> bool:

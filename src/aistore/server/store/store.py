@@ -200,7 +200,7 @@ class Store:
                 self._data_version = version
                 self._rows.clear()
                 for bucket in self._buckets.values():
-                    bucket.gone = True
+                    bucket.stale = True
                 self._buckets.clear()
 
     # -- buckets -----------------------------------------------------------------------------------------------
@@ -328,7 +328,7 @@ class Store:
     def _forget_bucket(self, bucket: BucketId) -> None:
         known = self._buckets.pop(bucket, None)
         if known is not None:
-            known.gone = True
+            known.stale = True
 
     def clear_cache(self) -> None:
         """Forget the rows held in memory."""
@@ -429,7 +429,7 @@ class Store:
         key = (bucket.bid, name)
 
         def change(tx: Transaction) -> ObjectRow:
-            if bucket.gone or self.shared:
+            if bucket.stale or self.shared:
                 require_bucket(tx, bucket)
             old = tx.execute(LOOKUP_PLAIN, key).fetchone()
             pairs = custom

@@ -6,7 +6,7 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from aistore.calls.parts import parts_of
+from aistore.calls.spans import parts_of
 from aistore.sdk.obj.content_iterator.base import BaseContentIterProvider
 from aistore.sdk.obj.content_iterator.buffer import ParallelBuffer
 
