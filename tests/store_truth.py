@@ -129,6 +129,15 @@ def problems(root: Path, *, recovered: bool = True) -> list[str]:
         return [*_references(db), *_totals(db), *_files(db, root, recovered)]
 
 
+def content_sizes(root: Path) -> dict[str, int]:
+    """Size of each content file by name. A server may remove files meanwhile."""
+    sizes = {}
+    for path in (root / "content").glob("*/*"):
+        with contextlib.suppress(FileNotFoundError):
+            sizes[path.name] = path.stat().st_size
+    return sizes
+
+
 def _references(db: sqlite3.Connection) -> list[str]:
     found = []
     rows = db.execute("SELECT bucket, name, size, layout, content FROM object").fetchall()
@@ -176,7 +185,7 @@ def _totals(db: sqlite3.Connection) -> list[str]:
 
 def _files(db: sqlite3.Connection, root: Path, recovered: bool) -> list[str]:
     wanted = dict(db.execute("SELECT id, size FROM file").fetchall())
-    there = {int(path.name, 16): path.stat().st_size for path in (root / "content").glob("*/*")}
+    there = {int(name, 16): size for name, size in content_sizes(root).items()}
     found = [
         f"content file {i:x} of {size} bytes is {there.get(i)} bytes"
         for i, size in wanted.items()
