@@ -39,6 +39,8 @@ async def list_with_members(
     limit: int,
     scan: Callable[[str, int], list[Row]],
     make_entries: MakeEntries,
+    *,
+    recursive: bool,
 ) -> list[Entry]:
     """Up to `limit` entries behind `start`: objects whose names begin with `prefix`, and the members of those that are archives.
 
@@ -49,6 +51,8 @@ async def list_with_members(
     for name in _archives_around(start):
         if name.startswith(prefix):
             await _open(node, bucket, name, page)
+    if not recursive:
+        start = _behind_directory(prefix, start)
     while not page.full:
         count = min(_ROWS, limit - len(page.entries))
         rows = await scanner.run(lambda: scan(start, count))  # noqa: B023 (awaited before it changes)
@@ -72,6 +76,13 @@ def _archives_around(start: str) -> Iterator[str]:
             if name + "/" > start or start[len(name) : len(name) + 1] == "/":
                 yield name
             at = start.find(extension, at + 1)
+
+
+def _behind_directory(prefix: str, start: str) -> str:
+    """Where to go on with objects: a member lies behind the directory of its archive's name, should there be one."""
+    inside = prefix if not prefix or prefix.endswith("/") else f"{prefix}/"
+    slash = start.find("/", len(inside if start.startswith(inside) else prefix))
+    return start[: slash + 1] if slash >= 0 else start
 
 
 async def _open(node: Node, bucket: Bucket, name: str, page: _Page) -> None:

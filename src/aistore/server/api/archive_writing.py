@@ -115,7 +115,7 @@ async def _store(
         except BaseException:
             builder.abandon()
             raise
-        await builder.commit(bucket, name, versioned=False)
+        await builder.commit(bucket, name, versioned=False, extends=append)
     finally:
         if old is not None:
             old.close()

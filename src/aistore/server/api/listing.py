@@ -61,7 +61,9 @@ async def list_objects(node: Node, request: Request, bucket: Bucket, value: obje
         return listing.encode_page(page) if as_msgpack else listing.encode_page_json(page)
 
     if flags & listing.ARCH_DIR:
-        entries = await list_with_members(node, bucket, prefix, start, limit, scan, builder.entries)
+        entries = await list_with_members(
+            node, bucket, prefix, start, limit, scan, builder.entries, recursive=recursive
+        )
         body = await scanner.run(lambda: encode(entries))
     else:
         body = await scanner.run(lambda: encode(builder.entries(scan(start, limit))))

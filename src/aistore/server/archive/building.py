@@ -77,10 +77,10 @@ class ArchiveBuilder:
             self._store.check_room(written)
             self._upload.reserve(written)
 
-    async def commit(self, bucket: Bucket, name: str, *, versioned: bool) -> ObjectRow:
+    async def commit(self, bucket: Bucket, name: str, *, versioned: bool, extends: bool = False) -> ObjectRow:
         """Finish the archive and make it the object's content.
 
-        Raises `ContentChanged` if the object is no longer the old archive that this one begins with.
+        If it `extends` what was there, raises `ContentChanged` where that is no longer the old archive, or where there is one by now.
         """
         try:
             await in_thread(self._writer.finish)
@@ -95,14 +95,10 @@ class ArchiveBuilder:
             raise
         if small:
             self.abandon()
-        replaced = self._old.row if self._old is not None else None
+        old = self._old.row if self._old is not None else None
 
         def check(current: ObjectRow | None) -> None:
-            if replaced is not None and (
-                current is None
-                or (current.layout, current.content, current.mtime)
-                != (replaced.layout, replaced.content, replaced.mtime)
-            ):
+            if extends and _identity(current) != _identity(old):
                 raise ContentChanged(name)
 
         return await self._store.put(
@@ -112,6 +108,10 @@ class ArchiveBuilder:
     def abandon(self) -> None:
         """Remove what was written."""
         self._upload.abandon()
+
+
+def _identity(row: ObjectRow | None) -> tuple[int, int, int] | None:
+    return (row.layout, row.content, row.mtime) if row is not None else None
 
 
 def _advance(work: Iterator[int]) -> bool:

@@ -69,9 +69,7 @@ def find_directory(source: Source) -> ZipDirectory:
     """Find the central directory at the end of the archive. Raises `BadArchive`."""
     start = max(0, source.size - _END.size - _COMMENT_MAX)
     tail = source.read_at(start, source.size - start)
-    at = tail.rfind(b"PK\5\6", 0, max(0, len(tail) - _END.size + 4))
-    if at < 0:
-        raise BadArchive("zip: not a valid zip file")
+    at = _find_end(tail)
     _, disk, first_disk, _, members, size, offset, _ = _END.unpack_from(tail, at)
     end = start + at
     locator = source.read_at(end - _END64_LOCATOR.size, _END64_LOCATOR.size) if end >= _END64_LOCATOR.size else b""
@@ -86,6 +84,16 @@ def find_directory(source: Source) -> ZipDirectory:
     if disk or first_disk or shift < 0 or members > size // 46:
         raise BadArchive("zip: not a valid zip file")
     return ZipDirectory(offset + shift, size, members, shift)
+
+
+def _find_end(tail: bytes) -> int:
+    """Where the record that ends an archive begins: the last one that reaches to the end, since a comment may look like one."""
+    at = len(tail) - _END.size + 4
+    while (at := tail.rfind(b"PK\5\6", 0, max(at, 0))) >= 0:
+        if at + _END.size + int.from_bytes(tail[at + 20 : at + 22], "little") == len(tail):
+            return at
+        at += 3
+    raise BadArchive("zip: not a valid zip file")
 
 
 def walk(source: Source) -> Iterator[ZipMember]:

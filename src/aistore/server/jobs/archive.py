@@ -113,7 +113,7 @@ async def _make(store: Store, scanner: Scanner, order: ArchiveOrder, old: Conten
     except BaseException:
         builder.abandon()
         raise
-    row = await builder.commit(order.target, order.archive, versioned=order.versioned)
+    row = await builder.commit(order.target, order.archive, versioned=order.versioned, extends=order.append)
     return row.size, missing
 
 
