@@ -1,6 +1,6 @@
 """`make bench`: ours and the official SDK 2.0 against the same embedded server in one run, and the server under load.
 
-    python -m bench [--only sdk,big,list,import,server] [--quick]
+    python -m bench [--only sdk,big,list,import,server,archive] [--quick]
 
 Each figure is the best of three, ours and official in turn. Results go to bench/results/ as JSON, Markdown and a plot.
 """
@@ -24,6 +24,7 @@ from typing import Any
 
 from aistore import LocalCluster
 from bench import server
+from bench.archives import archives
 from bench.environments import official_python, why_missing
 from bench.report import Row, write_report
 
@@ -244,7 +245,7 @@ def prepare(cluster: LocalCluster, with_big: bool) -> None:
 def main() -> int:
     """Run the benchmark; exit status 1 if a gate is missed."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--only", default="sdk,import,big,list,server", help="parts to run, comma-separated")
+    parser.add_argument("--only", default="sdk,import,big,list,server,archive", help="parts to run, comma-separated")
     parser.add_argument(
         "--quick", action="store_true", help="fewer calls, a smaller listing: to try the benchmark itself"
     )
@@ -269,6 +270,8 @@ def main() -> int:
             rows += under_load(cluster)
     if "list" in parts:
         rows += listing(options.quick)
+    if "archive" in parts:
+        rows += archives(options.quick)
     about: dict[str, Any] = {
         "date": date.today().isoformat(),
         "machine": f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}",
