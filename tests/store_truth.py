@@ -10,8 +10,6 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from aistore.server.store.store import Store
 from aistore.wire.checksum import digest
 from aistore.wire.names import BucketId
@@ -101,6 +99,18 @@ def open_descriptors() -> set[str]:
     return {entry.name for entry in Path("/dev/fd").iterdir()}
 
 
+async def put_part(store: Store, upload_id: str, number: int, data: bytes) -> None:
+    """Store one part of an upload."""
+    part = await store.uploads.open_part(upload_id, number, len(data))
+    try:
+        part.write(data)
+        part.finish()
+        await part.store("xxhash2")
+    except BaseException:
+        await part.abandon()
+        raise
+
+
 async def settle(store: Store) -> None:
     """Wait until what follows changes has happened: buckets purged, content without references removed."""
     deadline = asyncio.get_running_loop().time() + DEADLINE
@@ -144,36 +154,36 @@ def _references(db: sqlite3.Connection) -> list[str]:
     buckets = {bid for (bid,) in db.execute("SELECT id FROM bucket UNION SELECT bucket FROM dropped")}
     found += [f"{name!r} is in no bucket ({bid})" for bid, name, *_ in rows if bid not in buckets]
     queries = (
-        (0, "SELECT s.id, 1 + coalesce(others, 0), length(data) FROM small s LEFT JOIN shared USING (id)"),
-        (1, "SELECT id, refs, size FROM file"),
-        (2, "SELECT id, refs, -1 FROM parts"),
+        ((0,), "SELECT s.id, 1 + coalesce(others, 0), length(data) FROM small s LEFT JOIN shared USING (id)"),
+        ((1, 2), "SELECT id, refs, size FROM file"),
     )
-    files_of = {
-        i: msgspec.msgpack.decode(files, type=list[tuple[int, int]])
-        for i, files in db.execute("SELECT id, files FROM parts")
-    }
-    for layout, query in queries:
+    uploading = [file for (file,) in db.execute("SELECT f.id FROM upload_file f JOIN upload u ON u.id = f.upload")]
+    for layouts, query in queries:
         there = {i: (refs, size) for i, refs, size in db.execute(query)}
-        wanted = Counter(content for *_, where, content in rows if where == layout)
-        if layout == 1:
-            wanted.update(file for files in files_of.values() for file, _ in files)
-            wanted.update(content for (content,) in db.execute("SELECT content FROM part"))
-        if layout == 2:
-            there = {i: (refs, sum(size for _, size in files_of[i])) for i, (refs, _) in there.items()}
+        wanted = Counter(content for *_, where, content in rows if where in layouts)
+        if 1 in layouts:
+            wanted.update(uploading)
         found += [
-            f"content {i} of layout {layout} is referred to {wanted[i]} times, says {refs}"
+            f"content {i} of layout {layouts} is referred to {wanted[i]} times, says {refs}"
             for i, (refs, _) in there.items()
             if refs != wanted[i]
         ]
         for _, name, size, where, content in rows:
-            if where == layout and there.get(content, (0, None))[1] != size:
+            if where in layouts and there.get(content, (0, None))[1] != size:
                 found.append(f"{name!r} of {size} bytes refers to content {content}: {there.get(content)}")
         members = "SELECT content FROM archive WHERE layout = ?1 UNION SELECT content FROM archive_page WHERE layout = ?1"
         found += [
             f"members of content {i} of layout {layout}, which is not there"
+            for layout in layouts
             for (i,) in db.execute(members, (layout,))
             if i not in there
         ]
+    chunked = {content for *_, where, content in rows if where == 2}
+    found += [f"chunks of {i}" for (i,) in db.execute("SELECT content FROM chunks") if i not in chunked]
+    for file, size in db.execute("SELECT id, (SELECT sum(size) FROM part WHERE file = u.id) FROM upload_file u"):
+        told = db.execute("SELECT size FROM file WHERE id = ?", (file,)).fetchone()
+        if told != (size or 0,):
+            found.append(f"parts of {size} bytes are in file {file}, which says {told}")
     return found
 
 
@@ -192,10 +202,11 @@ def _totals(db: sqlite3.Connection) -> list[str]:
 def _files(db: sqlite3.Connection, root: Path, recovered: bool) -> list[str]:
     wanted = dict(db.execute("SELECT id, size FROM file").fetchall())
     there = {int(name, 16): size for name, size in content_sizes(root).items()}
+    growing = {file for (file,) in db.execute("SELECT id FROM upload_file")}
     found = [
         f"content file {i:x} of {size} bytes is {there.get(i)} bytes"
         for i, size in wanted.items()
-        if there.get(i) != size
+        if (i not in there if i in growing else there.get(i) != size)
     ]
     if recovered:
         found += [f"nothing refers to content file {i:x}" for i in there.keys() - wanted.keys()]

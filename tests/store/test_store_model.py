@@ -17,11 +17,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from aistore.server.store import content
 from aistore.server.store.copying import Copied, copy_objects, move_object
-from aistore.server.store.errors import BucketExists, BucketGone, ObjectMissing
+from aistore.server.store.errors import BucketExists, BucketGone, ObjectMissing, PartsRefused, UploadGone
 from aistore.server.store.scan import Bounds, Scanner
 from aistore.server.store.store import Store
 from aistore.wire.checksum import digest
-from store_truth import bucket_id, crash_copy, make_bucket, problems, put, read, settle, upload
+from store_truth import bucket_id, crash_copy, make_bucket, problems, put, put_part, read, settle, upload
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -43,6 +43,14 @@ class Object:
     custom: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass
+class Uploading:
+    where: str
+    bid: int
+    name: str
+    parts: dict[int, bytes]
+
+
 class StoreMachine(RuleBasedStateMachine):
     """Store and dict side by side. Blocks of content ids are tiny, so that they change often."""
 
@@ -55,6 +63,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.small_blocks.start()
         self.loop = asyncio.new_event_loop()
         self.model: dict[str, dict[str, Object]] = {}
+        self.uploads: dict[str, Uploading] = {}
         self.stores: list[Store] = []
         self.start()
 
@@ -221,6 +230,80 @@ class StoreMachine(RuleBasedStateMachine):
             return
         thing = self.model[where][name]
         thing.custom = dict(custom) if replace else {**thing.custom, **custom}
+
+    @rule(where=BUCKETS, name=NAMES)
+    def begin_upload(self, where: str, name: str) -> None:
+        bucket = self.bucket(where)
+        if bucket is not None:
+            self.uploads[self.run(self.store.uploads.begin(bucket, name))] = Uploading(where, bucket.bid, name, {})
+
+    @rule(
+        pick=st.integers(0, 60),
+        parts=st.lists(
+            st.tuples(st.integers(1, 4), st.sampled_from([b"aaaa", b"bbbb", b"c", b"long part"])), max_size=4
+        ),
+    )
+    def put_parts_at_once(self, pick: int, parts: list[tuple[int, bytes]]) -> None:
+        if not self.uploads:
+            return
+        upload_id = list(self.uploads)[pick % len(self.uploads)]
+
+        async def put_all() -> None:
+            # Parts of different numbers side by side; of one number the last one counts.
+            for batch in (dict(parts[:2]), dict(parts[2:])):
+                await asyncio.gather(*(put_part(self.store, upload_id, number, data) for number, data in batch.items()))
+
+        try:
+            self.run(put_all())
+        except UploadGone:
+            assert self.bucket_gone(self.uploads.pop(upload_id))
+        else:
+            self.uploads[upload_id].parts.update(parts)
+
+    def bucket_gone(self, upload: Uploading) -> bool:
+        bucket = self.store.bucket(bucket_id(upload.where)) if upload.where in self.model else None
+        return bucket is None or bucket.bid != upload.bid
+
+    @rule(pick=st.integers(0, 60), versioned=st.booleans())
+    def complete(self, pick: int, versioned: bool) -> None:
+        if not self.uploads:
+            return
+        upload_id = list(self.uploads)[pick % len(self.uploads)]
+        upload = self.uploads[upload_id]
+        if self.bucket_gone(upload):
+            return
+        bucket = self.bucket(upload.where)
+        assert bucket is not None
+        numbers = sorted(upload.parts)
+        uploads = self.store.uploads
+        try:
+            row = self.run(uploads.complete(bucket, upload.name, upload_id, numbers, "xxhash2", versioned=versioned))
+        except PartsRefused:
+            assert numbers != list(range(1, len(numbers) + 1)) or not numbers
+            return
+        del self.uploads[upload_id]
+        data = b"".join(upload.parts[number] for number in numbers)
+        assert row.checksum == digest("xxhash2", data)
+        old = self.model[upload.where].get(upload.name)
+        before = old.version if old else ""
+        version = (str(int(before) + 1) if before else "1") if versioned else before
+        self.model[upload.where][upload.name] = Object(data, version)
+
+    @rule(pick=st.integers(0, 60))
+    def abort(self, pick: int) -> None:
+        if not self.uploads:
+            return
+        upload_id = list(self.uploads)[pick % len(self.uploads)]
+        upload = self.uploads.pop(upload_id)
+        if self.bucket_gone(upload):
+            return
+        bucket = self.bucket(upload.where)
+        assert bucket is not None
+
+        async def abort() -> None:
+            await self.store.uploads.abort(bucket, upload.name, upload_id)
+
+        self.run(abort())
 
     @rule()
     def abandon_an_upload(self) -> None:

@@ -30,6 +30,8 @@ __all__ = ["list_objects"]
 
 _PAGE_MAX: Final = 100_000  # a page is made in memory
 _CACHED: Final = listing.ENTRY_CACHED
+# An index has these only; SQLite takes it for a constant, not for a parameter.
+_CHUNKED: Final = "SELECT name FROM object WHERE bucket = ? AND name >= ? AND name <= ? AND layout = 2"
 
 
 async def list_objects(node: Node, request: Request, bucket: Bucket, value: object) -> Reply:
@@ -129,6 +131,8 @@ class _PageBuilder:
 
     def __init__(self, node: Node, bucket: Bucket, wanted: Wanted, time_format: str) -> None:
         self._wanted = wanted
+        self._bid = bucket.bid
+        self._reader = node.store.catalog.thread_reader
         self._locate = node.smap.locator(bucket.id.uname, node.mountpath) if wanted.location else None
         self._print_time = formatter(time_format)
         self._accessed = node.store.pending_atimes(bucket) if wanted.atime else {}
@@ -137,6 +141,20 @@ class _PageBuilder:
 
     def entries(self, rows: list[Row]) -> list[Entry]:
         """Entries of the rows; one of a single column is a virtual directory, unless only names were read."""
+        found = self._entries(rows)
+        if chunked := self._chunked(rows):
+            for entry in found:
+                if entry.name in chunked:
+                    entry.flags |= listing.ENTRY_CHUNKED
+        return found
+
+    def _chunked(self, rows: list[Row]) -> set[str]:
+        """Of the rows' names those of objects that were uploaded in parts: few, so that rows are not read for this."""
+        if not rows:
+            return set()
+        return {name for (name,) in self._reader().execute(_CHUNKED, (self._bid, rows[0][0], rows[-1][0]))}
+
+    def _entries(self, rows: list[Row]) -> list[Entry]:
         if not self._short:
             return [self._full(*row) if len(row) > 1 else _directory(row[0]) for row in rows]
         if not self._wanted.size:

@@ -9,6 +9,7 @@ from aistore.server.api import remote
 from aistore.server.api.append import url_of_session
 from aistore.server.api.archive_reading import archive_query
 from aistore.server.api.messages import OK, refuse_bad_query
+from aistore.server.api.multipart import abort_upload, begin_upload, complete_upload
 from aistore.server.api.reading import get, head
 from aistore.server.api.registering import registering
 from aistore.server.api.remote_jobs import blob_download
@@ -115,26 +116,27 @@ def _delete(node: Node, request: Request, bucket: Bucket, name: str) -> Result:
     node.check_access(bucket, access.DELETE_OBJECT, "DELETE-OBJECT")
     if request.content is None:
         return _delete_with_message(node, request, bucket, name)
-    if request.content:
-        _check_delete_message(node, request, bucket)
+    if request.content and _check_delete_message(node, request, bucket) == actions.MULTIPART_ABORT:
+        return abort_upload(node, request, bucket, name)
     return _delete_now(node, bucket, name)
 
 
 async def _delete_with_message(node: Node, request: Request, bucket: Bucket, name: str) -> Reply:
     await request.read(_MESSAGE_MAX)
-    _check_delete_message(node, request, bucket)
+    if _check_delete_message(node, request, bucket) == actions.MULTIPART_ABORT:
+        return await abort_upload(node, request, bucket, name)
     pending = _delete_now(node, bucket, name)
     answer = pending.render(await pending.future)
     assert isinstance(answer, Reply)
     return answer
 
 
-def _check_delete_message(node: Node, request: Request, bucket: Bucket) -> None:
+def _check_delete_message(node: Node, request: Request, bucket: Bucket) -> str:
+    """The action that the message names."""
     action = _delete_action(node, request)
-    if action == actions.MULTIPART_ABORT:
-        raise not_implemented("abort", "uploads of objects in parts")
     if action == actions.EVICT_OBJECTS:
         raise not_remote(actions.EVICT_OBJECTS, bucket.id.cname)
+    return action
 
 
 def _delete_action(node: Node, request: Request) -> str:
@@ -238,4 +240,10 @@ async def _post(node: Node, request: Request, bucket_name: str, object_name: str
         return Reply(202 if (bucket.bid, name) in node.reading else 200)
     if action == actions.RENAME_OBJECT:
         return await _rename(node, bucket, name, message.name)
-    raise not_implemented(action, "objects")
+    if bucket.remote is not None:
+        raise not_implemented("upload", f"objects of remote bucket {bucket.id.cname} in parts")
+    if action == actions.MULTIPART_UPLOAD:
+        return await begin_upload(node, bucket, name)
+    if action == actions.MULTIPART_COMPLETE:
+        return await complete_upload(node, request, bucket, name, message.value)
+    return await abort_upload(node, request, bucket, name)

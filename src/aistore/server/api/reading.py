@@ -284,6 +284,10 @@ def _head_v2(node: Node, row: ObjectRow, wanted: frozenset[str]) -> list[tuple[s
         headers.append((header.VERSION, row.version))
     if "custom" in wanted:
         headers += [(header.CUSTOM_MD, line) for line in format_lines(row.custom)]
+    if "chunked" in wanted:
+        count, largest = node.store.uploads.chunks(row)
+        if count:
+            headers += [(header.CHUNKS_COUNT, str(count)), (header.CHUNKS_MAX_CHUNK_SIZE, str(largest))]
     if "location" in wanted:
         headers.append((header.LOCATION, node.location))
     if "copies" in wanted:

@@ -11,6 +11,7 @@ from aistore.server.api.archive_reading import archive_query
 from aistore.server.api.archive_writing import put_into_archive
 from aistore.server.api.copying_out import copy_out
 from aistore.server.api.messages import OK
+from aistore.server.api.multipart import put_part
 from aistore.server.api.reading import object_headers
 from aistore.server.store.content import finished, in_thread
 from aistore.server.store.copying import copy_objects
@@ -23,7 +24,6 @@ from aistore.wire.custom import parse_lines
 from aistore.wire.errors import (
     ApiError,
     bad_checksum,
-    not_implemented,
     object_not_found,
 )
 from aistore.wire.names import check_object_name, parse_uname
@@ -54,7 +54,7 @@ def put(node: Node, request: Request, bucket: Bucket, name: str) -> Result:
             node.check_access(bucket, access.GET, "GET")
             return _copy(node, request, bucket, name)
         if params.get(param.UPLOAD_ID):
-            raise not_implemented("upload", "parts of objects")
+            return put_part(node, request, bucket, name)
         if "arch" in query and (member := archive_query(request, name)) is not None and member.path:
             return put_into_archive(node, request, bucket, name, member)
         if params.get(param.APPEND_TYPE):

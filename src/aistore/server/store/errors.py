@@ -9,10 +9,12 @@ __all__ = [
     "ContentMissing",
     "CustomTooLong",
     "ObjectMissing",
+    "PartsRefused",
     "StoreClosed",
     "StoreCorrupt",
     "StoreError",
     "StoreFull",
+    "UploadGone",
 ]
 
 
@@ -42,6 +44,20 @@ class ContentMissing(StoreError):
 
 class CustomTooLong(StoreError):
     """The object would have more custom metadata than is kept of one."""
+
+
+class UploadGone(StoreError):
+    """There is no such upload (any more), or not of this object."""
+
+    def __init__(self, upload_id: str, *, elsewhere: bool = False) -> None:
+        super().__init__(upload_id)
+        self.upload_id = upload_id
+        self.elsewhere = elsewhere
+        """Whether it is one of another object."""
+
+
+class PartsRefused(StoreError):
+    """An upload cannot be completed with these parts; the message says why."""
 
 
 class StoreClosed(StoreError):

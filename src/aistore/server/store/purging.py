@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from aistore.server.store.completing import drop_uploads
 from aistore.server.store.references import drop_reference
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def _purge_some(store: Store, bid: int) -> Callable[[Transaction], bool]:
             "SELECT name, size, layout, content FROM object WHERE bucket = ? ORDER BY name LIMIT ?", (bid, _AT_ONCE)
         ).fetchall()
         if not rows:
+            drop_uploads(tx, bid)
             tx.execute("DELETE FROM dropped WHERE bucket = ?", (bid,))
             tx.execute("DELETE FROM usage WHERE bucket = ?", (bid,))
             tx.after(store.clear_cache)

@@ -6,13 +6,13 @@ import json
 from typing import TYPE_CHECKING, Final
 
 from aistore.server.store.errors import BucketGone
-from aistore.server.store.schema import LAYOUT_FILE
+from aistore.server.store.schema import LAYOUT_INLINE
 
 if TYPE_CHECKING:
     from aistore.server.store.catalog import Transaction
     from aistore.wire.names import BucketId
 
-__all__ = ["INSERT_OBJECT", "LOOKUP_PLAIN", "OBJECT_COLUMNS", "Bucket", "ObjectRow", "require_bucket"]
+__all__ = ["INSERT_OBJECT", "LOOKUP_PLAIN", "OBJECT_COLUMNS", "Bucket", "ObjectRow", "next_version", "require_bucket"]
 
 _ROW_BYTES = 600  # measured, with the head that the API keeps in it
 
@@ -94,11 +94,19 @@ class ObjectRow:
 
     @property
     def in_file(self) -> bool:
-        """Whether the content is one file."""
-        return self.layout == LAYOUT_FILE
+        """Whether the content is a file."""
+        return self.layout != LAYOUT_INLINE
 
 
 def require_bucket(tx: Transaction, bucket: Bucket) -> None:
     """Raise `BucketGone` if the bucket is not there (any more)."""
     if tx.execute("SELECT 1 FROM bucket WHERE id = ?", (bucket.bid,)).fetchone() is None:
         raise BucketGone(bucket.id.cname)
+
+
+def next_version(old: str, custom: dict[str, str] | None) -> str:
+    """Version of an object that replaces one of version `old`, with these custom pairs."""
+    # An object that came from elsewhere keeps that place's version (protocol/20 6.1).
+    if old and custom and custom.get("source"):
+        return old
+    return str(int(old) + 1) if old.isascii() and old.isdigit() and len(old) < 19 else "1"

@@ -19,16 +19,16 @@ __all__ = [
     "BUSY_TIMEOUT",
     "CATALOG_VERSION",
     "INLINE_MAX",
+    "LAYOUT_CHUNKED",
     "LAYOUT_FILE",
     "LAYOUT_INLINE",
-    "LAYOUT_PARTS",
     "Durability",
     "connect",
     "create_or_check",
 ]
 
 
-CATALOG_VERSION: Final = 3
+CATALOG_VERSION: Final = 4
 """Version of the data folder's format. A folder of a newer one is refused, an older one migrated."""
 
 _ROOM_OF_A_FULL_DISK: Final = 1 << 20
@@ -41,7 +41,8 @@ INLINE_MAX: Final = 8 * 1024
 
 LAYOUT_INLINE: Final = 0
 LAYOUT_FILE: Final = 1
-LAYOUT_PARTS: Final = 2
+LAYOUT_CHUNKED: Final = 2
+"""A file, as in `LAYOUT_FILE`, of an object that was uploaded in parts (table `chunks`)."""
 
 # Object rows hold no content: a listing is a scan of this table, and content in its rows would cut its rate to a third.
 # Rows are keyed by bucket *id*, so that renaming a bucket is one row and dropping one is immediate (its rows are purged later).
@@ -72,23 +73,11 @@ CREATE INDEX job_finished ON job (finished);
 """
 
 # Content in the catalog has a row in `shared` if more than one object refers to it, with the number of the others: a count beside the
-# content would have all of it written again whenever it is copied. Content in several files is a row of `parts`, which refers to each
-# of them once. `usage` of bucket 0 is what is stored: content that objects share counts once there. `guard` is the content file whose
-# lock readers of several files hold while they read.
+# content would have all of it written again whenever it is copied. `usage` of bucket 0 is what is stored: content that objects share counts once there.
 _FORMAT_2: Final = """
 CREATE TABLE shared (id INTEGER PRIMARY KEY, others INTEGER NOT NULL);
 INSERT INTO shared SELECT id, refs - 1 FROM small WHERE refs > 1;
 ALTER TABLE small DROP COLUMN refs;
-CREATE TABLE parts (id INTEGER PRIMARY KEY, refs INTEGER NOT NULL DEFAULT 1, files BLOB NOT NULL);
-CREATE TABLE upload (
-    id TEXT PRIMARY KEY, bucket INTEGER NOT NULL, name TEXT NOT NULL, started INTEGER NOT NULL, changed INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX upload_bucket ON upload (bucket);
-CREATE TABLE part (
-    upload TEXT NOT NULL, number INTEGER NOT NULL, content INTEGER NOT NULL, size INTEGER NOT NULL,
-    PRIMARY KEY (upload, number)
-) WITHOUT ROWID;
-ALTER TABLE garbage ADD COLUMN guard INTEGER;
 INSERT INTO usage SELECT 0, n, bytes FROM (
     SELECT count(*) AS n, sum(size) AS bytes FROM (SELECT size FROM file UNION ALL SELECT length(data) FROM small)
 ) WHERE n > 0;
@@ -107,7 +96,27 @@ CREATE TABLE archive_page (
 );
 """
 
-_STEPS: Final = (_FORMAT_1, _FORMAT_2, _FORMAT_3)
+# Uploads in parts. Each part lies somewhere in a file of the upload; a file with a part size other than 0 has room for the parts of that
+# size at their places. Catalogs of formats 2 and 3 may have tables of two of these names, never used.
+_FORMAT_4: Final = """
+DROP TABLE IF EXISTS parts;
+DROP TABLE IF EXISTS part;
+DROP TABLE IF EXISTS upload;
+CREATE TABLE upload (
+    id TEXT PRIMARY KEY, bucket INTEGER NOT NULL, name TEXT NOT NULL, started INTEGER NOT NULL, changed INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX upload_bucket ON upload (bucket);
+CREATE TABLE upload_file (id INTEGER PRIMARY KEY, upload TEXT NOT NULL, part_size INTEGER NOT NULL);
+CREATE INDEX file_of_upload ON upload_file (upload);
+CREATE TABLE part (
+    upload TEXT NOT NULL, number INTEGER NOT NULL, file INTEGER NOT NULL, start INTEGER NOT NULL, size INTEGER NOT NULL,
+    PRIMARY KEY (upload, number)
+) WITHOUT ROWID;
+CREATE TABLE chunks (content INTEGER PRIMARY KEY, count INTEGER NOT NULL, largest INTEGER NOT NULL);
+CREATE INDEX chunked_object ON object (bucket, name) WHERE layout = 2;
+"""
+
+_STEPS: Final = (_FORMAT_1, _FORMAT_2, _FORMAT_3, _FORMAT_4)
 """What makes a catalog of one format more: the first step makes one of format 1 out of nothing."""
 
 

@@ -30,10 +30,19 @@ from aistore.server.store.errors import (
     ObjectMissing,
     StoreFull,
 )
+from aistore.server.store.multipart import MultipartUploads
 from aistore.server.store.purging import purge_dropped
 from aistore.server.store.references import add_file, add_small, drop_reference
 from aistore.server.store.reserve import Reserve
-from aistore.server.store.rows import INSERT_OBJECT, LOOKUP_PLAIN, OBJECT_COLUMNS, Bucket, ObjectRow, require_bucket
+from aistore.server.store.rows import (
+    INSERT_OBJECT,
+    LOOKUP_PLAIN,
+    OBJECT_COLUMNS,
+    Bucket,
+    ObjectRow,
+    next_version,
+    require_bucket,
+)
 from aistore.server.store.schema import LAYOUT_FILE, LAYOUT_INLINE, Durability, create_or_check
 from aistore.server.store.work import WorkFiles
 from aistore.wire.names import BucketId
@@ -91,6 +100,7 @@ class Store:
                 create_or_check(root / "catalog.db", durability)
         self.catalog = Catalog(root / "catalog.db", durability, shared=shared)
         self.content = ContentFiles(root / "content", self.catalog, durability)
+        self.uploads = MultipartUploads(self)
         self.work = WorkFiles(root / "work", self.content)
         self.objects = 0
         self.bytes = 0
@@ -152,6 +162,7 @@ class Store:
                 await self.atimes.write()
             except (StoreFull, sqlite3.Error) as error:
                 logger.warning("access times of the last seconds are lost: %s", error)
+            await self.uploads.close()
             await self.content.close()
             await self.catalog.close()
         finally:
@@ -176,6 +187,7 @@ class Store:
                 if now - tidied > _STALE_CHECK_EVERY:
                     tidied = now
                     await in_thread(self.work.remove_stale)
+                    await self.uploads.remove_stale()
             except Exception:
                 logger.exception("upkeep of the store failed; it is tried again")
             with contextlib.suppress(asyncio.TimeoutError):
@@ -356,7 +368,7 @@ class Store:
         The descriptor stays readable whatever becomes of the object. Raises `ContentMissing`.
         """
         key = (bucket.bid, row.name)
-        while row.layout == LAYOUT_FILE:
+        while row.layout != LAYOUT_INLINE:
             try:
                 return row, self.content.open(row.content)
             except FileNotFoundError as error:
@@ -441,7 +453,7 @@ class Store:
                     pairs = {**json.loads(old[8]), **(custom or {})}
                 before = before or old[5]
                 kept = old[5]
-            number = _next_version(before, pairs) if versioned else kept
+            number = next_version(before, pairs) if versioned else kept
             text = _encode(pairs)
             if isinstance(content, bytes):
                 layout, size, data = LAYOUT_INLINE, len(content), content
@@ -552,10 +564,3 @@ def _encode(pairs: dict[str, str] | None) -> str | None:
     if len(text) > _CUSTOM_MAX or len(text.encode()) > _CUSTOM_MAX:
         raise CustomTooLong(f"custom metadata: an object holds at most {_CUSTOM_MAX} bytes of it")
     return text
-
-
-def _next_version(old: str, custom: dict[str, str] | None) -> str:
-    # An object that came from elsewhere keeps that place's version (protocol/20 6.1).
-    if old and custom and custom.get("source"):
-        return old
-    return str(int(old) + 1) if old.isascii() and old.isdigit() and len(old) < 19 else "1"

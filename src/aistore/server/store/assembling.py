@@ -1,0 +1,141 @@
+"""Bytes of an upload's parts on their way to one file. All of it blocks, and runs in threads."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from aistore.server.store.content import full_or
+from aistore.server.store.sync import sync_file
+from aistore.wire.checksum import new_hasher
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aistore.server.store.content import ContentFiles, Upload
+    from aistore.wire.checksum import Hasher
+
+__all__ = ["Hashed", "Piece", "checksum_of", "copy_together", "hash_on", "put_in_place"]
+
+_BUFFER: Final = 1 << 20
+# What says that this system, or these file systems, cannot copy within the kernel.
+_CANNOT: Final = frozenset((errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM))
+
+
+class Piece(NamedTuple):
+    """Bytes of a part, and where they belong."""
+
+    file: int
+    start: int
+    place: int
+    size: int
+
+
+class Hashed:
+    """Checksum of an upload's first parts."""
+
+    __slots__ = ("hasher", "kind", "pieces")
+
+    def __init__(self) -> None:
+        self.kind = ""
+        self.hasher: Hasher | None = None
+        self.pieces: list[tuple[int, int, int]] = []
+        """File, start and size of what is in it."""
+
+    def begin(self, kind: str) -> bool:
+        """Take up the type of checksum; False if there is nothing to do for this one."""
+        if not self.kind:
+            self.kind, self.hasher = kind, new_hasher(kind)
+        return self.kind == kind and self.hasher is not None
+
+
+def hash_on(content: ContentFiles, hashed: Hashed, pieces: Sequence[Piece]) -> None:
+    """Add pieces to a checksum. Raises `OSError`."""
+    assert hashed.hasher is not None
+    for piece in pieces:
+        _hash(content, hashed.hasher, piece.file, piece.start, piece.size)
+        hashed.pieces.append((piece.file, piece.start, piece.size))
+
+
+def checksum_of(content: ContentFiles, file: int, pieces: Sequence[Piece], hashed: Hashed, kind: str) -> str:
+    """Checksum of a file into which all pieces have come; what `hashed` knows of them is not read again. Raises `OSError`."""
+    known = len(hashed.pieces)
+    hasher = hashed.hasher
+    if hashed.kind != kind or hashed.pieces != [(piece.file, piece.start, piece.size) for piece in pieces[:known]]:
+        known, hasher = 0, new_hasher(kind)
+    if hasher is None:
+        return ""
+    start = sum(piece.size for piece in pieces[:known])
+    _hash(content, hasher, file, start, sum(piece.size for piece in pieces[known:]))
+    return hasher.hexdigest()
+
+
+def copy_together(content: ContentFiles, made: Upload, pieces: Sequence[Piece]) -> None:
+    """Copy all pieces to a new file, and finish that. Raises `StoreFull`, `OSError`."""
+    try:
+        for piece in pieces:
+            _copy(content, piece, made.fd)
+    except OSError as error:
+        raise full_or(error) from error
+    made.size = sum(piece.size for piece in pieces)
+    made.finish()
+
+
+def put_in_place(content: ContentFiles, file: int, pieces: Sequence[Piece]) -> None:
+    """Copy the pieces that are in other files to their places in this one, which ends behind the last. Raises `StoreFull`, `OSError`."""
+    fd = os.open(content.path(file), os.O_RDWR | os.O_CLOEXEC)
+    try:
+        for piece in pieces:
+            if piece.file != file:
+                _copy(content, piece, fd)
+        os.ftruncate(fd, sum(piece.size for piece in pieces))
+        if content.durability == "strict":
+            sync_file(fd)
+    except OSError as error:
+        raise full_or(error) from error
+    finally:
+        os.close(fd)
+
+
+def _copy(content: ContentFiles, piece: Piece, target: int) -> None:
+    source = content.open(piece.file)
+    try:
+        done = 0
+        while done < piece.size:
+            done += _copy_some(source, piece.start + done, target, piece.place + done, piece.size - done)
+    finally:
+        os.close(source)
+
+
+def _copy_some(source: int, start: int, target: int, place: int, size: int) -> int:
+    if hasattr(os, "copy_file_range"):
+        try:
+            copied = os.copy_file_range(source, target, size, start, place)
+        except OSError as error:
+            if error.errno not in _CANNOT:
+                raise
+        else:
+            if copied:
+                return copied
+    data = os.pread(source, min(_BUFFER, size), start)
+    if not data:
+        raise OSError(f"a part ends {size} bytes early")
+    return os.pwrite(target, data, place)
+
+
+def _hash(content: ContentFiles, hasher: Hasher, file: int, start: int, size: int) -> None:
+    if not size:
+        return
+    buffer = memoryview(bytearray(min(_BUFFER, size)))
+    fd = content.open(file)
+    try:
+        end = start + size
+        while start < end:
+            n = os.preadv(fd, [buffer[: end - start]], start)
+            if not n:
+                raise OSError(f"a part ends {end - start} bytes early")
+            hasher.update(buffer[:n])
+            start += n
+    finally:
+        os.close(fd)
