@@ -43,6 +43,7 @@ lint:
 bench:
 	@tools/setup demo dev
 	@$(PY) -m bench.environments 2.0.0
+	@$(PY) -m bench.peers s3
 	@$(PY) -m bench $(ARGS)
 
 docs:

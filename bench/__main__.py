@@ -1,6 +1,6 @@
 """`make bench`: ours and the official SDK 2.0 against the same embedded server in one run, and the server under load.
 
-    python -m bench [--only sdk,big,list,import,server,archive] [--quick]
+    python -m bench [--only sdk,big,list,import,server,remote,archive] [--quick]
 
 Each figure is the best of three, ours and official in turn. Results go to bench/results/ as JSON, Markdown and a plot.
 """
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from aistore import LocalCluster
-from bench import server
+from bench import remote, server
 from bench.archives import archives
 from bench.environments import official_python, why_missing
 from bench.report import Row, write_report
@@ -245,7 +245,9 @@ def prepare(cluster: LocalCluster, with_big: bool) -> None:
 def main() -> int:
     """Run the benchmark; exit status 1 if a gate is missed."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--only", default="sdk,import,big,list,server,archive", help="parts to run, comma-separated")
+    parser.add_argument(
+        "--only", default="sdk,import,big,list,server,remote,archive", help="parts to run, comma-separated"
+    )
     parser.add_argument(
         "--quick", action="store_true", help="fewer calls, a smaller listing: to try the benchmark itself"
     )
@@ -270,6 +272,8 @@ def main() -> int:
             rows += under_load(cluster)
     if "list" in parts:
         rows += listing(options.quick)
+    if "remote" in parts:
+        rows += remote.rows(options.quick)
     if "archive" in parts:
         rows += archives(options.quick)
     about: dict[str, Any] = {
