@@ -10,7 +10,13 @@ import pytest
 if TYPE_CHECKING:
     from faces import Faces
 
-MODULES = ("sdk.test_sdk_reading", "sdk.test_sdk_writing", "sdk.test_sdk_listing", "sdk.test_sdk_copying")
+MODULES = (
+    "sdk.test_sdk_reading",
+    "sdk.test_sdk_writing",
+    "sdk.test_sdk_listing",
+    "sdk.test_sdk_copying",
+    "sdk.test_sdk_archives",
+)
 
 DIFFERENT = {
     "test_raw_is_a_file_with_the_headers_of_the_answer": "it is an answer, no file",

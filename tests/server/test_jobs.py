@@ -279,3 +279,20 @@ def test_an_idle_job_is_not_aborted_by_the_end_of_the_server(tmp_path: Path) -> 
 
     with_registry(tmp_path, first)
     with_registry(tmp_path, second)
+
+
+def test_a_job_that_gives_up_ends_aborted_when_its_requests_are_done(tmp_path: Path) -> None:
+    async def test(registry: JobRegistry) -> None:
+        async def hopeless(job: Job) -> None:
+            job.give_up("no hope")
+
+        async def last(job: Job) -> None:
+            job.done(1, 1)
+
+        job = registry.join("archive", hopeless, bucket=BUCKET)
+        assert registry.join("archive", last, bucket=BUCKET) is job
+        await ended(job)
+        assert (job.status().aborted, job.status().err, job.snapshot().stats.loc_objs) == (True, "no hope", "1")
+        assert registry.join("archive", nothing, bucket=BUCKET) is not job
+
+    with_registry(tmp_path, test)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from aistore.server.api.messages import text_reply
 from aistore.server.archive.formats import EXTENSIONS, by_mime, by_name
 from aistore.server.jobs.archive import ArchiveOrder, archive_objects
+from aistore.server.store.errors import StoreError
 from aistore.wire import access, actions
 from aistore.wire.errors import ApiError, not_implemented
 from aistore.wire.messages import BucketMessage, ListRange, decode_value
@@ -67,7 +68,12 @@ def archive(node: Node, bucket: Bucket, value: object) -> Reply:
             base_name=message.bnonly,
             append=message.aate,
         )
-        await archive_objects(job, node.store, node.control.scanner, order, f"{node.name}: {{}} does not exist")
+        try:
+            await archive_objects(job, node.store, node.control.scanner, order, f"{node.name}: {{}} does not exist")
+        except ApiError as error:
+            job.give_up(error.message)
+        except (StoreError, OSError) as error:
+            job.give_up(str(error))
 
     chosen = (
         f"list:[{' '.join(names[:8])}{' ...' if len(names) > 8 else ''}]"

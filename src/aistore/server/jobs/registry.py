@@ -113,6 +113,11 @@ class Job:
         if not record.first_error:
             record.first_error = error
 
+    def give_up(self, reason: str) -> None:
+        """A request of an idle kind failed: no more are taken, and the job ends aborted once those that it has are done."""
+        assert self._requests is not None
+        self._requests.give_up(reason)
+
     @property
     def pair(self) -> tuple[BucketId | None, BucketId | None]:
         """Source and destination."""
@@ -173,6 +178,7 @@ class _Requests:
         """Requests that wait or are worked on."""
         self.closed = False
         """Whether no more are taken."""
+        self._failure = ""
 
     @property
     def idle(self) -> bool:
@@ -190,6 +196,11 @@ class _Requests:
         self.closed = True
         self._more.set()
 
+    def give_up(self, reason: str) -> None:
+        """Take no more requests; the job ends with this reason, or an earlier one, when there is nothing left to do."""
+        self._failure = self._failure or reason
+        self.close()
+
     async def serve(self, job: Job) -> None:
         """Work on requests until none has come for a while. One that is refused or fails is an error of the job; others go on."""
         while True:
@@ -203,6 +214,8 @@ class _Requests:
                 finally:
                     self.pending -= 1
                     self._quiet_since = time.monotonic()
+            if self._failure:
+                raise ApiError(400, self._failure)
             if self.closed:
                 return
             self._more.clear()
