@@ -40,16 +40,22 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadSco
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[LocalCluster]:
+def promote_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that clusters promote files from."""
+    return tmp_path_factory.mktemp("promote").resolve()
+
+
+@pytest.fixture(scope="session")
+def cluster(promote_root: Path) -> Iterator[LocalCluster]:
     """One node, gateway and target at once."""
-    with LocalCluster(allow_hosts=["x"]) as started:  # recorded scenarios call it so
+    with LocalCluster(allow_hosts=["x"], promote_root=promote_root) as started:  # recorded scenarios call it so
         yield started
 
 
 @pytest.fixture(scope="session")
-def cluster3() -> Iterator[LocalCluster]:
+def cluster3(promote_root: Path) -> Iterator[LocalCluster]:
     """A gateway that redirects to three target processes."""
-    with LocalCluster(targets=3, allow_hosts=["x"]) as started:
+    with LocalCluster(targets=3, allow_hosts=["x"], promote_root=promote_root) as started:
         yield started
 
 

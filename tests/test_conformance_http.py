@@ -12,6 +12,7 @@ from conformance_run import is_slow, judge, parameters, run_harness
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 RUNS = {"http/one": ("cluster", "single,own"), "http/three": ("cluster3", "targets,own")}
 
@@ -28,11 +29,12 @@ def test_http(
     run: str,
     label: str,
     far: LocalCluster,
+    promote_root: Path,
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     fixture, has = RUNS[run]
-    has += f",remote={far.url}"
+    has += f",remote={far.url},promote={promote_root}"
     url = request.getfixturevalue(fixture).url
     slow = is_slow(run, label)
     folder = tmp_path_factory.getbasetemp()

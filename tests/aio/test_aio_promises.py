@@ -15,6 +15,7 @@ MODULES = (
     "sdk.test_sdk_writing",
     "sdk.test_sdk_listing",
     "sdk.test_sdk_copying",
+    "sdk.test_sdk_multipart",
     "sdk.test_sdk_archives",
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypedDict, cast
 
 from aistore.calls.buckets import act
 from aistore.calls.query import encode_query, quote_name
@@ -11,20 +11,53 @@ from aistore.transport.request import Request
 from aistore.wire import actions, headers, params
 
 if TYPE_CHECKING:
-    from typing import TypeAlias
-
     from aistore.calls.bucket_ref import BucketRef
     from aistore.calls.steps import Answer, Steps
 
-    Summary: TypeAlias = dict[str, object]
-
-__all__ = ["info", "summary"]
+__all__ = ["ObjectCounts", "ObjectSizes", "Summary", "TotalSizes", "info", "summary"]
 
 _OK = 200
 _ACCEPTED = 202
 _PARTIAL = 206
 _FIRST_INTERVAL = 0.02
 _SLOWEST = 10.0
+
+
+class ObjectCounts(TypedDict):
+    """How many objects there are, as decimal numbers in text: in the cluster, and in the bucket's remote backend."""
+
+    obj_count_present: str
+    obj_count_remote: str
+
+
+class ObjectSizes(TypedDict):
+    """Smallest, mean and largest size of the objects in the cluster, in bytes."""
+
+    obj_min_size: int
+    obj_avg_size: int
+    obj_max_size: int
+
+
+class TotalSizes(TypedDict):
+    """Bytes, as decimal numbers in text."""
+
+    size_on_disk: str
+    size_all_present_objs: str
+    size_all_remote_objs: str
+    total_disks_size: str
+
+
+class Summary(TypedDict):
+    """What a bucket holds (`protocol/10` 11)."""
+
+    name: str
+    provider: str
+    namespace: dict[str, str]
+    ObjCount: ObjectCounts
+    ObjSize: ObjectSizes
+    TotalSize: TotalSizes
+    used_pct: int
+    is_present: bool
 
 
 def summary(ref: BucketRef, uuid: str, prefix: str, cached: bool, present: bool) -> Steps[Summary]:
@@ -44,8 +77,7 @@ def summary(ref: BucketRef, uuid: str, prefix: str, cached: bool, present: bool)
         answer = yield from ask(uuid)
         _expect(answer, _OK, _ACCEPTED, _PARTIAL)
         if answer.status == _OK:
-            found: Summary = msgspec.json.decode(answer.content, type=list[dict[str, object]])[0]
-            return found
+            return cast("list[Summary]", msgspec.json.decode(answer.content))[0]
         yield Sleep(interval)
         interval = min(interval * 1.5, _SLOWEST)
 

@@ -52,6 +52,7 @@ def make_parser() -> argparse.ArgumentParser:
     serve.add_argument("--port", type=int, help="default 8080; 0 takes a free one")
     serve.add_argument("--targets", type=int, metavar="N", help="target processes (default 1: one process does all)")
     serve.add_argument("--durability", choices=("strict", "relaxed"), help="what a write survives (default strict)")
+    serve.add_argument("--promote-root", metavar="DIR", help="the folder that files may be promoted from")
     serve.add_argument("--capacity", metavar="SIZE", help="accept this much content, for example 100GiB")
     serve.add_argument(
         "--backend",

@@ -37,6 +37,7 @@ def serve(asked: argparse.Namespace) -> int:
         "port": asked.port,
         "targets": asked.targets,
         "durability": asked.durability,
+        "promote_root": None if asked.promote_root is None else str(Path(asked.promote_root).expanduser().absolute()),
         "capacity": None if asked.capacity is None else parse_size(asked.capacity),
         "backends": parse_backends(asked.backends) if asked.backends else None,
         "allow_remote": asked.allow_remote,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from aistore.server.folder import LOCK, OWNER_LOCK, lock_file
-from aistore.server.settings import ServerSettings, parse_size
+from aistore.server.settings import PROMOTE_ROOT, ServerSettings, parse_size
 from aistore.server.spawn import Started, start
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class LocalCluster:
     port        0: a free one, kept over `restart()`
     backends    where remote buckets live: {"aws": {"endpoint": "http://127.0.0.1:9000"}}, {"ais": {"far": "http://..."}}
     capacity    how much content to accept, in bytes or as "10GiB"; without it, what the disk holds
+    promote_root the folder that files may be promoted from; without it, /var/lib/ais/promote
     allow_hosts further names of this machine that requests may be sent to; addresses and `localhost` always are
 
     `start()` and `stop()` do the same without `with`. Raises `ServerStartError`, `FolderInUseError` and
@@ -53,6 +54,7 @@ class LocalCluster:
         durability: Durability | None = None,
         port: int = 0,
         capacity: int | str | None = None,
+        promote_root: str | os.PathLike[str] | None = None,
         backends: Mapping[str, Mapping[str, str]] | None = None,
         allow_hosts: Sequence[str] = (),
         log_level: str = "info",
@@ -64,6 +66,7 @@ class LocalCluster:
             targets=targets,
             durability=durability or ("relaxed" if path is None else "strict"),
             capacity=None if capacity is None else parse_size(capacity),
+            promote_root=PROMOTE_ROOT if promote_root is None else str(Path(promote_root).expanduser().absolute()),
             backends=backends or {},
             allow_hosts=tuple(allow_hosts),
             log_level=log_level,

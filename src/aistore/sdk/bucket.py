@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     import requests
 
+    from aistore.calls.summaries import Summary
     from aistore.sdk._listing import BucketEntry, BucketList
     from aistore.sdk.list_object_flag import ListObjectFlag
     from aistore.sdk.multiobj.object_group import ObjectGroup
@@ -137,7 +138,7 @@ class Bucket(BucketHandle, AISSource):
         self._ref = renamed
         return job_id
 
-    def summary(self, uuid: str = "", prefix: str = "", cached: bool = True, present: bool = True) -> dict[str, Value]:
+    def summary(self, uuid: str = "", prefix: str = "", cached: bool = True, present: bool = True) -> Summary:
         """How many objects it has, and their sizes; of those whose names start with `prefix`.
 
         `uuid` is the id of a job that counts already. `cached` counts only what the cluster holds; `present` does not look up a remote bucket
@@ -149,7 +150,7 @@ class Bucket(BucketHandle, AISSource):
 
     def info(
         self, flt_presence: int = FLTPresence.FLT_EXISTS, bsumm_remote: bool = True, prefix: str = ""
-    ) -> tuple[str, dict[str, Value]]:
+    ) -> tuple[str, Summary]:
         """Its properties, as JSON, and its summary; of objects whose names start with `prefix`.
 
         `bsumm_remote` also counts objects of a remote bucket that the cluster does not hold. Raises ValueError for a `flt_presence` that is

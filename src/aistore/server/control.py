@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from aistore.server.archive.archives import Archives
 from aistore.server.config import ConfigKeeper
 from aistore.server.jobs.registry import JobRegistry
+from aistore.server.jobs.summary import Summaries
 from aistore.server.store.scan import Scanner
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ class Control:
         self.jobs = JobRegistry(store)
         self.scanner = Scanner(store.catalog)
         self.archives = Archives(store)
+        self.summaries = Summaries(store, self.scanner, self.jobs)
         self.props_lock = asyncio.Lock()
         """Held while a bucket's properties are read, changed and written."""
 

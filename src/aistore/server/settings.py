@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 Role = Literal["node", "target"]
 
+PROMOTE_ROOT = "/var/lib/ais/promote"
+"""Where the reference takes files from."""
 LOG_LEVELS = ("debug", "info", "warning", "error")
 MAX_TARGETS = 64
 # Below this a catalog with its log does not fit.
@@ -40,7 +42,8 @@ class ServerSettings:
     """Everything a server process is started with. Checked on construction.
 
     `port` 0 takes a free one. `targets` 1 is one process that is gateway and target at once; N > 1 are N target
-    processes behind one gateway. `capacity` is in bytes, `None` for the whole disk. `idle_exit` is how many seconds a
+    processes behind one gateway. `capacity` is in bytes, `None` for the whole disk. `promote_root` is the folder that
+    files may be promoted from. `idle_exit` is how many seconds a
     server that belongs to nobody stays after its last client. `allow_hosts` are further names in `Host` that are answered (`server/guard.py`). `public_host`
     is the name or address that clients are sent to. `temporary` lets an orphaned server remove its folder.
     `role`, `node_id` and `gateway_url` belong to target processes.
@@ -52,6 +55,7 @@ class ServerSettings:
     targets: int = 1
     durability: Durability = "strict"
     capacity: int | None = None
+    promote_root: str = PROMOTE_ROOT
     backends: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     allow_remote: bool = False
     allow_hosts: tuple[str, ...] = ()
@@ -77,6 +81,8 @@ class ServerSettings:
             raise SettingsError(f"durability {self.durability!r} is neither 'strict' nor 'relaxed'")
         if self.capacity is not None and self.capacity < MIN_CAPACITY:
             raise SettingsError(f"capacity {self.capacity} bytes is too small: at least {MIN_CAPACITY} (1MiB)")
+        if not self.promote_root.startswith("/") or ".." in self.promote_root.split("/"):
+            raise SettingsError(f"promote_root {self.promote_root!r} is not an absolute path")
         if self.idle_exit is not None and self.idle_exit < 0:
             raise SettingsError(f"idle_exit {self.idle_exit} is negative")
         for name in self.allow_hosts:
@@ -156,6 +162,7 @@ _FILE_TYPES: dict[str, tuple[type, ...]] = {
     "targets": (int,),
     "durability": (str,),
     "capacity": (int, str),
+    "promote_root": (str,),
     "backends": (dict,),
     "allow_remote": (bool,),
     "allow_hosts": (list,),

@@ -25,6 +25,7 @@ from aistore.server.api.messages import (
 from aistore.server.api.multiobj import delete_objects
 from aistore.server.api.registering import passing_bucket, registering
 from aistore.server.api.remote_buckets import list_elsewhere
+from aistore.server.api.summaries import info, summarize
 from aistore.server.backends.registry import UnknownBucket
 from aistore.server.store.errors import BucketExists
 from aistore.wire import access, actions, headers, listing
@@ -103,7 +104,9 @@ async def _get(node: Node, request: Request, tail: str) -> Reply:
         if name:
             node.bucket(name, request)
         return json_reply(request, {})
-    if action in (actions.SUMMARY, actions.SUMMARY_SHARD):
+    if action == actions.SUMMARY:
+        return await summarize(node, request, name, message.value)
+    if action == actions.SUMMARY_SHARD:
         raise not_implemented(action, name or "buckets")
     raise invalid_action(action)
 
@@ -178,7 +181,7 @@ async def _head(node: Node, request: Request, tail: str) -> Reply:
         why = f"parse 'flt-presence': strconv.Atoi: parsing \"{presence[:64]}\": invalid syntax"
         raise ApiError(400, f"{node.gateway_name}: {why}")
     if wants_info:
-        raise not_implemented("summarize", f"bucket {bucket.id.cname}")
+        return info(node, request, bucket, prefix)
     return Reply(200, [(BUCKET_PROPS, encode_wire(node.props(bucket)).decode())])
 
 

@@ -10,6 +10,7 @@ from aistore.server.api.append import url_of_session
 from aistore.server.api.archive_reading import archive_query
 from aistore.server.api.messages import OK, refuse_bad_query
 from aistore.server.api.multipart import abort_upload, begin_upload, complete_upload
+from aistore.server.api.promoting import promote
 from aistore.server.api.reading import get, head
 from aistore.server.api.registering import registering
 from aistore.server.api.remote_jobs import blob_download
@@ -182,6 +183,12 @@ def _custom_pairs(node: Node, value: object) -> dict[str, str]:
     raise value_refused(value, "set-custom", node.name, "expect an object of strings")
 
 
+def _part_of_name() -> ApiError:
+    """The reference takes all that follows for the bucket's name (protocol/00 3)."""
+    text = "bucket name is invalid: may only contain letters, numbers, dashes (-), underscores (_), and dots (.)"
+    return ApiError(400, text)
+
+
 async def _rename(node: Node, bucket: Bucket, name: str, new_name: str) -> Reply:
     """Give an object another name in its bucket (protocol/20 10)."""
     if bucket.remote is not None:
@@ -203,16 +210,13 @@ async def _post(node: Node, request: Request, bucket_name: str, object_name: str
         raise url_too_short(request.path.lstrip("/"), 3, 2)
     message = parse_action(await request.read(_MESSAGE_MAX), "POST", node.gateway_name)
     action = message.action
-    if action in ("promote", actions.BLOB_DOWNLOAD):
+    if action in (actions.PROMOTE, actions.BLOB_DOWNLOAD):
         if object_name:
-            raise ApiError(400, f'bucket name is invalid: "{bucket_name}/{object_name}"')
+            raise _part_of_name()
         bucket = node.bucket(bucket_name, request)
         if action == actions.BLOB_DOWNLOAD:
             return await blob_download(node, bucket, message)
-        if not message.name.startswith("/"):
-            what = f'invalid promote source "{message.name}": must be an absolute path'
-            raise ApiError(400, what, "errInvalidPromoteSource")
-        raise not_implemented(action, "files")
+        return await promote(node, bucket, message)
     if action not in (
         actions.RENAME_OBJECT,
         actions.CHECK_LOCK,
@@ -221,11 +225,7 @@ async def _post(node: Node, request: Request, bucket_name: str, object_name: str
         actions.MULTIPART_ABORT,
     ):
         if object_name:
-            # The reference takes all that follows for the bucket's name (protocol/00 3).
-            raise ApiError(
-                400,
-                "bucket name is invalid: may only contain letters, numbers, dashes (-), underscores (_), and dots (.)",
-            )
+            raise _part_of_name()
         node.bucket(bucket_name, request)
         raise ApiError(400, f'invalid action "{action}"')
     if not object_name:

@@ -1,0 +1,146 @@
+"""Files of this machine that become objects (protocol/20 12)."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from aistore.server.store.content import full_or, in_thread
+from aistore.server.store.errors import StoreError
+from aistore.server.store.schema import INLINE_MAX
+from aistore.wire.checksum import digest, new_hasher
+from aistore.wire.errors import ApiError
+from aistore.wire.names import check_object_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from aistore.server.jobs.registry import Job
+    from aistore.server.store.content import Upload
+    from aistore.server.store.rows import Bucket, ObjectRow
+    from aistore.server.store.store import Store
+
+__all__ = ["Promotion", "files_in", "is_file"]
+
+_PIECE: Final = 1 << 20
+# A link must not lead out of the folder that files are taken from, and a pipe must not hold the server up.
+_OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class _Exists(StoreError):
+    """The object is there, and is not to be replaced."""
+
+
+class Promotion(NamedTuple):
+    """What a request asks for."""
+
+    store: Store
+    bucket: Bucket
+    checksum: str
+    """Type of checksum of the bucket's objects."""
+    versioned: bool
+    prefix: str
+    """What the names of the objects begin with."""
+    overwrite: bool
+    delete_source: bool
+
+    async def all(self, files: Sequence[tuple[str, str]], job: Job | None = None) -> None:
+        """Make objects of files: paths, and what their objects are called behind the prefix. Errors of a file are those of the `job`."""
+        for path, name in files:
+            try:
+                size = await self.one(path, self.prefix + name)
+            except (ApiError, OSError) as error:
+                if job is None:
+                    raise
+                job.failed(error.message if isinstance(error, ApiError) else str(error))
+                continue
+            if job is not None and size is not None:
+                job.done(1, size)
+
+    async def one(self, path: str, name: str) -> int | None:
+        """Make an object of a file; its size, None if there is such an object that is not to be replaced.
+
+        Raises `ApiError` for a bad name, `OSError`, `StoreFull`, `BucketGone`.
+        """
+        name = check_object_name(name)
+        size: int | None = None
+        if self.overwrite or self.store.lookup(self.bucket, name) is None:
+            content, checksum = await self._take(path)
+            size = len(content) if isinstance(content, bytes) else content.size
+            try:
+                await self.store.put(
+                    self.bucket, name, content, self.checksum, checksum, versioned=self.versioned, check=self._check
+                )
+            except _Exists:
+                size = None
+        if self.delete_source:
+            await in_thread(os.unlink, path)
+        return size
+
+    def _check(self, old: ObjectRow | None) -> None:
+        if old is not None and not self.overwrite:
+            raise _Exists(old.name)
+
+    async def _take(self, path: str) -> tuple[bytes | Upload, str]:
+        """Content and checksum of a file."""
+        fd, size = await in_thread(_open, path)
+        try:
+            self.store.check_room(size, in_catalog=size <= INLINE_MAX)
+            if size <= INLINE_MAX:
+                data = await in_thread(os.pread, fd, INLINE_MAX + 1, 0)
+                if len(data) <= INLINE_MAX:
+                    return data, digest(self.checksum, data)
+            upload = await self.store.content.create(size)
+            try:
+                return upload, await in_thread(_copy, fd, upload, self.checksum)
+            except BaseException:
+                upload.abandon()
+                raise
+        finally:
+            os.close(fd)
+
+
+def _open(path: str) -> tuple[int, int]:
+    fd = os.open(path, _OPEN)
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(fd)
+        raise OSError(f"{path} is not a regular file")
+    return fd, status.st_size
+
+
+def _copy(fd: int, upload: Upload, kind: str) -> str:
+    """Copy a file to a content file; its checksum."""
+    hasher = new_hasher(kind)
+    try:
+        while piece := os.read(fd, _PIECE):
+            upload.write(piece)
+            if hasher is not None:
+                hasher.update(piece)
+    except OSError as error:
+        raise full_or(error) from error
+    upload.finish()
+    return hasher.hexdigest() if hasher is not None else ""
+
+
+def is_file(path: str) -> bool:
+    """Whether a path names a regular file, and not a folder. Raises `FileNotFoundError`; `OSError` for what is neither."""
+    mode = os.lstat(path).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError(f"{path} is neither a regular file nor a directory")
+    return stat.S_ISREG(mode)
+
+
+def files_in(folder: str, *, recursive: bool) -> list[tuple[str, str]]:
+    """Regular files of a folder, sorted: path, and path below the folder. Links are not followed. Raises `OSError`."""
+    return sorted(_walk(folder, "", recursive))
+
+
+def _walk(folder: str, below: str, recursive: bool) -> Iterator[tuple[str, str]]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_file(follow_symlinks=False):
+                yield entry.path, below + entry.name
+            elif recursive and entry.is_dir(follow_symlinks=False):
+                yield from _walk(entry.path, f"{below}{entry.name}/", recursive)
