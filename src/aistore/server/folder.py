@@ -83,7 +83,9 @@ def make_folder(data_dir: Path) -> None:
             sync_folder(folder.parent)
     if (data_dir / FORMAT_FILE).exists():
         return
-    if strange := sorted({entry.name for entry in data_dir.iterdir()} - _TRACES):
+    strange = sorted({entry.name for entry in data_dir.iterdir()} - _TRACES)
+    # Looked at again: a server that starts here at the same time writes the format before anything else.
+    if strange and not (data_dir / FORMAT_FILE).exists():
         raise FolderError(
             f"{data_dir} is not an AIStore data folder and not empty (it holds {', '.join(strange[:3])}"
             f"{', ...' if len(strange) > 3 else ''}); name an empty or a new folder"
