@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from typing import TYPE_CHECKING, Final
 
 from aistore.server.api.messages import text_reply
+from aistore.server.api.multiobj import Selected
+from aistore.server.api.remote import cached, write_through
+from aistore.server.api.remote_jobs import selected_names
 from aistore.server.archive.formats import EXTENSIONS, by_mime, by_name
 from aistore.server.jobs.archive import ArchiveOrder, archive_objects
 from aistore.server.store.errors import StoreError
 from aistore.wire import access, actions
-from aistore.wire.errors import ApiError, not_implemented
+from aistore.wire.errors import ApiError, unsupported
 from aistore.wire.messages import BucketMessage, ListRange, decode_value
 from aistore.wire.names import check_object_name
 from aistore.wire.template import Template, parse_template
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
     from aistore.http1.message import Reply
     from aistore.server.archive.formats import Format
     from aistore.server.jobs.registry import Job
@@ -22,6 +28,8 @@ if TYPE_CHECKING:
     from aistore.server.store.rows import Bucket
 
 __all__ = ["archive"]
+
+_FETCHED_AT_ONCE: Final = 8
 
 
 class _ArchiveMessage(ListRange, forbid_unknown_fields=True, kw_only=True):
@@ -41,8 +49,9 @@ def archive(node: Node, bucket: Bucket, value: object) -> Reply:
     form = _format(message.archname, message.mime)
     identity = message.tobck.bucket_id()
     target = node.find(identity)
-    if target.remote is not None:
-        raise not_implemented("archive", f"objects into remote bucket {identity.cname}")
+    elsewhere = node.remote_of(target) is not None
+    if elsewhere and message.aate:
+        raise unsupported("append", f"to archives in remote bucket {identity.cname}")
     node.check_access(bucket, access.GET, "GET")
     node.check_access(target, access.PUT, "PUT")
     name = check_object_name(message.archname)
@@ -50,12 +59,18 @@ def archive(node: Node, bucket: Bucket, value: object) -> Reply:
         raise ApiError(400, f"invalid num-workers {message.num_workers} (expected -1 or more)")
     names = [check_object_name(one) for one in message.objnames]
     template = Template(("",)) if names else parse_template(message.template)
+    chosen = (
+        f"list:[{' '.join(names[:8])}{' ...' if len(names) > 8 else ''}]"
+        if names
+        else f"template:[{message.template[:256]}]"
+    )
+    selected: Selected[ListRange] = Selected(message, names, template, chosen)
 
     async def work(job: Job) -> None:
         props = node.props(target)
         order = ArchiveOrder(
             source=bucket,
-            names=names or (map(check_object_name, template.names()) if template.prefix is None else None),
+            names=_names(node, bucket, selected),
             listed=bool(names),
             prefix=template.prefix or "",
             recursive=not message.non_recurs,
@@ -67,6 +82,7 @@ def archive(node: Node, bucket: Bucket, value: object) -> Reply:
             with_bucket=message.isbn,
             base_name=message.bnonly,
             append=message.aate,
+            write=(lambda content, sum_: write_through(node, target, name, content, sum_, {})) if elsewhere else None,
         )
         try:
             await archive_objects(job, node.store, node.control.scanner, order, f"{node.name}: {{}} does not exist")
@@ -75,11 +91,6 @@ def archive(node: Node, bucket: Bucket, value: object) -> Reply:
         except (StoreError, OSError) as error:
             job.give_up(str(error))
 
-    chosen = (
-        f"list:[{' '.join(names[:8])}{' ...' if len(names) > 8 else ''}]"
-        if names
-        else f"template:[{message.template[:256]}]"
-    )
     job = node.control.jobs.join(
         actions.ARCHIVE,
         work,
@@ -89,6 +100,35 @@ def archive(node: Node, bucket: Bucket, value: object) -> Reply:
         control=f"{bucket.id.cname}=>{target.id.object_cname(name)} {chosen}",
     )
     return text_reply(job.id)
+
+
+def _names(node: Node, bucket: Bucket, selected: Selected[ListRange]) -> Callable[[], AsyncIterator[str]] | None:
+    """What gives the selected names, None for those of a prefix in the bucket. Objects that live elsewhere are fetched first."""
+    if node.remote_of(bucket) is not None:
+        return lambda: _fetched(node, bucket, selected)
+    if selected.names or selected.template.prefix is None:
+        return lambda: selected_names(node, bucket, selected)
+    return None
+
+
+async def _fetched(node: Node, bucket: Bucket, selected: Selected[ListRange]) -> AsyncIterator[str]:
+    some: list[str] = []
+    async for name in selected_names(node, bucket, selected):
+        some.append(name)
+        if len(some) == _FETCHED_AT_ONCE:
+            for one in await _fetch(node, bucket, some):
+                yield one
+            some = []
+    for one in await _fetch(node, bucket, some):
+        yield one
+
+
+async def _fetch(node: Node, bucket: Bucket, names: list[str]) -> list[str]:
+    """The same names, when their objects are cached; those that do not exist are not."""
+    for found in await asyncio.gather(*(cached(node, bucket, name) for name in names), return_exceptions=True):
+        if isinstance(found, BaseException) and not (isinstance(found, ApiError) and found.status == 404):
+            raise found
+    return names
 
 
 def _format(name: str, mime: str) -> Format:

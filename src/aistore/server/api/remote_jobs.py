@@ -29,7 +29,15 @@ if TYPE_CHECKING:
     from aistore.server.store.rows import Bucket, ObjectRow
     from aistore.wire.messages import ActionMessage
 
-__all__ = ["blob_download", "delete_objects", "evict_objects", "prefetch", "prefetch_all"]
+__all__ = [
+    "blob_download",
+    "cached_names",
+    "delete_objects",
+    "evict_objects",
+    "prefetch",
+    "prefetch_all",
+    "selected_names",
+]
 
 _WORKERS: Final = 8
 _WORKERS_MAX: Final = 64
@@ -97,7 +105,7 @@ async def _prefetch(job: Job, node: Node, bucket: Bucket, selected: Selected[Pre
         except StoreFull as error:
             raise out_of_space(str(error)) from error
 
-    await _each(_names(node, bucket, selected), _workers(message), one)
+    await _each(selected_names(node, bucket, selected), _workers(message), one)
 
 
 async def _fetch(node: Node, bucket: Bucket, name: str, message: Prefetch) -> ObjectRow | None:
@@ -162,7 +170,7 @@ def delete_objects(node: Node, bucket: Bucket, value: object) -> Reply:
             else:
                 job.done(1, sum(size for _, size in gone))
 
-        await _each(_names(node, bucket, selected), _workers(selected.message), one)
+        await _each(selected_names(node, bucket, selected), _workers(selected.message), one)
 
     job = node.control.jobs.start(actions.DELETE_OBJECTS, work, bucket=bucket.id, control=selected.control)
     return text_reply(job.id)
@@ -243,7 +251,9 @@ async def _given(selected: Selected[ListRange]) -> AsyncIterator[str]:
         yield name
 
 
-async def _names(node: Node, bucket: Bucket, selected: Selected[Prefetch] | Selected[ListRange]) -> AsyncIterator[str]:
+async def selected_names(
+    node: Node, bucket: Bucket, selected: Selected[Prefetch] | Selected[ListRange]
+) -> AsyncIterator[str]:
     """Selected names; those of a prefix as the backend lists them."""
     prefix = selected.template.prefix
     if selected.names or prefix is None:

@@ -77,11 +77,8 @@ class ArchiveBuilder:
             self._store.check_room(written)
             self._upload.reserve(written)
 
-    async def commit(self, bucket: Bucket, name: str, *, versioned: bool, extends: bool = False) -> ObjectRow:
-        """Finish the archive and make it the object's content.
-
-        If it `extends` what was there, raises `ContentChanged` where that is no longer the old archive, or where there is one by now.
-        """
+    async def finish(self) -> tuple[bytes | Upload, tuple[str, str]]:
+        """Finish the archive; its content, which is the caller's then, and type and value of its checksum."""
         try:
             await in_thread(self._writer.finish)
             small = self._upload.size <= INLINE_MAX
@@ -95,15 +92,21 @@ class ArchiveBuilder:
             raise
         if small:
             self.abandon()
+        return content, (self._kind, self._out.checksum())
+
+    async def commit(self, bucket: Bucket, name: str, *, versioned: bool, extends: bool = False) -> ObjectRow:
+        """Finish the archive and make it the object's content.
+
+        If it `extends` what was there, raises `ContentChanged` where that is no longer the old archive, or where there is one by now.
+        """
+        content, checksum = await self.finish()
         old = self._old.row if self._old is not None else None
 
         def check(current: ObjectRow | None) -> None:
             if extends and _identity(current) != _identity(old):
                 raise ContentChanged(name)
 
-        return await self._store.put(
-            bucket, name, content, self._kind, self._out.checksum(), versioned=versioned, check=check
-        )
+        return await self._store.put(bucket, name, content, *checksum, versioned=versioned, check=check)
 
     def abandon(self) -> None:
         """Remove what was written."""

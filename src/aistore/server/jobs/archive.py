@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aistore.server.archive.archives import Content
@@ -19,10 +18,11 @@ from aistore.wire.errors import ApiError
 from aistore.wire.values import SECOND
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from aistore.server.jobs.registry import Job
-    from aistore.server.store.rows import Bucket
+    from aistore.server.store.content import Upload
+    from aistore.server.store.rows import Bucket, ObjectRow
     from aistore.server.store.scan import Row, Scanner
     from aistore.server.store.store import Store
 
@@ -41,8 +41,8 @@ class ArchiveOrder(NamedTuple):
     """What is to be archived, and how."""
 
     source: Bucket
-    names: Iterable[str] | None
-    """Names of objects, or None for those with `prefix`."""
+    names: Callable[[], AsyncIterator[str]] | None
+    """Gives the names of objects, or None for those with `prefix`."""
     listed: bool
     """Whether the names were listed one by one: then a missing one is an error."""
     prefix: str
@@ -57,6 +57,8 @@ class ArchiveOrder(NamedTuple):
     base_name: bool
     """Whether of an object's name only what follows the last slash counts."""
     append: bool
+    write: Callable[[bytes | Upload, tuple[str, str]], Awaitable[ObjectRow]] | None
+    """Stores the archive (with type and value of its checksum) where its bucket lives, if that is elsewhere."""
 
     def member_name(self, name: str) -> str:
         """Name of the member that an object becomes."""
@@ -113,7 +115,10 @@ async def _make(store: Store, scanner: Scanner, order: ArchiveOrder, old: Conten
     except BaseException:
         builder.abandon()
         raise
-    row = await builder.commit(order.target, order.archive, versioned=order.versioned, extends=order.append)
+    if order.write is not None:
+        row = await order.write(*await builder.finish())
+    else:
+        row = await builder.commit(order.target, order.archive, versioned=order.versioned, extends=order.append)
     return row.size, missing
 
 
@@ -121,9 +126,14 @@ async def _rows(scanner: Scanner, order: ArchiveOrder) -> AsyncIterator[tuple[li
     """The selected objects' names, some at a time, and the rows of those that are there."""
     bid = order.source.bid
     if order.names is not None:
-        left = iter(order.names)
-        while names := list(islice(left, _ROWS)):
-            yield names, await scanner.run(lambda: _named(scanner, bid, names))
+        some: list[str] = []
+        async for name in order.names():
+            some.append(name)
+            if len(some) == _ROWS:
+                yield some, await scanner.run(lambda: _named(scanner, bid, some))  # noqa: B023 (awaited before it changes)
+                some = []
+        if some:
+            yield some, await scanner.run(lambda: _named(scanner, bid, some))
         return
     bounds = Bounds(order.prefix, order.prefix)
     while rows := await scanner.run(lambda: _with_prefix(scanner, bid, bounds)):  # noqa: B023 (awaited before it changes)
