@@ -52,7 +52,7 @@ class FileReading:
     """State and rules of a file-like reader.
 
     A stream that breaks, or ends too early, is resumed from the byte after the last one delivered, at most `max_resume` times
-    (`protocol/20` 18.6; None: 5). An object that is overwritten meanwhile is never mixed: that raises `ObjectFileReaderStreamError`. When it was read
+    (protocol/20 18.6; None: 5). An object that is overwritten meanwhile is never mixed: that raises `ObjectFileReaderStreamError`. When it was read
     from start to end, its checksum is verified. A read that fails, or is cancelled, leaves the position where it was.
     """
 

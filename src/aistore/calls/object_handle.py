@@ -162,7 +162,7 @@ def _selection_query(query: str, archive_config: ArchiveConfig | None, etl: obje
 
 
 def etl_parameters(etl: object) -> dict[str, object]:
-    """Query parameters of an `ETLConfig` (`protocol/20` 4.7)."""
+    """Query parameters of an `ETLConfig` (protocol/20 4.7)."""
     if not etl:
         return {}
     found: dict[str, object] = {params.ETL_NAME: getattr(etl, "name", etl)}

@@ -111,7 +111,7 @@ def fetch(selection: Selection, stream: bool = False, offset: int = 0, end: int 
     try:
         return (yield selection.request(stream, offset, end))  # type: ignore[return-value]  # as above
     except ErrObjNotFound:
-        # The map may have changed since it was read (`protocol/00` 10.3).
+        # The map may have changed since it was read (protocol/00 10.3).
         yield from find_owner(selection, force_update=True)
         return (yield selection.request(stream, offset, end))  # type: ignore[return-value]  # as above
 

@@ -30,7 +30,7 @@ def validate_directory(path: str | Path) -> None:
 def files_of(
     folder: str | Path, prefix: str, pattern: str, basename: bool, prepend: str, recursive: bool
 ) -> Iterator[tuple[Path, str]]:
-    """Files of a folder that match, each with the name of the object that it becomes (`protocol/10` 25.1)."""
+    """Files of a folder that match, each with the name of the object that it becomes (protocol/10 25.1)."""
     validate_directory(folder)
     root = Path(folder)
     for file in root.rglob(pattern) if recursive else root.glob(pattern):

@@ -1,4 +1,4 @@
-"""Custom metadata of objects: limits and encodings (`protocol/20` 3.3)."""
+"""Custom metadata of objects: limits and encodings (protocol/20 3.3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Action messages, and the values they carry (`protocol/00` 3, `protocol/10` 1.1)."""
+"""Action messages, and the values they carry (protocol/00 3, protocol/10 1.1)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class BucketMessage(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ListRange(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Selection of objects, and what all multi-object values share (`protocol/10` 22, 23)."""
+    """Selection of objects, and what all multi-object values share (protocol/10 22, 23)."""
 
     objnames: list[str] = []
     template: str = ""
@@ -55,7 +55,7 @@ class ListRange(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class CopyBucket(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Value of `copy-bck`; transforming has the same fields, some of which mean nothing to a copy (`protocol/10` 14)."""
+    """Value of `copy-bck`; transforming has the same fields, some of which mean nothing to a copy (protocol/10 14)."""
 
     prefix: str = ""
     prepend: str = ""
@@ -73,7 +73,7 @@ class CopyBucket(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class CopyObjects(ListRange, forbid_unknown_fields=True, kw_only=True):
-    """Value of `copy-listrange` (`protocol/10` 23.4)."""
+    """Value of `copy-listrange` (protocol/10 23.4)."""
 
     tobck: BucketMessage | None = None
     prefix: str = ""
@@ -89,7 +89,7 @@ class CopyObjects(ListRange, forbid_unknown_fields=True, kw_only=True):
 
 
 class JobArgs(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Value of `start` and `stop` (`protocol/30` 4)."""
+    """Value of `start` and `stop` (protocol/30 4)."""
 
     id: str = ""
     kind: str = ""
@@ -103,7 +103,7 @@ class JobArgs(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class JobQuery(msgspec.Struct, kw_only=True):
-    """Body of the four job queries; unknown keys are ignored (`protocol/30` 6)."""
+    """Body of the four job queries; unknown keys are ignored (protocol/30 6)."""
 
     id: str = ""
     kind: str = ""

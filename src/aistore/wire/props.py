@@ -1,4 +1,4 @@
-"""Bucket properties: their JSON, their defaults, sparse changes and what is refused (`protocol/10` 9, 10).
+"""Bucket properties: their JSON, their defaults, sparse changes and what is refused (protocol/10 9, 10).
 
 The sections are also those of the cluster's configuration, from which a new bucket takes them.
 """

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CloudBackend", "obstore_missing"]
 
-# Entries of a page (`protocol/10` 19.2).
+# Entries of a page (protocol/10 19.2).
 _PAGE_SIZES: Final = {"aws": 1000, "gcp": 1000, "azure": 5000}
 _DEFAULT_ENDPOINTS: Final = {"aws": "AWS", "gcp": "Google Cloud Storage", "azure": "Azure"}
 # How long a request is repeated, throttled ones with growing waits, before whoever waits for it is told.
@@ -222,7 +222,7 @@ class CloudBackend:
         store = self._store(bucket)
         found = await obstore.list_with_delimiter_async(store, folder or None)
         if rest and any(f"{one}/" == f"{prefix}/" for one in found["common_prefixes"]):
-            # It names a virtual directory (`protocol/10` 19.5).
+            # It names a virtual directory (protocol/10 19.5).
             found = await obstore.list_with_delimiter_async(store, prefix)
             prefix += "/"
         entries = {f"{one}/": RemoteObject(f"{one}/", directory=True) for one in found["common_prefixes"]}

@@ -50,7 +50,7 @@ class Blob(NamedTuple):
     workers: int = 0
 
     def clamped(self) -> int:
-        """Bytes of a chunk (`protocol/20` 4.6)."""
+        """Bytes of a chunk (protocol/20 4.6)."""
         return min(max(self.chunk or CHUNK, CHUNK_MIN), CHUNK_MAX)
 
     def workers_for(self, size: int) -> int:

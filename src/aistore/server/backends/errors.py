@@ -50,7 +50,7 @@ def object_missing(node: str, cname: str) -> RemoteError:
 
 
 def bucket_missing(bucket: BucketId) -> RemoteError:
-    """`protocol/10` 26.1: the canonical provider's name comes first."""
+    """protocol/10 26.1: the canonical provider's name comes first."""
     what = f"{bucket.provider} bucket" if bucket.provider in BACKENDS else "remote bucket"
     return RemoteError("bucket", 404, f'{what} "{bucket.cname}" does not exist', "ErrRemoteBckNotFound")
 
@@ -70,7 +70,7 @@ def throttled(bucket: BucketId, endpoint: str, detail: str) -> RemoteError:
 
 
 def unreachable(bucket: BucketId, endpoint: str, detail: str) -> RemoteError:
-    """What is cached is still served (`protocol/10` 26.1)."""
+    """What is cached is still served (protocol/10 26.1)."""
     return RemoteError(
         "unreachable",
         410,

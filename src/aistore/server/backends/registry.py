@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 _KEY: Final = "remotes"
 DEFUNCT: Final = "defunct"
-"""What stands for the uuid of a cluster that never answered (`protocol/00` 15.2)."""
+"""What stands for the uuid of a cluster that never answered (protocol/00 15.2)."""
 _DEFAULT_ALIAS: Final = "remais"
 
 
