@@ -13,7 +13,7 @@ from aistore.server.archive.index import CatalogIndex, Stop, build
 from aistore.server.archive.reading import gather
 from aistore.server.archive.source import BytesSource, FileSource
 from aistore.server.store.content import finished
-from aistore.server.store.schema import LAYOUT_FILE, LAYOUT_INLINE
+from aistore.server.store.schema import LAYOUT_INLINE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -131,8 +131,7 @@ class Archives:
 
 def _exists(tx: Transaction, key: Key) -> bool:
     # What is kept for content that is gone already would stay for ever.
-    table = "file" if key[0] == LAYOUT_FILE else "parts"
-    return tx.execute(f"SELECT 1 FROM {table} WHERE id = ?", (key[1],)).fetchone() is not None  # noqa: S608 (two constants)
+    return tx.execute("SELECT 1 FROM file WHERE id = ?", (key[1],)).fetchone() is not None
 
 
 def _keep_pages(key: Key, pages: list[tuple[bytes, bytes]]) -> Callable[[Transaction], bool]:
