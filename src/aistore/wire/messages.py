@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
-from typing import TypeVar, get_args
+from typing import Final, TypeVar, get_args
 
 import msgspec
 
@@ -12,6 +12,10 @@ from aistore.wire.errors import ApiError, unmarshal_failed
 from aistore.wire.names import BucketId, parse_bucket
 
 T = TypeVar("T", bound=msgspec.Struct)
+
+# Decoding holds the interpreter, in whatever thread it runs: half a second for that many of the dearest values.
+_VALUES_MAX: Final = 1 << 20
+_FIELDS_MAX: Final = 1000  # members of an object that stands for a message; those that no message has are looked at too
 
 
 class BadMessage(ValueError):
@@ -117,7 +121,9 @@ def encode_action(action: str, name: str = "", value: object = None) -> bytes:
 
 
 def parse_json(body: bytes) -> object:
-    """First JSON document of a body; what follows it is ignored. Raises BadMessage."""
+    """First JSON document of a body, of at most about a million values; what follows it is ignored. Raises BadMessage."""
+    if len(body) > _VALUES_MAX and body.count(b",") + body.count(b"[") + body.count(b"{") > _VALUES_MAX:
+        raise BadMessage(f"more than {_VALUES_MAX} values")
     try:
         return msgspec.json.decode(body)
     except RecursionError:
@@ -197,6 +203,8 @@ def _struct_in(annotation: object) -> type[msgspec.Struct] | None:
 def _fold(value: object, kind: type[msgspec.Struct]) -> object:
     if not isinstance(value, dict):
         return value
+    if len(value) > _FIELDS_MAX:
+        raise BadMessage(f"more than {_FIELDS_MAX} members")
     fields = _fields(kind)
     folded: dict[object, object] = {}
     for key, inner in value.items():
