@@ -15,6 +15,7 @@ from bench.peers import why_missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from aistore.sdk import BlobDownloadConfig, Bucket, Client
     from backends.places import Place
@@ -75,9 +76,10 @@ def places() -> Iterator[dict[str, Place]]:
 
 
 @pytest.fixture(scope="session")
-def near(places: dict[str, Place]) -> Iterator[LocalCluster]:
+def near(places: dict[str, Place], promote_root: Path) -> Iterator[LocalCluster]:
     """The cluster that caches."""
-    with LocalCluster(backends={place.provider: place.options for place in places.values()}) as started:
+    backends = {place.provider: place.options for place in places.values()}
+    with LocalCluster(backends=backends, promote_root=promote_root) as started:
         yield started
 
 

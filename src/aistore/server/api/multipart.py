@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from aistore.http1.server import Body, Request
     from aistore.server.node import Node
-    from aistore.server.store.multipart import PartWriter
+    from aistore.server.store.multipart import Elsewhere, PartWriter
     from aistore.server.store.rows import Bucket
 
 __all__ = ["abort_upload", "begin_upload", "complete_upload", "put_part"]
@@ -144,16 +144,19 @@ def _take(part: PartWriter, digest: hashlib._Hash | None, data: memoryview) -> N
     part.write(data)
 
 
-async def complete_upload(node: Node, request: Request, bucket: Bucket, name: str, value: object) -> Reply:
-    """Make the object of the parts."""
+async def complete_upload(
+    node: Node, request: Request, bucket: Bucket, name: str, value: object, elsewhere: Elsewhere | None
+) -> Reply:
+    """Make the object of the parts; with `elsewhere` there first."""
     node.check_access(bucket, access.PUT, "PUT")
     upload_id = request.params.get(param.UPLOAD_ID, "")
     props = node.props(bucket)
     try:
         numbers = _numbers(value)
         await node.store.uploads.complete(
-            bucket, name, upload_id, numbers, props.checksum.type, versioned=props.versioning.enabled
-        )
+            bucket, name, upload_id, numbers, props.checksum.type,
+            versioned=props.versioning.enabled, elsewhere=elsewhere,
+        )  # fmt: skip
     except UploadGone as gone:
         raise _gone(bucket, name, gone) from None
     except PartsRefused as error:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from aistore.server.api.messages import OK, text_reply
+from aistore.server.api.remote import Remote
 from aistore.server.jobs.promoting import Promotion, files_in, is_file
 from aistore.server.store.content import in_thread
 from aistore.wire import access, actions
-from aistore.wire.errors import ApiError, not_implemented
+from aistore.wire.errors import ApiError
 from aistore.wire.messages import decode_value
 
 if TYPE_CHECKING:
@@ -44,16 +45,15 @@ async def promote(node: Node, bucket: Bucket, message: ActionMessage) -> Reply:
         raise ApiError(400, f'conflicting promote source: "{message.name}" vs "{asked.src}"')
     source = asked.src or message.name
     _check_source(node, source)
-    if bucket.remote is not None:
-        raise not_implemented("promote", f"files into remote bucket {bucket.id.cname}")
     if asked.tid and not node.smap.has_target(asked.tid):
         what = f"node {asked.tid} not present in Smap v{node.smap.version}"
         raise ApiError(400, f"{node.gateway_name}: promote failure: {what}", "errNodeNotFound")
     files = await in_thread(_find, node, bucket, source, asked.obj, asked.rcr)
     props = node.props(bucket)
     promotion = Promotion(
-        node.store, bucket, props.checksum.type, props.versioning.enabled, asked.obj, asked.ovw, asked.dls
-    )
+        node.store, bucket, props.checksum.type, props.versioning.enabled, asked.obj, asked.ovw, asked.dls,
+        None if bucket.remote is None else Remote(node, bucket),
+    )  # fmt: skip
     if len(files) <= _AT_ONCE:
         try:
             await promotion.all(files)

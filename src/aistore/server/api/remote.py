@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING, Final
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aistore.http1.message import Reply
-from aistore.server.api import reading, writing
+from aistore.server.api import multipart, reading, writing
 from aistore.server.api.registering import answered
 from aistore.server.backends import errors
 from aistore.server.backends.base import SOURCE
@@ -23,7 +24,8 @@ from aistore.wire.ranges import parse_range
 from aistore.wire.values import parse_bool, parse_size
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
+    from pathlib import Path
 
     from aistore.http1.message import BytesLike
     from aistore.http1.server import Answer, Request, Result
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from aistore.wire.names import BucketId
 
 __all__ = [
+    "Remote",
     "cached",
     "delete",
     "delete_there",
@@ -43,6 +46,7 @@ __all__ = [
     "head",
     "is_current",
     "put",
+    "refresh",
     "where",
     "write_through",
 ]
@@ -211,6 +215,11 @@ async def cached(node: Node, bucket: Bucket, name: str) -> ObjectRow:
     raise ApiError(409, f'object "{bucket.id.object_cname(name)}" is currently busy, please try again', "ErrBusy")
 
 
+async def refresh(node: Node, bucket: Bucket, name: str) -> None:
+    """Fetch an object anew that is cached as another version than its backend has. Raises `RemoteError`."""
+    await _until_cached(node.backends.download(bucket, name))
+
+
 async def _shielded(download: Download) -> RemoteObject:
     """A reader that goes away leaves the download to the others."""
     return await asyncio.shield(download.opened)
@@ -309,12 +318,13 @@ def put(node: Node, request: Request, bucket: Bucket, name: str) -> Result:
     """Store an object in the backend, and then in the cache. A copy of a cached object is written by `writing`."""
     params = request.params
     for option, what in (
-        (param.UPLOAD_ID, "parts of objects"),
         (param.ARCHPATH, "members of archives"),
         (param.APPEND_TYPE, "appended bytes"),
     ):
         if params.get(option):
             raise unsupported("write", f"{what} to remote bucket {bucket.id.cname}")
+    if params.get(param.UPLOAD_ID):
+        return multipart.put_part(node, request, bucket, name)
     return _copy(node, request, bucket, name) if params.get(param.OBJECT_TO) else _put(node, request, bucket, name)
 
 
@@ -357,6 +367,34 @@ async def write_through(
         if not isinstance(content, bytes):
             content.abandon()
         raise
+
+
+class Remote(NamedTuple):
+    """A remote bucket as what stores content that did not come in a PUT (promoted files, uploads in parts) knows it."""
+
+    node: Node
+    bucket: Bucket
+
+    async def exists(self, name: str) -> bool:
+        """Whether there is such an object. Raises `RemoteError`."""
+        try:
+            await self.node.backends.of(self.bucket).head(where(self.bucket), name)
+        except RemoteError as error:
+            if error.kind != "object":
+                raise
+            return False
+        return True
+
+    async def put(self, name: str, content: bytes | Upload, checksum: tuple[str, str]) -> ObjectRow:
+        """Store an object in the backend and in the cache. Raises `ApiError`, `StoreError`."""
+        return await write_through(self.node, self.bucket, name, content, checksum, {})
+
+    @asynccontextmanager
+    async def sent(self, name: str, path: Path) -> AsyncIterator[tuple[str, Mapping[str, str]]]:
+        """Store a file in the backend, and hold off other writers of the object until the cache has it too."""
+        async with self.node.backends.writing(self.bucket, name):
+            found = await self.node.backends.of(self.bucket).put(where(self.bucket), name, path, {})
+            yield found.version, found.custom
 
 
 async def delete(node: Node, bucket: Bucket, name: str) -> Reply:

@@ -24,6 +24,7 @@ from aistore.wire.values import parse_duration
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from aistore.server.backends.base import RemoteObject
     from aistore.server.jobs.registry import Job
     from aistore.server.node import Node
     from aistore.server.store.rows import Bucket, ObjectRow
@@ -34,9 +35,12 @@ __all__ = [
     "cached_names",
     "delete_objects",
     "evict_objects",
+    "in_parallel",
+    "objects_there",
     "prefetch",
     "prefetch_all",
     "selected_names",
+    "workers_of",
 ]
 
 _WORKERS: Final = 8
@@ -105,7 +109,7 @@ async def _prefetch(job: Job, node: Node, bucket: Bucket, selected: Selected[Pre
         except StoreFull as error:
             raise out_of_space(str(error)) from error
 
-    await _each(selected_names(node, bucket, selected), _workers(message), one)
+    await in_parallel(selected_names(node, bucket, selected), workers_of(message.num_workers), one)
 
 
 async def _fetch(node: Node, bucket: Bucket, name: str, message: Prefetch) -> ObjectRow | None:
@@ -170,7 +174,7 @@ def delete_objects(node: Node, bucket: Bucket, value: object) -> Reply:
             else:
                 job.done(1, sum(size for _, size in gone))
 
-        await _each(selected_names(node, bucket, selected), _workers(selected.message), one)
+        await in_parallel(selected_names(node, bucket, selected), workers_of(selected.message.num_workers), one)
 
     job = node.control.jobs.start(actions.DELETE_OBJECTS, work, bucket=bucket.id, control=selected.control)
     return text_reply(job.id)
@@ -219,11 +223,12 @@ def _start_blob(node: Node, bucket: Bucket, name: str, blob: Blob) -> Job:
 # -- which objects -------------------------------------------------------------------------------------------------
 
 
-def _workers(message: ListRange) -> int:
-    return 1 if message.num_workers < 0 else min(message.num_workers or _WORKERS, _WORKERS_MAX)
+def workers_of(number: int) -> int:
+    """How many objects a job works on at a time, of the number that its request tells (protocol/10 14)."""
+    return 1 if number < 0 else min(number or _WORKERS, _WORKERS_MAX)
 
 
-async def _each(names: AsyncIterator[str], workers: int, one: Callable[[str], Awaitable[None]]) -> None:
+async def in_parallel(names: AsyncIterator[str], workers: int, one: Callable[[str], Awaitable[None]]) -> None:
     """Do `one` for every name, several at a time; what it raises ends all."""
     turn = asyncio.Lock()
 
@@ -260,14 +265,18 @@ async def selected_names(
         for name in selected.names or map(check_object_name, selected.template.names()):
             yield name
         return
+    async for found in objects_there(node, bucket, prefix, recursive=not selected.message.non_recurs):
+        yield found.name
+
+
+async def objects_there(node: Node, bucket: Bucket, prefix: str, *, recursive: bool) -> AsyncIterator[RemoteObject]:
+    """Objects with a prefix as the backend lists them."""
     backend, token = node.backends.of(bucket), ""
     while True:
-        page = await backend.list(
-            remote.where(bucket), prefix, token, backend.page_size, recursive=not selected.message.non_recurs
-        )
+        page = await backend.list(remote.where(bucket), prefix, token, backend.page_size, recursive=recursive)
         for found in page.objects:
             if not found.directory:
-                yield found.name
+                yield found
         token = page.token
         if not token:
             return

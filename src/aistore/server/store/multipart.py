@@ -12,7 +12,7 @@ import asyncio
 import os
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from aistore.server.store.assembling import Hashed, Piece, checksum_of, copy_together, hash_on, put_in_place
 from aistore.server.store.completing import (
@@ -36,20 +36,30 @@ from aistore.server.store.sync import sync_file
 from aistore.wire.ids import new_job_id
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
 
     from aistore.server.store.catalog import Transaction
     from aistore.server.store.content import Upload
     from aistore.server.store.rows import Bucket
     from aistore.server.store.store import Store
 
-__all__ = ["KEPT_SECONDS", "MultipartUploads", "PartWriter"]
+__all__ = ["KEPT_SECONDS", "Elsewhere", "MultipartUploads", "PartWriter"]
 
 KEPT_SECONDS: Final = 24 * 3600.0
 """Time after its last part after which an upload that was not completed is removed."""
 
 _FURTHEST: Final = 8 << 40  # no file system has to hold a larger file; parts behind this have files of their own
 _SESSIONS_MAX: Final = 1024
+
+
+class Elsewhere(Protocol):
+    """Where a bucket lives whose objects are only cached here."""
+
+    def sent(self, name: str, path: Path) -> AbstractAsyncContextManager[tuple[str, Mapping[str, str]]]:
+        """Store a file there as an object; its version and custom pairs, until whose commit nobody else writes the object."""
+        ...
 
 
 class _Session:
@@ -304,11 +314,20 @@ class MultipartUploads:
     # -- the end -----------------------------------------------------------------------------------------------
 
     async def complete(
-        self, bucket: Bucket, name: str, upload_id: str, numbers: Sequence[int] | None, kind: str, *, versioned: bool
+        self,
+        bucket: Bucket,
+        name: str,
+        upload_id: str,
+        numbers: Sequence[int] | None,
+        kind: str,
+        *,
+        versioned: bool,
+        elsewhere: Elsewhere | None = None,
     ) -> ObjectRow:
         """Make the object of all parts, `numbers` of which have to be those that are there; `kind` is the type of its checksum.
 
-        Raises `PartsRefused`, `UploadGone`, `BucketGone`, `StoreFull`; the upload then stays as it is.
+        With `elsewhere` the object is stored there before it is one here. Raises `PartsRefused`, `UploadGone`, `BucketGone`, `StoreFull`,
+        and what `elsewhere` does; the upload then stays as it is.
         """
         self.check(bucket, name, upload_id)
         session = self._session(upload_id)
@@ -319,7 +338,9 @@ class MultipartUploads:
                 while row is None:
                     parts = self.parts(upload_id)
                     check_numbers(parts, numbers)
-                    row = await self._complete(session, bucket, name, upload_id, parts, kind, versioned=versioned)
+                    row = await self._complete(
+                        session, bucket, name, upload_id, parts, kind, elsewhere, versioned=versioned
+                    )
             finally:
                 session.completing = False
         self._sessions.pop(upload_id, None)
@@ -333,6 +354,7 @@ class MultipartUploads:
         upload_id: str,
         parts: list[Part],
         kind: str,
+        elsewhere: Elsewhere | None,
         *,
         versioned: bool,
     ) -> ObjectRow | None:
@@ -354,6 +376,12 @@ class MultipartUploads:
             else:
                 await in_thread(put_in_place, content, file, pieces)
             checksum = await in_thread(checksum_of, content, file, pieces, session.hashed, kind)
+            if elsewhere is not None:
+                async with elsewhere.sent(name, content.path(file)) as (version, custom):
+                    return await self._commit(
+                        bucket, name, upload_id, parts, (file, made), (kind, checksum), version, custom,
+                        versioned=version != "",
+                    )  # fmt: skip
         except BaseException as error:
             if made is not None:
                 made.abandon()
@@ -361,6 +389,26 @@ class MultipartUploads:
                 self.check(bucket, name, upload_id)
                 return None
             raise
+        return await self._commit(
+            bucket, name, upload_id, parts, (file, made), (kind, checksum), "", None, versioned=versioned
+        )
+
+    async def _commit(
+        self,
+        bucket: Bucket,
+        name: str,
+        upload_id: str,
+        parts: list[Part],
+        content: tuple[int, Upload | None],
+        checksum: tuple[str, str],
+        version: str,
+        custom: Mapping[str, str] | None,
+        *,
+        versioned: bool,
+    ) -> ObjectRow | None:
+        """Make a file the object's content, in place of the upload; None if there are other parts meanwhile."""
+        file, made = content
+        size = sum(part.size for part in parts)
 
         def change(tx: Transaction) -> ObjectRow:
             require_bucket(tx, bucket)
@@ -368,7 +416,10 @@ class MultipartUploads:
             if [Part(*found) for found in tx.execute(PARTS, (upload_id,))] != parts:
                 raise PartsChanged
             own_file(tx, file, made, parts)
-            row = put_row(tx, self.store, bucket, name, (file, size), (kind, checksum), started, versioned=versioned)
+            row = put_row(
+                tx, self.store, bucket, name, (file, size), checksum, started,
+                custom=custom, counted_from=version, versioned=versioned,
+            )  # fmt: skip
             drop_upload(tx, upload_id)
             tx.after(self.store.content.remove_garbage)
             return row
