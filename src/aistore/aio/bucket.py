@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from aistore.sdk.multiobj.object_range import ObjectRange
     from aistore.sdk.namespace import Namespace
     from aistore.sdk.obj.object_props import ObjectProps
+    from aistore.sdk.types import NBIInfo
 
     # Inside of the class `object` is a method.
     Etl: TypeAlias = object
@@ -264,6 +265,31 @@ class AsyncBucket(BucketHandle):
         """URLs of its objects whose names start with `prefix`; `etl` has them transformed when they are read."""
         async for entry in self.list_objects_iter(prefix, "name"):
             yield self.object(entry.name).get_url(etl=etl)
+
+    async def create_inventory(
+        self, name: str = "", prefix: str = "", props: str = "", names_per_chunk: int = 0, force: bool = False
+    ) -> str:
+        """Record the names that this remote bucket has now, to list from them later; returns the id of the job.
+
+        Only names that start with `prefix` are recorded, with `props` of theirs (as for `list_objects`). `name` is that of the inventory,
+        by default the job's id; it is kept in chunks of `names_per_chunk` names (2 to 640,000; 0: 20,000), which a page has unless asked for
+        more. A bucket has one inventory: `force` replaces it, else a second one raises AISError.
+        """
+        from aistore.calls.inventories import create_inventory
+
+        return await self._client.run(create_inventory(self._ref, name, prefix, props, names_per_chunk, force))
+
+    async def show_inventory(self, name: str = "") -> dict[str, NBIInfo]:
+        """Its inventory, by the name of the object that it is stored as; empty if there is none, or not one of this `name`."""
+        from aistore.calls.inventories import show_inventory
+
+        return await self._client.run(show_inventory(self._ref, name))
+
+    async def destroy_inventory(self, name: str = "") -> None:
+        """Remove its inventory, if there is one of this `name`; whatever its name if that is empty."""
+        from aistore.calls.inventories import destroy_inventory
+
+        await self._client.run(destroy_inventory(self._ref, name))
 
     async def put_files(
         self,

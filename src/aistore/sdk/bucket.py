@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from aistore.sdk.obj.object_iterator import ObjectIterator
     from aistore.sdk.obj.object_props import ObjectProps
     from aistore.sdk.request_client import RequestClient
+    from aistore.sdk.types import NBIInfo
 
     # Inside of the class `object` is a method.
     Etl: TypeAlias = object
@@ -209,7 +210,7 @@ class Bucket(BucketHandle, AISSource):
         `props` says which properties the entries have (comma-separated: name, size, checksum, atime, version, location, custom, copies;
         default name and size), `page_size` how many entries there are at most (0: as many as the server likes, 10,000 in ais buckets).
         `uuid` and `continuation_token` are those of the page before. `start_after` begins behind that name (ais buckets only, else
-        NotImplementedError). `target` names the node that asks a remote backend.
+        NotImplementedError). `target` names the node that asks a remote backend. `inventory_name` lists what that inventory of the bucket has.
         """
         from aistore.calls import listing
 
@@ -278,6 +279,31 @@ class Bucket(BucketHandle, AISSource):
         """URLs of its objects whose names start with `prefix`; `etl` has them transformed when they are read."""
         for entry in self.list_objects_iter(prefix, "name"):
             yield self.object(entry.name).get_url(etl=etl)
+
+    def create_inventory(
+        self, name: str = "", prefix: str = "", props: str = "", names_per_chunk: int = 0, force: bool = False
+    ) -> str:
+        """Record the names that this remote bucket has now, to list from them later; returns the id of the job.
+
+        Only names that start with `prefix` are recorded, with `props` of theirs (as for `list_objects`). `name` is that of the inventory,
+        by default the job's id; it is kept in chunks of `names_per_chunk` names (2 to 640,000; 0: 20,000), which a page has unless asked for
+        more. A bucket has one inventory: `force` replaces it, else a second one raises AISError.
+        """
+        from aistore.calls.inventories import create_inventory
+
+        return self.client.run(create_inventory(self._ref, name, prefix, props, names_per_chunk, force))
+
+    def show_inventory(self, name: str = "") -> dict[str, NBIInfo]:
+        """Its inventory, by the name of the object that it is stored as; empty if there is none, or not one of this `name`."""
+        from aistore.calls.inventories import show_inventory
+
+        return self.client.run(show_inventory(self._ref, name))
+
+    def destroy_inventory(self, name: str = "") -> None:
+        """Remove its inventory, if there is one of this `name`; whatever its name if that is empty."""
+        from aistore.calls.inventories import destroy_inventory
+
+        self.client.run(destroy_inventory(self._ref, name))
 
     def put_files(
         self,

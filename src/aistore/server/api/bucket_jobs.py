@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from aistore.server.api import inventory
 from aistore.server.api.copying import copy_bucket, copy_many, rename_bucket
 from aistore.server.api.messages import text_reply
 from aistore.server.api.remote_jobs import prefetch
 from aistore.server.jobs.objects import visit
 from aistore.wire import actions
-from aistore.wire.errors import ApiError, invalid_action, not_implemented, not_remote
+from aistore.wire.errors import ApiError, invalid_action, not_implemented
 from aistore.wire.messages import decode_value
 from aistore.wire.names import check_prefix
 
@@ -40,6 +41,8 @@ async def start(node: Node, request: Request, bucket: Bucket, message: ActionMes
     """Start the operation that the message names; the answer is the job's id."""
     action, value = message.action, message.value
     if action == actions.MOVE_BUCKET:
+        if bucket.remote is not None:  # its inventory carries its old name
+            await inventory.forget(node, bucket)
         return await rename_bucket(node, request, bucket)
     if action == actions.COPY_BUCKET:
         return await copy_bucket(node, request, bucket, value)
@@ -50,7 +53,7 @@ async def start(node: Node, request: Request, bucket: Bucket, message: ActionMes
     if action == actions.PREFETCH_OBJECTS:
         return prefetch(node, bucket, value)
     if action == actions.CREATE_INVENTORY:
-        raise not_remote(action, bucket.id.cname)
+        return await inventory.create(node, bucket, value)
     if action == actions.MAKE_COPIES:
         return _make_copies(node, bucket, value)
     if action == actions.EC_ENCODE:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec.structs import replace
 
 from aistore.http1.message import Reply
-from aistore.server.api import bucket_jobs, remote_buckets, remote_jobs
+from aistore.server.api import bucket_jobs, inventory, remote_buckets, remote_jobs
 from aistore.server.api.archive_job import archive
 from aistore.server.api.bucket_props import reset_props, set_props
 from aistore.server.api.listing import list_objects
@@ -101,9 +101,7 @@ async def _get(node: Node, request: Request, tail: str) -> Reply:
         bucket = await _listed_bucket(node, request, bucket_name(request, name), message.value)
         return await list_objects(node, request, bucket, message.value)
     if action == actions.SHOW_INVENTORY:
-        if name:
-            node.bucket(name, request)
-        return json_reply(request, {})
+        return await inventory.show(node, request, node.bucket(name, request) if name else None, message.name)
     if action == actions.SUMMARY:
         return await summarize(node, request, name, message.value)
     if action == actions.SUMMARY_SHARD:
@@ -254,6 +252,8 @@ async def _delete(node: Node, request: Request, name: str) -> Reply:
         node.check_access(bucket, access.DESTROY_BUCKET, "DESTROY-BUCKET")
         if bucket.id.is_remote:
             return await remote_buckets.destroy(node, bucket)
+        if is_remote:
+            await inventory.forget(node, bucket)
         await node.store.destroy_bucket(identity)
         return OK
     if action == actions.DELETE_OBJECTS:
@@ -261,5 +261,5 @@ async def _delete(node: Node, request: Request, name: str) -> Reply:
     if action == actions.EVICT_OBJECTS:
         return remote_jobs.evict_objects(node, bucket, message.value)
     if action == actions.DESTROY_INVENTORY:
-        return OK
+        return await inventory.destroy(node, bucket, message.name)
     raise invalid_action(action)

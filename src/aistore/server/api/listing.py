@@ -8,6 +8,7 @@ import msgspec
 
 from aistore.http1.message import Reply
 from aistore.server.api.archive_listing import list_with_members
+from aistore.server.api.inventory_listing import InventoryView, check_inventory_flags, list_inventory
 from aistore.server.api.messages import json_reply
 from aistore.server.api.remote_listing import RemoteListing, check_flags, list_page
 from aistore.server.store.scan import Bounds, Row, Scanner, successor
@@ -15,7 +16,7 @@ from aistore.wire import listing
 from aistore.wire.custom import format_listed
 from aistore.wire.errors import ApiError
 from aistore.wire.gotime import MAX_LAYOUT, formatter
-from aistore.wire.headers import MSGPACK, accepts_msgpack
+from aistore.wire.headers import INVENTORY_NAME, MSGPACK, accepts_msgpack
 from aistore.wire.ids import is_job_id, new_job_id
 from aistore.wire.listing import Entry, ListRequest, Page, Wanted
 from aistore.wire.messages import BadMessage, decode_value, value_refused
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from aistore.server.node import Node
     from aistore.server.store.rows import Bucket
 
-__all__ = ["list_objects"]
+__all__ = ["PageBuilder", "list_objects"]
 
 _PAGE_MAX: Final = 100_000  # a page is made in memory
 _CACHED: Final = listing.ENTRY_CACHED
@@ -42,12 +43,14 @@ async def list_objects(node: Node, request: Request, bucket: Bucket, value: obje
     except BadMessage as error:
         raise value_refused(value, "list", node.gateway_name, str(error)) from None
     _check(node, bucket, message, value, flags)
+    if flags & listing.INVENTORY:
+        return await _list_inventory(node, request, bucket, message, flags)
     wanted, flags = listing.wanted_fields(message.props, flags)
     if bucket.remote is not None and not flags & listing.CACHED:
         return await _list_remote(node, request, bucket, message, wanted, flags)
     limit = min(message.pagesize or listing.DEFAULT_PAGE, _PAGE_MAX)
     uuid = message.uuid or new_job_id()
-    builder = _PageBuilder(node, bucket, wanted, message.time_format)
+    builder = PageBuilder(node, bucket, wanted, message.time_format)
     scanner = node.control.scanner
     prefix = check_prefix(message.prefix, "bad list-objects request")
     start = max(message.continuation_token, message.start_after)
@@ -73,15 +76,31 @@ async def list_objects(node: Node, request: Request, bucket: Bucket, value: obje
     return Reply(200, [("Content-Type", MSGPACK)], body) if as_msgpack else json_reply(request, body)
 
 
+async def _list_inventory(node: Node, request: Request, bucket: Bucket, message: ListRequest, flags: int) -> Reply:
+    view = InventoryView(
+        check_prefix(message.prefix, "bad list-objects request"),
+        message.continuation_token,
+        message.pagesize,
+        recursive=not flags & listing.NO_RECURSION,
+        cached=bool(flags & listing.CACHED),
+    )
+    name = request.headers.get(INVENTORY_NAME.lower(), "")
+    entries, token = await list_inventory(node, bucket, name, view)
+    return _reply(node, request, Page(message.uuid or new_job_id(), token, entries))
+
+
 async def _list_remote(
     node: Node, request: Request, bucket: Bucket, message: ListRequest, wanted: Wanted, flags: int
 ) -> Reply:
-    builder = _PageBuilder(node, bucket, wanted, message.time_format)
+    builder = PageBuilder(node, bucket, wanted, message.time_format)
     prefix = check_prefix(message.prefix, "bad list-objects request")
     asked = RemoteListing(
         prefix, message.continuation_token, message.pagesize, flags, wanted, builder.columns, builder.entries
     )
-    page = await list_page(node, bucket, message.uuid or new_job_id(), asked)
+    return _reply(node, request, await list_page(node, bucket, message.uuid or new_job_id(), asked))
+
+
+def _reply(node: Node, request: Request, page: Page) -> Reply:
     node.stats.listed()
     if accepts_msgpack(request.headers.get("accept", "")):
         return Reply(200, [("Content-Type", MSGPACK)], listing.encode_page(page))
@@ -102,15 +121,17 @@ def _check(node: Node, bucket: Bucket, message: ListRequest, value: object, flag
         raise ApiError(400, f"{node.gateway_name}: {what}", "errNodeNotFound")
     if len(message.time_format) > MAX_LAYOUT:
         raise ApiError(400, f"list-objects: time format is longer than {MAX_LAYOUT} characters")
-    if bucket.remote is not None:
+    if flags & listing.INVENTORY:
+        check_inventory_flags(message.start_after, flags)
+        if bucket.remote is None:
+            raise ApiError(400, f'bucket "{cname}" has no inventories')
+    elif bucket.remote is not None:
         check_flags(cname, message.props, message.start_after if not flags & listing.CACHED else "", flags)
     elif flags & listing.NOT_CACHED:
         raise ApiError(400, f"{cname} is not a remote bucket - cannot list 'not cached' objects")
     if flags & listing.DIFF and bucket.remote is None:
         what = "cannot perform remote versions check (or diff vs remote bucket)"
         raise ApiError(400, f"{what}: bucket {cname} does not provide remote versioning info")
-    if flags & listing.INVENTORY:
-        raise ApiError(400, f'bucket "{cname}" has no inventories')
 
 
 def _scan(
@@ -126,7 +147,7 @@ def _scan(
     return scanner.rows_of_level(bid, bounds, columns, limit)
 
 
-class _PageBuilder:
+class PageBuilder:
     """Makes entries from rows. Names and sizes alone, which nearly all listings ask for, take a short way."""
 
     def __init__(self, node: Node, bucket: Bucket, wanted: Wanted, time_format: str) -> None:

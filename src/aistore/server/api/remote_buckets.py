@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from aistore.server.api import inventory
 from aistore.server.api.messages import OK
 from aistore.server.api.multiobj import Selected
 from aistore.server.api.registering import add, register, remote_props
@@ -75,6 +76,7 @@ async def destroy(node: Node, bucket: Bucket) -> Reply:
         error = unsupported("destroy", f"cloud bucket {bucket.id.cname}")
         raise ApiError(405, error.message, error.tcode)
     await node.backends.cluster_backend(bucket.id.uuid).destroy_bucket(bucket.id)
+    await inventory.forget(node, bucket)
     await node.store.destroy_bucket(bucket.id)
     return OK
 
@@ -89,6 +91,7 @@ async def evict(node: Node, identity: BucketId, *, keep: bool) -> Reply:
         raise not_remote(actions.EVICT_BUCKET, identity.cname)
     if identity.is_remote and not keep:
         await _refuse_to_lose(node, bucket)
+        await inventory.forget(node, bucket)
         await node.store.destroy_bucket(identity)
     else:
         await _drop_all(node, bucket)

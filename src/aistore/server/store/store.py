@@ -40,6 +40,7 @@ from aistore.server.store.rows import (
     OBJECT_COLUMNS,
     Bucket,
     ObjectRow,
+    encode_pairs,
     next_version,
     require_bucket,
 )
@@ -59,7 +60,6 @@ _ROOM_CHECK_EVERY: Final = 0.25  # seconds between two looks at the free space o
 # is in the log into the database.
 _ROOM_KEPT: Final = 40 << 20
 _ROOM_KEPT_SHARE: Final = 4  # at most this part of a small disk
-_CUSTOM_MAX: Final = 16 << 10  # bytes of an object's pairs: those of all changes together
 _UPKEEP_EVERY: Final = 5.0
 _BACKUP_EVERY: Final = 3600.0
 _STALE_CHECK_EVERY: Final = 3600.0
@@ -114,6 +114,7 @@ class Store:
         self._lock = -1
         self._upkeep: asyncio.Task[None] | None = None
         self._upkeep_due = asyncio.Event()
+        self._others_died = False
         self.catalog.on_commit(self._count)
 
     # -- life --------------------------------------------------------------------------------------------------
@@ -125,9 +126,7 @@ class Store:
             # Recovery removes files that nothing refers to: nobody may be about to refer to one. The targets of a gateway that was
             # killed live on until their last request is answered.
             await self._take_lock(fcntl.LOCK_EX)
-            removed = await self.catalog.submit(lambda tx: self.content.recover(tx.db))
-            if removed:
-                logger.info("removed %d content files of writes that were cut off", removed)
+            self._tell_of_removed(await self.catalog.submit(lambda tx: self.content.recover(tx.db)))
             await in_thread(self.work.recover)
             await in_thread(self.catalog.reserve.keep)
         await self._take_lock(fcntl.LOCK_SH)
@@ -177,6 +176,11 @@ class Store:
         while True:
             try:
                 self._upkeep_due.clear()
+                if self._others_died:
+                    self._others_died = False
+                    self._tell_of_removed(
+                        await self.catalog.submit(lambda tx: self.content.recover_beside_others(tx.db))
+                    )
                 await purge_dropped(self)
                 await self.atimes.write()
                 now = time.monotonic()
@@ -192,6 +196,15 @@ class Store:
                 logger.exception("upkeep of the store failed; it is tried again")
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._upkeep_due.wait(), _UPKEEP_EVERY)
+
+    def other_process_died(self) -> None:
+        """Have what it left unfinished removed, soon (for the primary one; all work on meanwhile)."""
+        self._others_died = True
+        self._upkeep_due.set()
+
+    def _tell_of_removed(self, files: int) -> None:
+        if files:
+            logger.info("removed %d content files of writes that were cut off", files)
 
     def _read_totals(self) -> None:
         self.objects = self.catalog.read(
@@ -450,11 +463,13 @@ class Store:
                 check(ObjectRow(bucket.bid, name, *old) if old is not None else None)
             if old is not None and not fresh:
                 if old[8]:
-                    pairs = {**json.loads(old[8]), **(custom or {})}
+                    kept_pairs = json.loads(old[8])
+                    kept_pairs.pop("ETag", None)  # it tells of the content
+                    pairs = {**kept_pairs, **(custom or {})}
                 before = before or old[5]
                 kept = old[5]
             number = next_version(before, pairs) if versioned else kept
-            text = _encode(pairs)
+            text = encode_pairs(pairs)
             if isinstance(content, bytes):
                 layout, size, data = LAYOUT_INLINE, len(content), content
                 where = add_small(tx, content)
@@ -502,15 +517,19 @@ class Store:
             if old is None:
                 raise ObjectMissing(name)
             pairs = custom if replace or not old[0] else {**json.loads(old[0]), **custom}
-            tx.execute("UPDATE object SET custom = ? WHERE bucket = ? AND name = ?", (_encode(pairs), *key))
+            tx.execute("UPDATE object SET custom = ? WHERE bucket = ? AND name = ?", (encode_pairs(pairs), *key))
             tx.after(lambda: self._rows.forget(key))
 
         return self.catalog.submit(change)
 
-    def delete(self, bucket: Bucket, names: Sequence[str]) -> asyncio.Future[list[tuple[str, int]]]:
-        """Delete objects; the future gives name and size of those that were there."""
+    def delete(
+        self, bucket: Bucket, names: Sequence[str], *, check: Callable[[Transaction], None] | None = None
+    ) -> asyncio.Future[list[tuple[str, int]]]:
+        """Delete objects; the future gives name and size of those that were there. `check` may refuse by raising."""
 
         def change(tx: Transaction) -> list[tuple[str, int]]:
+            if check is not None:
+                check(tx)
             deleted: list[tuple[str, int]] = []
             files = False
             for name in names:
@@ -555,12 +574,3 @@ _LOOKUP: Final = (
     f"SELECT o.{OBJECT_COLUMNS.replace(', ', ', o.')}, s.data FROM object o LEFT JOIN small s ON o.layout = 0 AND s.id = o.content"  # noqa: S608 (constants)
     " WHERE o.bucket = ? AND o.name = ?"
 )
-
-
-def _encode(pairs: dict[str, str] | None) -> str | None:
-    if not pairs:
-        return None
-    text = json.dumps(pairs, ensure_ascii=False)
-    if len(text) > _CUSTOM_MAX or len(text.encode()) > _CUSTOM_MAX:
-        raise CustomTooLong(f"custom metadata: an object holds at most {_CUSTOM_MAX} bytes of it")
-    return text
