@@ -100,4 +100,4 @@ def remote(
     place = places[kind]
     name = place.new_bucket()
     yield Remote(place, name, place.seen_from(near_client, name), near)
-    place.relay.refuses, place.relay.cuts_all, place.relay.cuts = False, 0, []
+    place.relay.restore()

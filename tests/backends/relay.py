@@ -54,6 +54,10 @@ class Relay:
         self.refuses = True
         self.drop()
 
+    def restore(self) -> None:
+        """Behave again."""
+        self.refuses, self.cuts_all, self.cuts = False, 0, []
+
     def requests(self, method: str, part: str) -> int:
         """How many requests of this method there were with `part` in their target."""
         with self._lock:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from aistore.http1.message import BytesLike
     from aistore.http1.server import Answer, Request, Result
+    from aistore.server.api.reading import Dress
     from aistore.server.backends.base import Backend, RemoteObject
     from aistore.server.backends.download import Download
     from aistore.server.node import Node
@@ -73,12 +74,12 @@ _STALE: Final = ("Warning", '111 aistore "Revalidation Failed"')
 # -- GET -----------------------------------------------------------------------------------------------------------
 
 
-def get(node: Node, request: Request, bucket: Bucket, name: str) -> Result:
-    """The object's content, from the cache if it is there."""
+def get(node: Node, request: Request, bucket: Bucket, name: str, dress: Dress | None = None) -> Result:
+    """The object's content, from the cache if it is there; `dress` as `reading.get` takes it."""
     row = node.store.lookup(bucket, name)
     if row is not None and not _wants_latest(node, request, bucket):
-        return reading.get(node, request, bucket, name)
-    return _get(node, request, bucket, name, row)
+        return reading.get(node, request, bucket, name, dress)
+    return _get(node, request, bucket, name, row, dress)
 
 
 def _wants_latest(node: Node, request: Request, bucket: Bucket) -> bool:
@@ -90,7 +91,9 @@ def _wants_latest(node: Node, request: Request, bucket: Bucket) -> bool:
     )
 
 
-async def _get(node: Node, request: Request, bucket: Bucket, name: str, row: ObjectRow | None) -> Answer:
+async def _get(
+    node: Node, request: Request, bucket: Bucket, name: str, row: ObjectRow | None, dress: Dress | None
+) -> Answer:
     if row is not None:
         try:
             current = await is_current(node, bucket, name, row)
@@ -98,16 +101,16 @@ async def _get(node: Node, request: Request, bucket: Bucket, name: str, row: Obj
             if error.kind not in ("unreachable", "throttled"):
                 raise
             logger.warning("%s: served as it is cached: %s", bucket.id.object_cname(name), error.message)
-            return _with_header(await answered(reading.get(node, request, bucket, name)), _STALE)
+            return _with_header(await answered(reading.get(node, request, bucket, name, dress)), _STALE)
         if current:
-            return await answered(reading.get(node, request, bucket, name))
+            return await answered(reading.get(node, request, bucket, name, dress))
     blob = parse_blob(request)
     for attempt in range(_ROUNDS):
-        answer = await _get_cold(node, request, bucket, name, blob)
+        answer = await _get_cold(node, request, bucket, name, blob, dress)
         if answer is not None:
             return answer
         if node.store.lookup(bucket, name) is not None:
-            return await answered(reading.get(node, request, bucket, name))
+            return await answered(reading.get(node, request, bucket, name, dress))
         logger.info(
             "%s was written or evicted while it was read: attempt %d", bucket.id.object_cname(name), attempt + 2
         )
@@ -127,7 +130,9 @@ async def is_current(node: Node, bucket: Bucket, name: str, row: ObjectRow) -> b
     return found.is_cached_as(row)
 
 
-async def _get_cold(node: Node, request: Request, bucket: Bucket, name: str, blob: Blob | None) -> Answer | None:
+async def _get_cold(
+    node: Node, request: Request, bucket: Bucket, name: str, blob: Blob | None, dress: Dress | None
+) -> Answer | None:
     """Read from the backend; None if the object has to be looked up again."""
     if node.props(bucket).features & _NO_COLD_GET:
         raise ApiError(
@@ -138,21 +143,25 @@ async def _get_cold(node: Node, request: Request, bucket: Bucket, name: str, blo
     wants_range = "range" in request.headers and not part
     under_way = node.backends.under_way(bucket, name)
     if wants_range and blob is None and under_way is None and not node.backends.caches_ranges(where(bucket)):
-        return await _pass_range(node, request, bucket, name)
+        return await _pass_range(node, request, bucket, name, dress)
     download = node.backends.download(bucket, name, blob)
     found = await _shielded(download)
+    if found is None:  # another process has fetched it
+        return None
     if not part and found.size > _AT_ONCE and not node.props(bucket).checksum.validate_cold_get:
-        reply = _follow(node, request, bucket, download, found)
+        reply = _follow(node, request, bucket, download, found, dress)
         if reply is not None:
             return reply
     row = await _until_cached(download)
-    return None if row is None else await answered(reading.get(node, request, bucket, name))
+    return None if row is None else await answered(reading.get(node, request, bucket, name, dress))
 
 
-def _follow(node: Node, request: Request, bucket: Bucket, download: Download, found: RemoteObject) -> Reply | None:
+def _follow(
+    node: Node, request: Request, bucket: Bucket, download: Download, found: RemoteObject, dress: Dress | None
+) -> Reply | None:
     """The answer from content that is still coming."""
     offset, length, status = 0, found.size, 200
-    headers: list[tuple[str, str]] = [("Content-Type", header.OCTETS), *_headers(found)]
+    headers: list[tuple[str, str]] = [("Content-Type", header.OCTETS), *_headers(found, dress)]
     if "range" in request.headers:
         offset, length = parse_range(request.headers["range"], found.size, bucket.id.object_cname(found.name))
         status = 206
@@ -168,14 +177,14 @@ def _follow(node: Node, request: Request, bucket: Bucket, download: Download, fo
     return Reply(status, headers, part)
 
 
-async def _pass_range(node: Node, request: Request, bucket: Bucket, name: str) -> Reply:
+async def _pass_range(node: Node, request: Request, bucket: Bucket, name: str, dress: Dress | None) -> Reply:
     """A range that only passes by: nothing is cached."""
     remote, backend = where(bucket), node.backends.of(bucket)
     found = await backend.head(remote, name)
     offset, length = parse_range(request.headers["range"], found.size, bucket.id.object_cname(name))
     headers = [
         ("Content-Type", header.OCTETS),
-        *_headers(found),
+        *_headers(found, dress),
         *_range_headers(offset, length, found.size),
     ]
     node.stats.read(length)
@@ -220,7 +229,7 @@ async def refresh(node: Node, bucket: Bucket, name: str) -> None:
     await _until_cached(node.backends.download(bucket, name))
 
 
-async def _shielded(download: Download) -> RemoteObject:
+async def _shielded(download: Download) -> RemoteObject | None:
     """A reader that goes away leaves the download to the others."""
     return await asyncio.shield(download.opened)
 
@@ -290,7 +299,9 @@ def _head_v2(found: RemoteObject, wanted: frozenset[str]) -> list[tuple[str, str
     return headers
 
 
-def _headers(found: RemoteObject) -> list[tuple[str, str]]:
+def _headers(found: RemoteObject, dress: Dress | None = None) -> list[tuple[str, str]]:
+    if dress is not None:
+        return dress.of_remote(found)
     headers = _checksum_headers(found)
     if found.version:
         headers.append((header.VERSION, found.version))

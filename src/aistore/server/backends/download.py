@@ -65,7 +65,8 @@ class Download:
     """One object on its way into the cache.
 
     `opened` is done when its attributes are known, `done` when it is stored; the latter gives its row, or None if the object was
-    written or evicted meanwhile, so that what came was not kept. Both have the error if there was one. Nobody has to wait for either.
+    written or evicted meanwhile, so that what came was not kept. Both give None if another process had it downloaded before this one
+    came to it. Both have the error if there was one. Nobody has to wait for either.
     """
 
     def __init__(self, node: Node, bucket: Bucket, remote: BucketId, name: str, blob: Blob | None = None) -> None:
@@ -82,7 +83,7 @@ class Download:
         self._more = loop.create_future()
         self.dropped = False
         """Set when the object is written or evicted: what comes is then for the readers only."""
-        self.opened: asyncio.Future[RemoteObject] = loop.create_future()
+        self.opened: asyncio.Future[RemoteObject | None] = loop.create_future()
         self.done: asyncio.Future[ObjectRow | None] = loop.create_future()
         for future in (self.opened, self.done):
             future.add_done_callback(_seen)
@@ -112,7 +113,9 @@ class Download:
 
     async def available(self, offset: int) -> int:
         """Wait until bytes behind `offset` are there; up to where. Raises what ended the download."""
-        size = (await asyncio.shield(self.opened)).size
+        found = await asyncio.shield(self.opened)
+        assert found is not None  # there is nothing to follow then
+        size = found.size
         while True:
             if self.done.done():
                 self.done.result()
@@ -136,7 +139,7 @@ class Download:
 
     async def _run(self) -> None:
         try:
-            row = await self._fetch()
+            row = await self._fetch_once()
         except asyncio.CancelledError:
             self._fail(RemoteError("failed", 503, f"the download of {self.cname} was given up"))
             raise
@@ -156,6 +159,15 @@ class Download:
         for future in (self.opened, self.done):
             if not future.done():
                 future.set_exception(error)
+
+    async def _fetch_once(self) -> ObjectRow | None:
+        """Fetch it, unless another process of the data folder does so at this moment."""
+        node = self._node
+        async with node.backends.claimed(self._bucket, self._name):
+            if node.shared and not _same(node.store.lookup(self._bucket, self._name), self._before):
+                self.opened.set_result(None)
+                return None
+            return await self._fetch()
 
     async def _fetch(self) -> ObjectRow | None:
         node, store = self._node, self._node.store
@@ -213,9 +225,7 @@ class Download:
         before = self._before
 
         def unchanged(old: ObjectRow | None) -> None:
-            if (old is None) != (before is None) or (
-                old is not None and before is not None and (old.layout, old.content) != (before.layout, before.content)
-            ):
+            if not _same(old, before):
                 raise ContentChanged(self._name)
 
         try:
@@ -360,13 +370,20 @@ class Growing(FilePart):
         return await self._download.available(offset)
 
 
+def _same(row: ObjectRow | None, other: ObjectRow | None) -> bool:
+    """Whether two rows of an object have the same content, or there is none."""
+    if row is None or other is None:
+        return row is other
+    return (row.layout, row.content) == (other.layout, other.content)
+
+
 def _take(upload: Upload, hashers: dict[str, Hasher], data: bytes | bytearray | memoryview) -> None:
     for hasher in hashers.values():
         hasher.update(data)
     upload.write(data)
 
 
-def _seen(future: asyncio.Future[RemoteObject] | asyncio.Future[ObjectRow | None]) -> None:
+def _seen(future: asyncio.Future[RemoteObject | None] | asyncio.Future[ObjectRow | None]) -> None:
     """An error that nobody waits for is no mistake: the next reader gets its own."""
     if not future.cancelled():
         with suppress(BaseException):

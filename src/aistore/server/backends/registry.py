@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
+from aistore.server.backends.claims import Claims
 from aistore.server.backends.download import Blob, Download
 from aistore.server.backends.errors import bucket_missing
 from aistore.server.backends.options import check_backends, configured_clouds
@@ -19,6 +20,7 @@ from aistore.wire.props import pack
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
 
     from aistore.server.backends.ais import RemoteCluster
     from aistore.server.backends.base import Backend
@@ -67,6 +69,7 @@ class Backends:
         self._made: dict[tuple[str, bytes], Backend] = {}
         self._downloads: dict[tuple[int, str], Download] = {}
         self._locks: dict[tuple[int, str], asyncio.Lock] = {}
+        self._claims: Claims | None = None
 
     async def start(self) -> None:
         """Attach the clusters of the configuration."""
@@ -89,6 +92,8 @@ class Backends:
             await download.ended()
         for backend in self._made.values():
             await backend.close()
+        if self._claims is not None:
+            self._claims.close()
 
     # -- attached clusters -------------------------------------------------------------------------------------
 
@@ -251,12 +256,20 @@ class Backends:
         if lock is None:
             lock = self._locks[key] = asyncio.Lock()
         try:
-            async with lock:
+            async with lock, self.claimed(bucket, name):
                 self.drop(bucket, name)
                 yield
         finally:
             if not lock.locked() and self._locks.get(key) is lock:
                 del self._locks[key]
+
+    def claimed(self, bucket: Bucket, name: str) -> AbstractAsyncContextManager[None]:
+        """Hold off the other processes of the data folder, if there are any, from downloading and writing the object."""
+        if not self._node.shared:
+            return nullcontext()
+        if self._claims is None:
+            self._claims = Claims(self._node.settings.data_dir / "remote.lock")
+        return self._claims.held(bucket.bid, name)
 
     async def make_room(self, size: int) -> None:
         """See that `size` bytes can be stored, if need be by evicting. Raises `StoreFull`."""
