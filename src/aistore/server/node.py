@@ -19,6 +19,7 @@ from aistore.http1.message import Reply
 from aistore.http1.server import BrokenRequest, HttpServer, Limits, Request, Result
 from aistore.server import routes
 from aistore.server.api.messages import bucket_identity
+from aistore.server.api.s3_errors import is_s3, refusal
 from aistore.server.backends.registry import Backends, UnknownBucket
 from aistore.server.control import Control
 from aistore.server.descriptors import connections_allowed, shortage
@@ -155,6 +156,8 @@ class Node:
         from aistore.server.targets import TargetProcesses
 
         def changed(urls: dict[str, str]) -> None:
+            if len(urls) < len(self._target_ids):
+                self.store.other_process_died()
             self._map.change_targets(urls)
             self._map.publish(self.store)
 
@@ -188,6 +191,9 @@ class Node:
     def refuse(self, request: Request, error: BaseException) -> Reply:
         """The reference's error body for an exception of a handler."""
         api_error = self._as_api_error(request, error)
+        if is_s3(request.path):
+            self.stats.refused(request.method, request.path)
+            return refusal(request, api_error, close=isinstance(error, BrokenRequest))
         caller = request.headers.get(_CALLER_NAME, "")
         body = error_body(api_error, request.method, request.path, request.peer, caller, self.name)
         headers = [

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from aistore.server.node import Node
     from aistore.server.store.rows import Bucket
 
-__all__ = ["buckets"]
+__all__ = ["buckets", "create_native"]
 
 # PUT is served although the reference does not list it.
 _ALLOW: Final = "DELETE, GET, HEAD, PATCH, POST"
@@ -192,11 +192,12 @@ async def _post(node: Node, request: Request, name: str) -> Reply:
         identity = bucket_identity(name, request)
         if identity.is_remote:
             return await remote_buckets.create(node, request, identity, message.value)
-        return await _create(node, identity, message.value)
+        return await create_native(node, identity, message.value)
     return await bucket_jobs.start(node, request, node.bucket(name, request), message)
 
 
-async def _create(node: Node, identity: BucketId, value: object) -> Reply:
+async def create_native(node: Node, identity: BucketId, value: object) -> Reply:
+    """Create a native bucket with the properties that `value` gives. Raises `ApiError` 400, 409."""
     if node.store.bucket(identity) is not None:
         raise bucket_exists(identity.cname)
     defaults = node.control.config.current.bucket_props()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import re
 from typing import TYPE_CHECKING, Final
 
@@ -11,6 +10,7 @@ import msgspec
 
 from aistore.http1.message import Reply
 from aistore.server.api.messages import text_reply
+from aistore.server.api.s3_body import expect_checked
 from aistore.server.store.content import finished, in_thread
 from aistore.server.store.errors import PartsRefused, UploadGone
 from aistore.wire import access
@@ -18,6 +18,7 @@ from aistore.wire import params as param
 from aistore.wire.errors import ApiError
 
 if TYPE_CHECKING:
+    import hashlib
     from collections.abc import Sequence
 
     from aistore.http1.server import Body, Request
@@ -25,14 +26,13 @@ if TYPE_CHECKING:
     from aistore.server.store.multipart import Elsewhere, PartWriter
     from aistore.server.store.rows import Bucket
 
-__all__ = ["abort_upload", "begin_upload", "complete_upload", "put_part"]
+__all__ = ["abort_upload", "begin_upload", "complete_upload", "put_part", "receive_part"]
 
 _OK: Final = Reply(200)
 _MOST: Final = 9999
 _SHORTEST_ID: Final = 8
 _LONGEST_ID: Final = 128
 _PIECE: Final = 1 << 20
-_UNSIGNED: Final = "UNSIGNED-PAYLOAD"
 _number: Final = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII).fullmatch
 
 
@@ -48,26 +48,43 @@ async def begin_upload(node: Node, bucket: Bucket, name: str) -> Reply:
 
 
 async def put_part(node: Node, request: Request, bucket: Bucket, name: str) -> Reply:
-    """Store one part."""
+    """Store one part, compared with the checksum that clients of S3 send."""
     node.check_access(bucket, access.PUT, "PUT")
     upload_id = request.params[param.UPLOAD_ID]
     number = _part_number(request, bucket, name, upload_id)
-    size = _part_size(request, bucket, name)
-    store = node.store
+    expect_checked(request)
     try:
-        store.uploads.check(bucket, name, upload_id)
-        store.check_room(size)
-        part = await store.uploads.open_part(upload_id, number, size)
-        try:
-            await _receive(request, part, node.store.durability == "strict")
-            await part.store(node.props(bucket).checksum.type)
-        except BaseException:
-            await part.abandon()
-            raise
+        await receive_part(node, request, bucket, name, (upload_id, number))
     except UploadGone as gone:
         raise _gone(bucket, name, gone) from None
-    node.stats.written(size)
     return _OK
+
+
+async def receive_part(
+    node: Node,
+    request: Request,
+    bucket: Bucket,
+    name: str,
+    where: tuple[str, int],
+    digest: hashlib._Hash | None = None,
+) -> None:
+    """Store the body as the part of an upload (`where`: its id, and the part's number); what `digest` makes of it becomes its entity tag.
+
+    Raises `ApiError` 400, `UploadGone`, `StoreFull`.
+    """
+    upload_id, number = where
+    size = _part_size(request, bucket, name)
+    store = node.store
+    store.uploads.check(bucket, name, upload_id)
+    store.check_room(size)
+    part = await store.uploads.open_part(upload_id, number, size)
+    try:
+        await _receive(request, part, node.store.durability == "strict", digest)
+        await part.store(node.props(bucket).checksum.type, "" if digest is None else digest.hexdigest())
+    except BaseException:
+        await part.abandon()
+        raise
+    node.stats.written(size)
 
 
 def _part_number(request: Request, bucket: Bucket, name: str, upload_id: str) -> int:
@@ -96,10 +113,8 @@ def _part_size(request: Request, bucket: Bucket, name: str) -> int:
     return size
 
 
-async def _receive(request: Request, part: PartWriter, durable: bool) -> None:
-    """Write the body to the part's place, compared with the checksum that clients of S3 send."""
-    expected = request.headers.get("x-amz-content-sha256", "")
-    digest = hashlib.sha256() if re.fullmatch(r"[0-9a-fA-F]{64}", expected) else None
+async def _receive(request: Request, part: PartWriter, durable: bool, digest: hashlib._Hash | None) -> None:
+    """Write the body to the part's place."""
     if request.content is not None:
         if digest is not None:
             digest.update(request.content)
@@ -112,8 +127,6 @@ async def _receive(request: Request, part: PartWriter, durable: bool) -> None:
         await _receive_pieces(request.body, part, digest)
         if durable:
             await in_thread(part.finish)
-    if digest is not None and digest.hexdigest() != expected.lower():
-        raise ApiError(400, f"x-amz-content-sha256: have {digest.hexdigest()}, expected {expected.lower()}")
 
 
 def _write_and_finish(part: PartWriter, data: bytes) -> None:

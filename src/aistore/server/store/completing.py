@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aistore.server.store.assembling import Piece
 from aistore.server.store.errors import PartsRefused, UploadGone
 from aistore.server.store.references import add_file, drop_reference, grow_file
-from aistore.server.store.rows import INSERT_OBJECT, LOOKUP_PLAIN, ObjectRow, next_version
+from aistore.server.store.rows import INSERT_OBJECT, LOOKUP_PLAIN, ObjectRow, encode_pairs, next_version
 from aistore.server.store.schema import LAYOUT_CHUNKED, LAYOUT_FILE
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ __all__ = [
     "require_upload",
 ]
 
-PARTS: Final = "SELECT number, file, start, size FROM part WHERE upload = ? ORDER BY number"
+PARTS: Final = "SELECT number, file, start, size, tag FROM part WHERE upload = ? ORDER BY number"
 """The parts of an upload."""
 
 
@@ -45,6 +44,8 @@ class Part(NamedTuple):
     file: int
     start: int
     size: int
+    tag: str = ""
+    """Its entity tag for clients of S3, if one of these sent it."""
 
 
 class PartsChanged(Exception):
@@ -134,7 +135,7 @@ def put_row(
     before = counted_from or (old[5] if old is not None else "")
     pairs = dict(custom) if custom else None
     version = next_version(before, pairs) if versioned else before
-    text = json.dumps(pairs, ensure_ascii=False) if pairs else None
+    text = encode_pairs(pairs)
     row = ObjectRow(bucket.bid, name, size, LAYOUT_CHUNKED, file, *checksum, version, started, time.time_ns(), text)
     tx.execute(
         INSERT_OBJECT,

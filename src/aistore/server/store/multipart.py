@@ -9,10 +9,11 @@ removed.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from aistore.server.store.assembling import Hashed, Piece, checksum_of, copy_together, hash_on, put_in_place
 from aistore.server.store.completing import (
@@ -30,13 +31,13 @@ from aistore.server.store.completing import (
 from aistore.server.store.content import full_or, in_thread
 from aistore.server.store.errors import UploadGone
 from aistore.server.store.references import add_file, drop_reference, grow_file
-from aistore.server.store.rows import ObjectRow, require_bucket
+from aistore.server.store.rows import ObjectRow, encode_pairs, require_bucket
 from aistore.server.store.schema import LAYOUT_CHUNKED, LAYOUT_FILE
 from aistore.server.store.sync import sync_file
 from aistore.wire.ids import new_job_id
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from aistore.server.store.rows import Bucket
     from aistore.server.store.store import Store
 
-__all__ = ["KEPT_SECONDS", "Elsewhere", "MultipartUploads", "PartWriter"]
+__all__ = ["KEPT_SECONDS", "Elsewhere", "MultipartUploads", "PartWriter", "Started"]
 
 KEPT_SECONDS: Final = 24 * 3600.0
 """Time after its last part after which an upload that was not completed is removed."""
@@ -60,6 +61,15 @@ class Elsewhere(Protocol):
     def sent(self, name: str, path: Path) -> AbstractAsyncContextManager[tuple[str, Mapping[str, str]]]:
         """Store a file there as an object; its version and custom pairs, until whose commit nobody else writes the object."""
         ...
+
+
+class Started(NamedTuple):
+    """An upload that goes on."""
+
+    name: str
+    id: str
+    started: int
+    """Unix nanoseconds."""
 
 
 class _Session:
@@ -112,12 +122,12 @@ class PartWriter:
         except OSError as error:
             raise full_or(error) from error
 
-    async def store(self, kind: str) -> None:
+    async def store(self, kind: str, tag: str = "") -> None:
         """Make what was written the part, in place of an earlier one; `kind` is the type of checksum that the object will have.
 
         Raises `UploadGone`, `StoreFull`.
         """
-        await self._uploads.note_part(self.upload_id, self.part)
+        await self._uploads.note_part(self.upload_id, self.part._replace(tag=tag))
         self._over()
         self._uploads.hash_on(self.upload_id, self._session, kind)
 
@@ -151,6 +161,16 @@ class MultipartUploads:
         if row != (bucket.bid, name):
             raise UploadGone(upload_id, elsewhere=row is not None)
 
+    def pairs(self, upload_id: str) -> dict[str, str]:
+        """The custom pairs that an upload was started with."""
+        row = self.store.catalog.read("SELECT custom FROM upload WHERE id = ?", (upload_id,)).fetchone()
+        return json.loads(row[0]) if row is not None and row[0] else {}
+
+    def of_bucket(self, bucket: Bucket) -> list[Started]:
+        """The uploads of a bucket's objects, by names and ids."""
+        sql = "SELECT name, id, started FROM upload WHERE bucket = ? ORDER BY name, id"
+        return [Started(*row) for row in self.store.catalog.read(sql, (bucket.bid,)).fetchall()]
+
     def parts(self, upload_id: str) -> list[Part]:
         """Parts that are there, by their numbers."""
         rows = self.store.catalog.read(PARTS, (upload_id,)).fetchall()
@@ -167,14 +187,14 @@ class MultipartUploads:
 
     # -- parts -------------------------------------------------------------------------------------------------
 
-    async def begin(self, bucket: Bucket, name: str) -> str:
-        """Start an upload of an object; its id. Raises `BucketGone`, `StoreFull`."""
+    async def begin(self, bucket: Bucket, name: str, custom: Mapping[str, str] | None = None) -> str:
+        """Start an upload of an object; its id. `custom` is kept with it. Raises `BucketGone`, `StoreFull`, `CustomTooLong`."""
         upload_id = new_job_id()
-        now = time.time_ns()
+        now, text = time.time_ns(), encode_pairs(custom)
 
         def change(tx: Transaction) -> None:
             require_bucket(tx, bucket)
-            tx.execute("INSERT INTO upload VALUES (?, ?, ?, ?, ?)", (upload_id, bucket.bid, name, now, now))
+            tx.execute("INSERT INTO upload VALUES (?, ?, ?, ?, ?, ?)", (upload_id, bucket.bid, name, now, now, text))
 
         await self.store.catalog.submit(change)
         return upload_id
@@ -246,7 +266,7 @@ class MultipartUploads:
             ).fetchone()
             if old is not None and not self._drop_own(tx, old[0]):
                 grow_file(tx, old[0], -old[1])
-            tx.execute("INSERT OR REPLACE INTO part VALUES (?, ?, ?, ?, ?)", (upload_id, *part))
+            tx.execute("INSERT OR REPLACE INTO part VALUES (?, ?, ?, ?, ?, ?)", (upload_id, *part))
             grow_file(tx, part.file, part.size)
             tx.execute("UPDATE upload SET changed = ? WHERE id = ?", (time.time_ns(), upload_id))
             tx.after(self.store.content.remove_garbage)
@@ -323,10 +343,12 @@ class MultipartUploads:
         *,
         versioned: bool,
         elsewhere: Elsewhere | None = None,
+        describe: Callable[[Sequence[Part]], Mapping[str, str]] | None = None,
     ) -> ObjectRow:
         """Make the object of all parts, `numbers` of which have to be those that are there; `kind` is the type of its checksum.
 
-        With `elsewhere` the object is stored there before it is one here. Raises `PartsRefused`, `UploadGone`, `BucketGone`, `StoreFull`,
+        With `elsewhere` the object is stored there before it is one here. `describe` gives the custom pairs that an object of these parts
+        has (those of `elsewhere` go before), and may refuse them by raising. Raises `PartsRefused`, `UploadGone`, `BucketGone`, `StoreFull`,
         and what `elsewhere` does; the upload then stays as it is.
         """
         self.check(bucket, name, upload_id)
@@ -338,8 +360,9 @@ class MultipartUploads:
                 while row is None:
                     parts = self.parts(upload_id)
                     check_numbers(parts, numbers)
+                    pairs = None if describe is None else describe(parts)
                     row = await self._complete(
-                        session, bucket, name, upload_id, parts, kind, elsewhere, versioned=versioned
+                        session, bucket, name, upload_id, parts, kind, elsewhere, pairs, versioned=versioned
                     )
             finally:
                 session.completing = False
@@ -355,6 +378,7 @@ class MultipartUploads:
         parts: list[Part],
         kind: str,
         elsewhere: Elsewhere | None,
+        pairs: Mapping[str, str] | None,
         *,
         versioned: bool,
     ) -> ObjectRow | None:
@@ -390,7 +414,7 @@ class MultipartUploads:
                 return None
             raise
         return await self._commit(
-            bucket, name, upload_id, parts, (file, made), (kind, checksum), "", None, versioned=versioned
+            bucket, name, upload_id, parts, (file, made), (kind, checksum), "", pairs, versioned=versioned
         )
 
     async def _commit(

@@ -75,8 +75,8 @@ class Scanner:
         db = self._catalog.thread_reader()
         return db.execute(sql + " ORDER BY name LIMIT ?", (*values, limit)).fetchall()
 
-    def rows_of_level(self, bid: int, bounds: Bounds, columns: str, limit: int) -> list[Row]:
-        """As `rows`, without descending: what lies behind a `/` after the prefix becomes one row `(directory/,)`.
+    def rows_of_level(self, bid: int, bounds: Bounds, columns: str, limit: int, delimiter: str = "/") -> list[Row]:
+        """As `rows`, without descending: what lies behind a `delimiter` after the prefix becomes one row `(directory/,)`.
 
         Directories are skipped by seeking behind them, so the cost is that of what is returned.
         """
@@ -88,14 +88,15 @@ class Scanner:
                 break
             behind: str | None = ""
             for row in chunk:
-                slash = row[0].find("/", depth)
+                slash = row[0].find(delimiter, depth)
                 if slash < 0:
                     out.append(row)
                     behind = ""
                 elif not behind or row[0] >= behind:
-                    directory = row[0][: slash + 1]
+                    directory = row[0][: slash + len(delimiter)]
                     out.append((directory,))
                     behind = successor(directory)
-            assert behind is not None  # a name that ends in "/" has a successor
+            if behind is None:  # nothing sorts behind what starts with U+10FFFF only
+                break
             bounds = bounds._replace(start=behind or chunk[-1][0], inclusive=bool(behind))
         return out

@@ -26,7 +26,6 @@ from aistore.server.store.errors import (
     BucketExists,
     BucketGone,
     ContentMissing,
-    CustomTooLong,
     ObjectMissing,
     StoreFull,
 )
