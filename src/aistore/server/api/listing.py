@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -23,16 +24,26 @@ from aistore.wire.messages import BadMessage, decode_value, value_refused
 from aistore.wire.names import check_prefix
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aistore.http1.server import Request
     from aistore.server.node import Node
     from aistore.server.store.rows import Bucket
 
 __all__ = ["PageBuilder", "list_objects"]
 
-_PAGE_MAX: Final = 100_000  # a page is made in memory
+# A page is made in memory: names of 8 KiB and custom metadata of 16 make it end before it has its entries.
+_PAGE_MAX: Final = 100_000
+_PAGE_BYTES: Final = 16 << 20
+# Rows read before their bytes are counted.
+_SLICE: Final = 1000
+_LONG_SLICE: Final = 500
 _CACHED: Final = listing.ENTRY_CACHED
 # An index has these only; SQLite takes it for a constant, not for a parameter.
-_CHUNKED: Final = "SELECT name FROM object WHERE bucket = ? AND name >= ? AND name <= ? AND layout = 2"
+_CHUNKED: Final = "SELECT name FROM object WHERE bucket = ? AND layout = 2 AND "
+_NAMES_AT_ONCE: Final = 500
+_first: Final = itemgetter(0)
+_last: Final = itemgetter(-1)
 
 
 async def list_objects(node: Node, request: Request, bucket: Bucket, value: object) -> Reply:
@@ -56,24 +67,48 @@ async def list_objects(node: Node, request: Request, bucket: Bucket, value: obje
     start = max(message.continuation_token, message.start_after)
     recursive = not flags & listing.NO_RECURSION
 
-    as_msgpack = accepts_msgpack(request.headers.get("accept", ""))
-
     def scan(start: str, limit: int) -> list[Row]:
         return _scan(scanner, bucket.bid, prefix, start, builder.columns, limit, recursive=recursive)
 
-    def encode(entries: list[Entry]) -> bytes:
-        page = Page(uuid, entries[-1].name if len(entries) == limit else "", entries)
+    as_msgpack = accepts_msgpack(request.headers.get("accept", ""))
+
+    def encode(entries: list[Entry], *, more: bool) -> bytes:
+        page = Page(uuid, entries[-1].name if more else "", entries)
         return listing.encode_page(page) if as_msgpack else listing.encode_page_json(page)
 
+    def make() -> bytes:
+        rows, more = _rows_of_page(scan, start, limit, _SLICE if builder.short else _LONG_SLICE)
+        return encode(builder.entries(rows), more=more)
+
     if flags & listing.ARCH_DIR:
-        entries = await list_with_members(
+        entries, more = await list_with_members(
             node, bucket, prefix, start, limit, scan, builder.entries, recursive=recursive
         )
-        body = await scanner.run(lambda: encode(entries))
+        body = await scanner.run(lambda: encode(entries, more=more))
     else:
-        body = await scanner.run(lambda: encode(builder.entries(scan(start, limit))))
+        body = await scanner.run(make)
     node.stats.listed()
     return Reply(200, [("Content-Type", MSGPACK)], body) if as_msgpack else json_reply(request, body)
+
+
+def _rows_of_page(
+    scan: Callable[[str, int], list[Row]], start: str, limit: int, at_once: int
+) -> tuple[list[Row], bool]:
+    """Up to `limit` rows behind `start`, fewer if they get large, and whether more may follow."""
+    rows: list[Row] = []
+    size = 0
+    while True:
+        count = min(at_once, limit - len(rows))
+        some = scan(start, count)
+        rows += some
+        if len(some) < count:
+            return rows, False
+        size += sum(map(len, map(_first, some)))
+        if at_once == _LONG_SLICE:  # the last column is the custom metadata; a virtual directory has its name only
+            size += sum(map(len, filter(None, map(_last, some))))
+        if len(rows) >= limit or size >= _PAGE_BYTES:
+            return rows, bool(rows)
+        start = rows[-1][0]
 
 
 async def _list_inventory(node: Node, request: Request, bucket: Bucket, message: ListRequest, flags: int) -> Reply:
@@ -157,8 +192,8 @@ class PageBuilder:
         self._locate = node.smap.locator(bucket.id.uname, node.mountpath) if wanted.location else None
         self._print_time = formatter(time_format)
         self._accessed = node.store.pending_atimes(bucket) if wanted.atime else {}
-        self._short = wanted in (Wanted(), Wanted(size=True))
-        self.columns = (", size" if wanted.size else "") if self._short else ", size, checksum, atime, version, custom"
+        self.short = wanted in (Wanted(), Wanted(size=True))
+        self.columns = (", size" if wanted.size else "") if self.short else ", size, checksum, atime, version, custom"
 
     def entries(self, rows: list[Row]) -> list[Entry]:
         """Entries of the rows; one of a single column is a virtual directory, unless only names were read."""
@@ -173,10 +208,22 @@ class PageBuilder:
         """Of the rows' names those of objects that were uploaded in parts: few, so that rows are not read for this."""
         if not rows:
             return set()
-        return {name for (name,) in self._reader().execute(_CHUNKED, (self._bid, rows[0][0], rows[-1][0]))}
+        bid, most = self._bid, 2 * len(rows) + _SLICE
+        sql = f"{_CHUNKED} name >= ? AND name <= ? LIMIT ?"
+        found = self._reader().execute(sql, (bid, rows[0][0], rows[-1][0], most)).fetchall()
+        if len(found) < most:
+            return {name for (name,) in found}
+        # Many more lie between the rows, in what a virtual directory stands for.
+        names = [row[0] for row in rows]
+        chunked: set[str] = set()
+        for at in range(0, len(names), _NAMES_AT_ONCE):
+            some = names[at : at + _NAMES_AT_ONCE]
+            sql = f"{_CHUNKED} name IN ({','.join('?' * len(some))})"
+            chunked.update(name for (name,) in self._reader().execute(sql, (bid, *some)))
+        return chunked
 
     def _entries(self, rows: list[Row]) -> list[Entry]:
-        if not self._short:
+        if not self.short:
             return [self._full(*row) if len(row) > 1 else _directory(row[0]) for row in rows]
         if not self._wanted.size:
             return [

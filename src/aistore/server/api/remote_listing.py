@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from aistore.server.store.scan import Bounds
 from aistore.wire import listing
 from aistore.wire.custom import format_listed
 from aistore.wire.errors import ApiError
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RemoteListing", "check_flags", "list_page"]
 
-_SCAN: Final = 10_000
+_NAMES_AT_ONCE: Final = 500
 _REMOTE_ONLY: Final = listing.CACHED | listing.NAME_ONLY | listing.NAME_SIZE | listing.NOT_CACHED
 
 
@@ -73,23 +72,22 @@ async def list_page(node: Node, bucket: Bucket, uuid: str, asked: RemoteListing)
 
 async def _cached(node: Node, bucket: Bucket, asked: RemoteListing, objects: list[RemoteObject]) -> dict[str, Entry]:
     """Entries of the cache among the names of a page."""
-    names = [one.name for one in objects if not one.directory]
+    names = sorted({one.name for one in objects if not one.directory})
     if not names:
         return {}
-    last, scanner = max(names), node.control.scanner
-    bounds = Bounds("", min(names))
+    scanner = node.control.scanner
 
-    def scan() -> list[Row]:
+    def look() -> list[Row]:
+        # One by one: between two names of a level, or of a page after much was deleted there, anything may lie in the cache.
         found: list[Row] = []
-        at = bounds
-        while True:
-            rows = scanner.rows(bucket.bid, at, asked.columns, _SCAN)
-            found += (row for row in rows if row[0] <= last)
-            if len(rows) < _SCAN or rows[-1][0] > last:
-                return found
-            at = Bounds("", rows[-1][0], inclusive=False)
+        for at in range(0, len(names), _NAMES_AT_ONCE):
+            some = names[at : at + _NAMES_AT_ONCE]
+            wanted = ",".join("?" * len(some))
+            sql = f"SELECT name{asked.columns} FROM object WHERE bucket = ? AND name IN ({wanted}) ORDER BY name"  # noqa: S608 (own columns)
+            found += scanner.reader().execute(sql, (bucket.bid, *some))
+        return found
 
-    return {entry.name: entry for entry in asked.make(await scanner.run(scan))}
+    return {entry.name: entry for entry in asked.make(await scanner.run(look))}
 
 
 def _entry(found: RemoteObject, cached: Entry | None, asked: RemoteListing) -> Entry:
