@@ -13,13 +13,13 @@ from urllib.parse import urlsplit
 import pytest
 
 from aistore import LocalCluster
-from aistore.sdk import Client
 from backends.conftest import KINDS, Remote
 from bench.peers import why_missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from aistore.sdk import Client
     from backends.places import Place
 
 BIG = os.urandom(1 << 16) * 80  # 5 MiB: sent while it comes
