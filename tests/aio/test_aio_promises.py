@@ -17,6 +17,7 @@ MODULES = (
     "sdk.test_sdk_copying",
     "sdk.test_sdk_multipart",
     "sdk.test_sdk_archives",
+    "sdk.test_sdk_files",
 )
 
 DIFFERENT = {
@@ -35,6 +36,7 @@ for _name in MODULES:
             globals()[_test] = _function
 
 from sdk.test_sdk_copying import other  # noqa: E402, F401 (a fixture of those tests)
+from sdk.test_sdk_files import far, folder  # noqa: E402, F401 (as above)
 
 
 @pytest.fixture(autouse=True)

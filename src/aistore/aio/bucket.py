@@ -10,7 +10,8 @@ from aistore.sdk.enums import FLTPresence
 from aistore.sdk.provider import Provider
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+    from os import PathLike
     from pathlib import Path
     from typing import TypeAlias
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from aistore.sdk.multiobj.object_range import ObjectRange
     from aistore.sdk.namespace import Namespace
     from aistore.sdk.obj.object_props import ObjectProps
+    from aistore.sdk.transfer import Moved, TransferSummary
     from aistore.sdk.types import NBIInfo
 
     # Inside of the class `object` is a method.
@@ -301,12 +303,68 @@ class AsyncBucket(BucketHandle):
         recursive: bool = False,
         dry_run: bool = False,
         verbose: bool = True,
+        *,
+        workers: int = 16,
+        progress: bool | None = None,
     ) -> list[str]:
-        """Store the files of a folder as objects; returns the names of the objects. Arguments as for the blocking `Bucket.put_files`."""
-        from aistore.calls.folders import put_files
+        """Store the files of a folder as objects; returns the names of the objects. Arguments as for the blocking `Bucket.put_files`.
 
-        steps = put_files(self._ref, path, prefix_filter, pattern, basename, prepend or "", recursive, dry_run, verbose)
-        return await self._client.run(steps)
+        What is cancelled leaves nothing half done.
+        """
+        from aistore.aio.transfers import Side, carry_out
+        from aistore.calls.folders import PutFiles
+
+        together = Side(self.client)
+        work = PutFiles(
+            self._ref, together, path, prefix_filter, pattern, basename, prepend or "", recursive, dry_run, verbose
+        )
+        await carry_out(self.client, work, workers, progress)
+        return work.finished()
+
+    async def get_files(
+        self,
+        folder: str | PathLike[str],
+        prefix: str = "",
+        pattern: str = "*",
+        *,
+        dry_run: bool = False,
+        workers: int = 16,
+        progress: bool | None = None,
+        on_each: Callable[[Moved], Value] | None = None,
+    ) -> TransferSummary:
+        """Make files of the objects whose names start with `prefix`. Arguments as for the blocking `Bucket.get_files`."""
+        return await self.sync(
+            to=folder,
+            prefix=prefix,
+            pattern=pattern,
+            dry_run=dry_run,
+            workers=workers,
+            progress=progress,
+            on_each=on_each,
+        )
+
+    async def sync(
+        self,
+        *,
+        source: str | PathLike[str] | AsyncBucket | None = None,
+        to: str | PathLike[str] | AsyncBucket | None = None,
+        prefix: str = "",
+        other_prefix: str = "",
+        pattern: str = "*",
+        delete: bool = False,
+        dry_run: bool = False,
+        workers: int = 16,
+        progress: bool | None = None,
+        on_each: Callable[[Moved], Value] | None = None,
+    ) -> TransferSummary:
+        """Make this bucket like `source`, or `to` like this bucket. Arguments as for the blocking `Bucket.sync`; buckets are asyncio ones."""
+        from aistore.aio.transfers import Side, carry_out
+        from aistore.calls.syncing import Choice, sync_of
+
+        choice = Choice(prefix, other_prefix, pattern, delete, dry_run, on_each)
+        work = sync_of(self, source, to, choice, Side(self.client))
+        client = to.client if isinstance(to, AsyncBucket) else self.client
+        return await carry_out(client, work, workers, progress)
 
     def _listed(self, entry: BucketEntry) -> AsyncObject:
         """The object of an entry of this bucket's listing."""
