@@ -139,6 +139,13 @@ def problems(root: Path, *, recovered: bool = True) -> list[str]:
         return [*_references(db), *_totals(db), *_files(db, root, recovered)]
 
 
+def stored_bytes(root: Path) -> tuple[int, int]:
+    """Bytes of content that the catalog counts, and how many of them are parts of uploads that were not completed."""
+    with contextlib.closing(sqlite3.connect(root / "catalog.db")) as db:
+        stored = db.execute("SELECT coalesce(sum(bytes), 0) FROM usage WHERE bucket = 0").fetchone()[0]
+        return stored, db.execute("SELECT coalesce(sum(size), 0) FROM part").fetchone()[0]
+
+
 def content_sizes(root: Path) -> dict[str, int]:
     """Size of each content file by name. A server may remove files meanwhile."""
     sizes = {}

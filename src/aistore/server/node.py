@@ -114,6 +114,7 @@ class Node:
             await self._join()
             self.control = Control(self.store)
             undo.push_async_callback(self.control.close)
+            await self.control.jobs.recovered()
             undo.push_async_callback(self.backends.close)
             await self.backends.start()
             if self.redirects:

@@ -8,7 +8,7 @@ import msgspec
 
 from aistore.server.api import inventory
 from aistore.server.api.copying import copy_bucket, copy_many, rename_bucket
-from aistore.server.api.messages import text_reply
+from aistore.server.api.messages import job_reply
 from aistore.server.api.remote_jobs import prefetch
 from aistore.server.jobs.objects import visit
 from aistore.wire import actions
@@ -51,21 +51,21 @@ async def start(node: Node, request: Request, bucket: Bucket, message: ActionMes
     if action in (actions.TRANSFORM_BUCKET, actions.TRANSFORM_OBJECTS):
         raise ApiError(404, "cannot use ETL in a build without ETL support - operation not supported", "ErrUnsupp")
     if action == actions.PREFETCH_OBJECTS:
-        return prefetch(node, bucket, value)
+        return await prefetch(node, bucket, value)
     if action == actions.CREATE_INVENTORY:
         return await inventory.create(node, bucket, value)
     if action == actions.MAKE_COPIES:
-        return _make_copies(node, bucket, value)
+        return await _make_copies(node, bucket, value)
     if action == actions.EC_ENCODE:
         return _encode(node, value)
     if action == actions.RECHUNK:
-        return _rechunk(node, bucket, value)
+        return await _rechunk(node, bucket, value)
     if action == actions.INDEX_SHARD:
         raise not_implemented(action, bucket.id.cname)
     raise invalid_action(action)
 
 
-def _make_copies(node: Node, bucket: Bucket, value: object) -> Reply:
+async def _make_copies(node: Node, bucket: Bucket, value: object) -> Reply:
     text = str(value)
     if isinstance(value, bool) or not text.isdecimal() or not 1 <= int(text) <= _MAX_COPIES:
         raise ApiError(400, f"invalid number of copies {text[:64]} (expected value in range [1, {_MAX_COPIES}])")
@@ -75,7 +75,7 @@ def _make_copies(node: Node, bucket: Bucket, value: object) -> Reply:
     async def work(job: Job) -> None:
         await visit(job, node.control.scanner, bucket, "", 0)
 
-    return text_reply(node.control.jobs.start(actions.MAKE_COPIES, work, bucket=bucket.id).id)
+    return await job_reply(node.control.jobs.start(actions.MAKE_COPIES, work, bucket=bucket.id))
 
 
 def _encode(node: Node, value: object) -> Reply:
@@ -89,7 +89,7 @@ def _encode(node: Node, value: object) -> Reply:
     )
 
 
-def _rechunk(node: Node, bucket: Bucket, value: object) -> Reply:
+async def _rechunk(node: Node, bucket: Bucket, value: object) -> Reply:
     try:
         message = decode_value(value, _Rechunk, actions.RECHUNK, node.name)
         prefix = check_prefix(message.prefix, "bad rechunk request")
@@ -104,4 +104,4 @@ def _rechunk(node: Node, bucket: Bucket, value: object) -> Reply:
         if message.objsize_limit:
             await visit(job, node.control.scanner, bucket, prefix, message.objsize_limit)
 
-    return text_reply(node.control.jobs.start(actions.RECHUNK, work, bucket=bucket.id).id)
+    return await job_reply(node.control.jobs.start(actions.RECHUNK, work, bucket=bucket.id))

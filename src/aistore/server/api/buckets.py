@@ -225,7 +225,7 @@ async def _put(node: Node, request: Request, name: str) -> Reply:
     bucket = node.bucket(name, request)
     if message.action != actions.ARCHIVE:
         raise invalid_action(message.action)
-    return archive(node, bucket, message.value)
+    return await archive(node, bucket, message.value)
 
 
 async def _patch(node: Node, request: Request, name: str) -> Reply:
@@ -258,9 +258,9 @@ async def _delete(node: Node, request: Request, name: str) -> Reply:
         await node.store.destroy_bucket(identity)
         return OK
     if action == actions.DELETE_OBJECTS:
-        return (remote_jobs.delete_objects if is_remote else delete_objects)(node, bucket, message.value)
+        return await (remote_jobs.delete_objects if is_remote else delete_objects)(node, bucket, message.value)
     if action == actions.EVICT_OBJECTS:
-        return remote_jobs.evict_objects(node, bucket, message.value)
+        return await remote_jobs.evict_objects(node, bucket, message.value)
     if action == actions.DESTROY_INVENTORY:
         return await inventory.destroy(node, bucket, message.name)
     raise invalid_action(action)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from msgspec.structs import replace
 
-from aistore.server.api.messages import text_reply
+from aistore.server.api.messages import job_reply
 from aistore.server.api.remote_copying import RemoteCopying
 from aistore.server.api.remote_jobs import workers_of
 from aistore.server.jobs.copying import Copying, Plan
@@ -77,7 +77,7 @@ async def copy_bucket(node: Node, request: Request, source: Bucket, value: objec
     )  # fmt: skip
     if made is not None:
         await _made(node, identity, made)
-    return text_reply(job.id)
+    return await job_reply(job)
 
 
 async def copy_many(node: Node, source: Bucket, value: object) -> Reply:
@@ -90,7 +90,7 @@ async def copy_many(node: Node, source: Bucket, value: object) -> Reply:
     except ApiError as error:
         if error.tcode != "ErrInvalidBackendProvider":
             raise
-        return _start_refused(node, source, error)
+        return await _start_refused(node, source, error)
     _check(message)
     node.check_access(source, access.GET, "GET")
     target = _find_destination(node, source, identity)
@@ -121,10 +121,10 @@ async def _start_copies(
         actions.COPY_OBJECTS, work, bucket=source.id, source=source.id, destination=identity, job_id=new_letters("tco-"),
         control=f"cp {source.id.cname}=>{identity.cname}",
     )  # fmt: skip
-    return text_reply(job.id)
+    return await job_reply(job)
 
 
-def _start_refused(node: Node, source: Bucket, error: ApiError) -> Reply:
+async def _start_refused(node: Node, source: Bucket, error: ApiError) -> Reply:
     """An unknown provider of the destination is what the job finds, and not the call (protocol/10 23.4)."""
 
     async def work(_: Job) -> None:
@@ -133,7 +133,7 @@ def _start_refused(node: Node, source: Bucket, error: ApiError) -> Reply:
     job = node.control.jobs.join(
         actions.COPY_OBJECTS, work, bucket=source.id, source=source.id, job_id=new_letters("tco-")
     )
-    return text_reply(job.id)
+    return await job_reply(job)
 
 
 async def _copy_selected(copying: Copying | RemoteCopying, message: CopyObjects, missing: str) -> None:
@@ -268,7 +268,7 @@ async def rename_bucket(node: Node, request: Request, bucket: Bucket) -> Reply:
     job = node.control.jobs.start(
         actions.MOVE_BUCKET, work, bucket=new, source=old, destination=new, control=f"mv {old.cname}=>{new.cname}"
     )  # fmt: skip
-    return text_reply(job.id)
+    return await job_reply(job)
 
 
 async def _wait_for_conflicts(node: Node, bucket: Bucket) -> None:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from aistore.server.api.inventory_listing import INVENTORIES, flag_names, inventories
 from aistore.server.api.listing import PageBuilder
-from aistore.server.api.messages import OK, json_reply, text_reply
+from aistore.server.api.messages import OK, job_reply, json_reply
 from aistore.server.api.remote_listing import RemoteListing, list_page
 from aistore.server.jobs.inventory import InventoryInfo, InventoryOrder, make_inventory
 from aistore.server.store.errors import BucketExists
@@ -86,7 +86,7 @@ async def create(node: Node, bucket: Bucket, value: object) -> Reply:
             await make_inventory(job, node.store, order, pages)
 
     job = node.control.jobs.start(actions.CREATE_INVENTORY, work, job_id=job_id, bucket=bucket.id, control=name)
-    return text_reply(job.id)
+    return await job_reply(job)
 
 
 def _check(node: Node, value: object, message: _Create) -> int:

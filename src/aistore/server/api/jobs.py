@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from aistore.server.api.messages import OK, json_reply, read_message, text_reply
+from aistore.server.api.messages import OK, job_reply, json_reply, read_message
 from aistore.server.api.remote_jobs import prefetch_all
 from aistore.server.jobs.objects import visit
 from aistore.wire import actions, whats
@@ -58,10 +58,10 @@ async def start(node: Node, request: Request, message: ActionMessage) -> Reply:
     if kind.start == "unsupported":
         raise unsupported("start", f"xaction {kind.name}")
     _check_start(node, kind, args, bucket)
-    node.control.jobs.start(
+    job = node.control.jobs.start(
         kind.name, lambda job: _work(node, job, args, buckets), job_id=job_id, bucket=bucket.id if bucket else None
     )
-    return text_reply(job_id)
+    return await job_reply(job)
 
 
 def _find(node: Node, message: BucketMessage) -> Bucket:

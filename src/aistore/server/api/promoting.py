@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from aistore.server.api.messages import OK, text_reply
+from aistore.server.api.messages import OK, job_reply
 from aistore.server.api.remote import Remote
 from aistore.server.jobs.promoting import Promotion, files_in, is_file
 from aistore.server.store.content import in_thread
@@ -67,7 +67,7 @@ async def promote(node: Node, bucket: Bucket, message: ActionMessage) -> Reply:
     job = node.control.jobs.start(
         actions.PROMOTE, work, bucket=bucket.id, control=f"{source}=>{bucket.id.object_cname(asked.obj)}"
     )
-    return text_reply(job.id)
+    return await job_reply(job)
 
 
 def _check_source(node: Node, source: str) -> None:

@@ -9,7 +9,7 @@ import msgspec
 
 from aistore.http1.message import Reply
 from aistore.server.api import remote
-from aistore.server.api.messages import text_reply
+from aistore.server.api.messages import job_reply
 from aistore.server.api.multiobj import Selected, select
 from aistore.server.backends.download import Blob
 from aistore.server.backends.errors import RemoteError
@@ -71,7 +71,7 @@ class BlobMessage(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 # -- prefetch ------------------------------------------------------------------------------------------------------
 
 
-def prefetch(node: Node, bucket: Bucket, value: object) -> Reply:
+async def prefetch(node: Node, bucket: Bucket, value: object) -> Reply:
     """Start a job that brings the selected objects into the cache; the answer is its id."""
     if node.remote_of(bucket) is None:
         raise not_remote(actions.PREFETCH_OBJECTS, bucket.id.cname)
@@ -84,7 +84,7 @@ def prefetch(node: Node, bucket: Bucket, value: object) -> Reply:
         bucket=bucket.id,
         control=selected.control,
     )
-    return text_reply(job.id)
+    return await job_reply(job)
 
 
 async def prefetch_all(job: Job, node: Node, bucket: Bucket) -> None:
@@ -131,7 +131,7 @@ async def _fetch(node: Node, bucket: Bucket, name: str, message: Prefetch) -> Ob
 # -- evict, delete -------------------------------------------------------------------------------------------------
 
 
-def evict_objects(node: Node, bucket: Bucket, value: object) -> Reply:
+async def evict_objects(node: Node, bucket: Bucket, value: object) -> Reply:
     """Start a job that drops the selected objects from the cache; the answer is its id."""
     if node.remote_of(bucket) is None:
         raise not_remote(actions.EVICT_BUCKET, bucket.id.cname)
@@ -154,10 +154,10 @@ def evict_objects(node: Node, bucket: Bucket, value: object) -> Reply:
             await one(job, name)
 
     job = node.control.jobs.start(actions.EVICT_OBJECTS, work, bucket=bucket.id, control=selected.control)
-    return text_reply(job.id)
+    return await job_reply(job)
 
 
-def delete_objects(node: Node, bucket: Bucket, value: object) -> Reply:
+async def delete_objects(node: Node, bucket: Bucket, value: object) -> Reply:
     """Start a job that deletes the selected objects in the backend and in the cache; the answer is its id."""
     node.check_access(bucket, access.DELETE_OBJECT, "DELETE-OBJECT")
     selected = select(node, value, ListRange, actions.DELETE_OBJECTS)
@@ -177,7 +177,7 @@ def delete_objects(node: Node, bucket: Bucket, value: object) -> Reply:
         await in_parallel(selected_names(node, bucket, selected), workers_of(selected.message.num_workers), one)
 
     job = node.control.jobs.start(actions.DELETE_OBJECTS, work, bucket=bucket.id, control=selected.control)
-    return text_reply(job.id)
+    return await job_reply(job)
 
 
 # -- blob download -------------------------------------------------------------------------------------------------
@@ -202,7 +202,7 @@ async def blob_download(node: Node, bucket: Bucket, message: ActionMessage) -> R
         raise ApiError(400, f"blob-download: {cname} has {found.size} bytes, not {value.full_size}")
     if node.backends.under_way(bucket, name) is not None:
         raise ApiError(400, f"blob-download of {cname} is already running - not starting", "ErrXactUsePrev")
-    return text_reply(_start_blob(node, bucket, name, Blob(value.chunk_size, value.workers)).id)
+    return await job_reply(_start_blob(node, bucket, name, Blob(value.chunk_size, value.workers)))
 
 
 def _start_blob(node: Node, bucket: Bucket, name: str, blob: Blob) -> Job:

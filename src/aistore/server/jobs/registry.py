@@ -79,6 +79,7 @@ class Job:
         self._record = record
         self._task: asyncio.Future[None] | None = None
         self._requests: _Requests | None = None
+        self._noted: asyncio.Future[None] | None = None
 
     @property
     def id(self) -> str:
@@ -100,6 +101,11 @@ class Job:
     def ended(self) -> int:
         """Unix nanoseconds, 0 while it runs."""
         return self._record.ended
+
+    async def noted(self) -> None:
+        """Wait until its start is noted in the catalog, or cannot be."""
+        if self._noted is not None:
+            await asyncio.wait((self._noted,))
 
     def done(self, objects: int, size: int) -> None:
         """So many more objects, with so many bytes, were processed."""
@@ -250,6 +256,14 @@ class JobRegistry:
         elif self._store.primary:
             self._note(record)
 
+    async def recovered(self) -> None:
+        """Wait until what jobs left over that were cut off is gone."""
+        await self._kept()
+
+    async def _kept(self) -> None:
+        while self._keeping:
+            await asyncio.gather(*self._keeping, return_exceptions=True)
+
     # -- finding -----------------------------------------------------------------------------------------------
 
     def find(self, job_id: str) -> Job | None:
@@ -299,7 +313,7 @@ class JobRegistry:
         )
         job = Job(record)
         self._running[job.id] = job
-        self._note(record)
+        job._noted = self._note(record)
         # A callback learns of the end even when the job is stopped before it took its first step.
         job._task = asyncio.ensure_future(work(job))
         job._task.add_done_callback(lambda task: self._ended(job, record, task))
@@ -405,7 +419,7 @@ class JobRegistry:
             dropped.append(self._finished.popitem(last=False)[0])
         return dropped
 
-    def _note(self, record: _Record, dropped: Sequence[str] = ()) -> None:
+    def _note(self, record: _Record, dropped: Sequence[str] = ()) -> asyncio.Future[None]:
         """Write the job's record, and remove those of others; queued at once, so that what the job does comes after it."""
 
         def change(tx: Transaction) -> None:
@@ -421,6 +435,7 @@ class JobRegistry:
         future = self._store.catalog.submit(change)
         self._keeping.add(future)
         future.add_done_callback(noted)
+        return future
 
     def abort(self, job: Job) -> None:
         """Tell a running job to stop; it ends soon after. One that has ended is left as it is."""
@@ -440,8 +455,7 @@ class JobRegistry:
                     job._task.cancel()
                 tasks.append(job._task)
         await asyncio.gather(*tasks, return_exceptions=True)
-        while self._keeping:
-            await asyncio.gather(*self._keeping, return_exceptions=True)
+        await self._kept()
 
 
 def _too_many(what: str) -> ApiError:
