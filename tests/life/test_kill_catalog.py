@@ -51,6 +51,19 @@ class Operation(NamedTuple):
     whole: bool
 
 
+def wait_for(call: Caller, job_id: str) -> dict[str, object]:
+    """The status of a job once it has ended."""
+    deadline = time.monotonic() + DEADLINE
+    while True:
+        got = call("GET", "/v1/cluster?what=status", json.dumps({"ID": job_id}).encode())
+        assert got.status == 200, got.body
+        status: dict[str, object] = json.loads(got.body)
+        if status["end_time"]:
+            return status
+        assert time.monotonic() < deadline, f"job {job_id} does not end"
+        time.sleep(0.002)
+
+
 class Worker(threading.Thread):
     """Changes buckets of its own in every way."""
 
@@ -112,7 +125,8 @@ class Worker(threading.Thread):
         return self.random.choice(sorted(self.world))
 
     def object_in(self, bucket: str) -> str | None:
-        return self.random.choice(sorted(self.world[bucket]) or [None])  # type: ignore[list-item]  # None if there is none
+        names = sorted(self.world[bucket])
+        return self.random.choice(names) if names else None
 
     def begin(self, name: str, changes: dict[str, Objects | None], *, whole: bool = True) -> None:
         """From now on the operation may have happened: buckets become these, or are gone."""
@@ -127,16 +141,8 @@ class Worker(threading.Thread):
 
     def finished(self, call: Caller, job_id: str) -> None:
         """Wait for the end of a job, which must not fail."""
-        deadline = time.monotonic() + DEADLINE
-        while True:
-            got = call("GET", "/v1/cluster?what=status", json.dumps({"ID": job_id}).encode())
-            assert got.status == 200, got.body
-            status = json.loads(got.body)
-            if status["end_time"]:
-                assert not status["err"] and not status["aborted"], status
-                return
-            assert time.monotonic() < deadline, f"job {job_id} does not end"
-            time.sleep(0.002)
+        status = wait_for(call, job_id)
+        assert not status["err"] and not status["aborted"], status
 
     # -- operations --------------------------------------------------------------------------------------------
 
@@ -431,25 +437,11 @@ def fill_large(call: Caller, bucket: str, count: int) -> None:
     for i in range(20):
         assert call.put(bucket, f"o/{i}", b"%d," % i * (10 if i % 2 else 3_000)).status == 200
     for i in range(1, count // 20):
-        value = {"prepend": f"{i}/"}
-        value["prefix"] = "o/"
+        value = {"prepend": f"{i}/", "prefix": "o/"}
         path = f"/v1/buckets/{bucket}?bck_to={quote(f'ais/@#/{bucket}-all/', safe='')}"
         got = call.action("POST", path, "copy-bck", value)
         assert got.status == 200, got.body
         wait_for(call, got.body.decode())
-
-
-def wait_for(call: Caller, job_id: str) -> dict[str, object]:
-    """The status of a job once it has ended."""
-    deadline = time.monotonic() + DEADLINE
-    while True:
-        got = call("GET", "/v1/cluster?what=status", json.dumps({"ID": job_id}).encode())
-        assert got.status == 200, got.body
-        status: dict[str, object] = json.loads(got.body)
-        if status["end_time"]:
-            return status
-        assert time.monotonic() < deadline, f"job {job_id} does not end"
-        time.sleep(0.002)
 
 
 def kill_jobs(folder: Path, rounds: int, durability: Durability, targets: int, seed: int) -> None:
