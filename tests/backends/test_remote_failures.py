@@ -151,10 +151,14 @@ def test_a_body_that_never_comes_whole_leaves_the_cached_version(remote: Remote)
     remote.read("a")
     remote.put("a", BIG)
     remote.place.relay.drop()  # what went over a connection before counts
-    remote.place.relay.cuts_all = 100_000
+    remote.place.relay.cuts_all = 1000  # enough for the answer to a HEAD
     path = remote.here.object("a").get_url().removeprefix(remote.near.url)
-    with Caller(remote.near.url) as call, pytest.raises(IncompleteRead):
-        call("GET", f"{path}&latest-ver=true")
+    with Caller(remote.near.url) as call:
+        try:
+            status = call("GET", f"{path}&latest-ver=true").status
+        except IncompleteRead:  # the answer had begun
+            status = 502
+    assert status in (410, 502)
     assert _ask(remote, "GET", "a").body == b"small"
     remote.place.relay.restore()
     assert remote.read("a", latest=True) == BIG

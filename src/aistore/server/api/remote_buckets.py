@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from typing import TYPE_CHECKING, Final
 
 from aistore.server.api import inventory
@@ -9,7 +11,6 @@ from aistore.server.api.messages import OK
 from aistore.server.api.multiobj import Selected
 from aistore.server.api.registering import add, register, remote_props
 from aistore.server.api.remote_jobs import cached_names
-from aistore.server.backends.ais import ask_map
 from aistore.server.backends.base import SOURCE
 from aistore.server.backends.errors import RemoteError
 from aistore.server.backends.registry import DEFUNCT
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from aistore.server.store.rows import Bucket
 
 __all__ = ["attach_or_detach", "attached_clusters", "create", "destroy", "evict", "list_elsewhere"]
+
+logger = logging.getLogger(__name__)
 
 _AT_ONCE: Final = 200
 _URL_SCHEMES: Final = ("http://", "https://")
@@ -56,7 +59,7 @@ async def create(node: Node, request: Request, identity: BucketId, value: object
     if node.store.bucket(identity) is not None:
         raise bucket_exists(identity.cname)
     try:
-        props = change_props(remote_props(node, identity), value, targets=len(node.smap.targets), mountpaths=1)
+        props = change_props(remote_props(node, identity), value, targets=len(node.smap.targets))
     except BadMessage as error:
         raise value_refused(value, actions.CREATE_BUCKET, node.gateway_name, str(error)) from None
     if not parse_bool(request.params.get(params.DONT_HEAD_REMOTE_BCK, "")):
@@ -141,8 +144,10 @@ async def _drop_all(node: Node, bucket: Bucket) -> None:
 
 
 async def list_elsewhere(node: Node, provider: str, uuid: str) -> list[BucketId]:
-    """Buckets that exist in backends, as far as these tell: of one cluster, of all (`@`), or of none."""
-    if provider not in ("", "ais") or not uuid:
+    """Buckets that exist in backends, as far as these tell: of clouds, or of one cluster or of all (`@`)."""
+    if not uuid:
+        return await _list_clouds(node, [one for one in node.backends.clouds if provider in ("", one)])
+    if provider not in ("", "ais"):
         return []
     if uuid == "@":
         uuids = [one.uuid for one in node.backends.attached if one.uuid != DEFUNCT]
@@ -155,6 +160,22 @@ async def list_elsewhere(node: Node, provider: str, uuid: str) -> list[BucketId]
     for known in uuids:
         found += await node.backends.cluster_backend(known).list_buckets()
     return found
+
+
+async def _list_clouds(node: Node, providers: list[str]) -> list[BucketId]:
+    """Buckets of cloud accounts. A cloud that does not answer, or does not let its buckets be listed, hides none that are known."""
+
+    async def one(provider: str) -> list[BucketId]:
+        try:
+            return await node.backends.at(BucketId(provider, "", "", "")).list_buckets()
+        except ApiError as error:
+            logger.warning(
+                "buckets of %s cannot be listed, only those that were asked for: %s", provider, error.message
+            )
+            return []
+
+    found = await asyncio.gather(*map(one, providers))
+    return [bucket for buckets in found for bucket in buckets]
 
 
 def list_failed(node: Node, uuid: str) -> ApiError:
@@ -195,7 +216,7 @@ async def attach_or_detach(node: Node, request: Request, action: str) -> Reply:
 async def attached_clusters(node: Node) -> dict[str, object]:
     """The document of `what=remote`."""
     found = [
-        {"smap": await ask_map(one.url), "url": one.url, "alias": one.alias, "uuid": one.uuid}
+        {"smap": await node.backends.map_of(one), "url": one.url, "alias": one.alias, "uuid": one.uuid}
         for one in node.backends.attached
     ]
     return {"a": found or None, "ver": 0}

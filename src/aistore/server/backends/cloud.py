@@ -9,14 +9,18 @@ import re
 from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.error import HTTPError
 
 from aistore.server.backends import errors
 from aistore.server.backends.base import PIECE, SOURCE, RemoteObject, RemotePage, own_pairs, size_of
+from aistore.server.backends.bucket_lists import azure_containers, s3_buckets
 from aistore.server.backends.errors import RemoteError
-from aistore.server.backends.options import cloud_config
+from aistore.server.backends.options import client_options, cloud_config
 from aistore.server.settings import SettingsError
+from aistore.server.store.content import in_thread
 from aistore.server.store.scan import successor
 from aistore.wire.errors import ApiError
+from aistore.wire.names import BucketId
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -26,7 +30,6 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
     from aistore.server.backends.base import Content
-    from aistore.wire.names import BucketId
     from aistore.wire.props import Extra
 
 __all__ = ["CloudBackend", "obstore_missing"]
@@ -75,6 +78,7 @@ class CloudBackend:
         self.page_size = extra.aws.max_pagesize or _PAGE_SIZES[provider] if provider == "aws" else _PAGE_SIZES[provider]
         try:
             self._config = cloud_config(provider, table, extra)
+            self._client = client_options(table)
         except SettingsError as error:
             raise ApiError(
                 400, f"the {provider} backend is not configured well: {error}", "ErrMissingBackend"
@@ -102,7 +106,13 @@ class CloudBackend:
         from obstore.store import AzureStore, GCSStore, S3Store
 
         plain = self.endpoint.startswith("http://")
-        client: Any = {"allow_http": plain, "timeout": "1d", "connect_timeout": "5s", "user_agent": "aistore-py"}
+        client: Any = {
+            "allow_http": plain,
+            "timeout": "1d",
+            "connect_timeout": "5s",
+            "user_agent": "aistore-py",
+            **self._client,
+        }
         retry: Any = {
             "max_retries": _RETRIES,
             "retry_timeout": timedelta(seconds=_RETRY_SECONDS),
@@ -136,8 +146,24 @@ class CloudBackend:
             raise self._error(bucket, "", error) from error
 
     async def list_buckets(self) -> list[BucketId]:
-        """Nothing: obstore knows no buckets but those it is told of."""
-        return []
+        """The account's buckets at S3 and Azure; none at Google."""
+        ask = {"aws": s3_buckets, "azure": azure_containers}.get(self.provider)
+        if ask is None:
+            return []
+        anywhere = BucketId(self.provider, "", "", "")
+        client = {"allow_http": self.endpoint.startswith("http://"), **self._client}
+        try:
+            names = await in_thread(ask, self._config, client)
+        except HTTPError as error:
+            with error:
+                if error.code in (401, 403):
+                    raise errors.forbidden(anywhere, self.endpoint, f"status {error.code}") from error
+                raise errors.broken(anywhere.cname, self.endpoint, f"status {error.code}") from error
+        except OSError as error:
+            raise errors.unreachable(anywhere, self.endpoint, str(error)) from error
+        except Exception as error:
+            raise self._error(anywhere, "", error) from error
+        return [BucketId(self.provider, "", "", name) for name in names]
 
     # -- objects -----------------------------------------------------------------------------------------------
 

@@ -12,8 +12,15 @@ import msgspec
 from aistore.server.backends.claims import Claims
 from aistore.server.backends.download import Blob, Download
 from aistore.server.backends.errors import bucket_missing
-from aistore.server.backends.options import check_backends, configured_clouds
+from aistore.server.backends.options import (
+    ClusterAccess,
+    check_backends,
+    cluster_access,
+    configured_clouds,
+    configured_clusters,
+)
 from aistore.server.backends.space import Space
+from aistore.server.settings import SettingsError
 from aistore.wire.errors import ApiError, backend_missing, remote_cluster_missing
 from aistore.wire.names import BACKENDS, BucketId
 from aistore.wire.props import pack
@@ -35,7 +42,6 @@ logger = logging.getLogger(__name__)
 _KEY: Final = "remotes"
 DEFUNCT: Final = "defunct"
 """What stands for the uuid of a cluster that never answered (protocol/00 15.2)."""
-_DEFAULT_ALIAS: Final = "remais"
 
 
 class UnknownBucket(Exception):
@@ -74,11 +80,10 @@ class Backends:
     async def start(self) -> None:
         """Attach the clusters of the configuration."""
         self._load()
-        for alias, url in self._tables.get("ais", {}).items():
-            name = _DEFAULT_ALIAS if alias == "endpoint" else alias
-            known = self._attached.get(name)
+        for alias, url in configured_clusters(self._tables).items():
+            known = self._attached.get(alias)
             if known is None or known.url != url or known.uuid == DEFUNCT:
-                await self.attach(name, url)
+                await self.attach(alias, url)
         if self._node.is_gateway:
             self.space.start()
 
@@ -118,7 +123,7 @@ class Backends:
         """Attach a cluster, which may be one that does not answer yet."""
         from aistore.server.backends.ais import ask_map
 
-        smap = await ask_map(url)
+        smap = await ask_map(url, self._access(alias))
         uuid = str(smap["uuid"]) if smap else DEFUNCT
         if uuid == self._node.smap.uuid:
             raise ApiError(400, f"cannot attach cluster {uuid} ({url}) to itself")
@@ -204,6 +209,19 @@ class Backends:
             backend = self._made[key] = CloudBackend(remote.provider, self._tables.get(remote.provider, {}), extra)
         return backend
 
+    def _access(self, alias: str) -> ClusterAccess:
+        """How a cluster is talked to. Raises `ApiError` 400 where what is configured cannot be used."""
+        try:
+            return cluster_access(self._tables, alias)
+        except SettingsError as error:
+            raise ApiError(400, str(error)) from error
+
+    async def map_of(self, one: Attached) -> dict[str, object] | None:
+        """The map of an attached cluster; None if it does not answer."""
+        from aistore.server.backends.ais import ask_map
+
+        return await ask_map(one.url, self._access(one.alias))
+
     def cluster_backend(self, uuid: str) -> RemoteCluster:
         """The backend of an attached cluster."""
         from aistore.server.backends.ais import RemoteCluster
@@ -213,7 +231,9 @@ class Backends:
             raise ApiError(404, f'remote cluster "{uuid}" does not exist', "ErrNotFound")
         backend = self._made.get((one.uuid, one.url.encode()))
         if not isinstance(backend, RemoteCluster):
-            backend = self._made[one.uuid, one.url.encode()] = RemoteCluster(one.uuid, one.alias, one.url)
+            backend = self._made[one.uuid, one.url.encode()] = RemoteCluster(
+                one.uuid, one.alias, one.url, self._access(one.alias)
+            )
         return backend
 
     def caches_ranges(self, remote: BucketId) -> bool:
