@@ -19,6 +19,7 @@ from aistore.sdk.errors import AISError
 from aistore.sdk.list_object_flag import ListObjectFlag
 from programs import target_pids
 from store_truth import problems
+from waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -185,5 +186,4 @@ def test_an_inventory_survives_restarts_and_kills(tmp_path: Path, targets: int) 
                 assert [entry.name for entry in listed] == names
                 ended = client.cluster().list_jobs_status("create-inventory")
                 assert ended and all(status.end_time for status in ended)
-        near.stop()
-        assert problems(tmp_path / "data") == []
+        until(lambda: problems(near.path) == [])

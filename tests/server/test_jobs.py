@@ -18,11 +18,17 @@ BUCKET = BucketId("ais", "", "", "b")
 OTHER = BucketId("ais", "", "", "other")
 
 
-def with_registry(folder: Path, test: Callable[[JobRegistry], Awaitable[None]], *, lives_for: float = 60.0) -> None:
+def with_registry(
+    folder: Path,
+    test: Callable[[JobRegistry], Awaitable[None]],
+    *,
+    lives_for: float = 60.0,
+    kept_for: float = 3600.0,
+) -> None:
     async def run() -> None:
         store = Store(folder, "relaxed")
         await store.open()
-        registry = JobRegistry(store, lives_for=lives_for)
+        registry = JobRegistry(store, lives_for=lives_for, kept_for=kept_for)
         await test(registry)
         await registry.close()
         await store.close()
@@ -150,6 +156,16 @@ def test_old_records_go_when_there_are_many(tmp_path: Path) -> None:
         assert registry.find(jobs[0].id) is None
         await asyncio.gather(*registry._keeping)
         assert registry._store.catalog.read("SELECT count(*) FROM job").fetchone() == (1024,)
+
+    with_registry(tmp_path, test, kept_for=0)
+
+
+def test_records_of_the_last_hour_stay_however_many_there_are(tmp_path: Path) -> None:
+    async def test(registry: JobRegistry) -> None:
+        first = registry.start("lru", nothing)
+        for _ in range(1100):
+            await ended(registry.start("lru", nothing))
+        assert registry.find(first.id) is first
 
     with_registry(tmp_path, test)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from aistore.server.api import inventory
+from aistore.server.api.bucket_props import encode, make_copies
 from aistore.server.api.copying import copy_bucket, copy_many, rename_bucket
 from aistore.server.api.messages import job_reply
 from aistore.server.api.remote_jobs import prefetch
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from aistore.wire.messages import ActionMessage
 
 __all__ = ["start"]
-
-_MAX_COPIES: Final = 16
-_MOUNTPATHS: Final = 1
 
 
 class _Rechunk(msgspec.Struct, forbid_unknown_fields=True):
@@ -55,38 +53,14 @@ async def start(node: Node, request: Request, bucket: Bucket, message: ActionMes
     if action == actions.CREATE_INVENTORY:
         return await inventory.create(node, bucket, value)
     if action == actions.MAKE_COPIES:
-        return await _make_copies(node, bucket, value)
+        return await make_copies(node, bucket, value)
     if action == actions.EC_ENCODE:
-        return _encode(node, value)
+        return await encode(node, bucket, value)
     if action == actions.RECHUNK:
         return await _rechunk(node, bucket, value)
     if action == actions.INDEX_SHARD:
         raise not_implemented(action, bucket.id.cname)
     raise invalid_action(action)
-
-
-async def _make_copies(node: Node, bucket: Bucket, value: object) -> Reply:
-    text = str(value)
-    if isinstance(value, bool) or not text.isdecimal() or not 1 <= int(text) <= _MAX_COPIES:
-        raise ApiError(400, f"invalid number of copies {text[:64]} (expected value in range [1, {_MAX_COPIES}])")
-    if int(text) > _MOUNTPATHS:
-        raise ApiError(400, f"number of copies ({text}) exceeds the number of mountpaths ({_MOUNTPATHS})")
-
-    async def work(job: Job) -> None:
-        await visit(job, node.control.scanner, bucket, "", 0)
-
-    return await job_reply(node.control.jobs.start(actions.MAKE_COPIES, work, bucket=bucket.id))
-
-
-def _encode(node: Node, value: object) -> Reply:
-    if not isinstance(value, str):
-        raise ApiError(400, "invalid ec-encode request")
-    have = len(node.smap.targets)
-    raise ApiError(
-        400,
-        f"not enough target nodes: erasure coding needs content on several machines (have {have} on one)",
-        "ErrNotEnoughTargets",
-    )
 
 
 async def _rechunk(node: Node, bucket: Bucket, value: object) -> Reply:

@@ -138,7 +138,7 @@ async def _list_buckets(node: Node, request: Request, name: str, message: Action
             )
     uuid, namespace = parse_namespace(params.get("namespace", ""))
     known = [bucket.id for bucket in node.store.buckets()]
-    if uuid and not only_present:
+    if not only_present:
         known += await list_elsewhere(node, provider, uuid)
     uuid = node.backends.resolve(BucketId("ais", uuid, "", "")).uuid
     found = [
@@ -202,7 +202,7 @@ async def create_native(node: Node, identity: BucketId, value: object) -> Reply:
         raise bucket_exists(identity.cname)
     defaults = node.control.config.current.bucket_props()
     try:
-        props = change_props(defaults, value, targets=len(node.smap.targets), mountpaths=1)
+        props = change_props(defaults, value, targets=len(node.smap.targets))
     except BadMessage as error:
         raise value_refused(value, actions.CREATE_BUCKET, node.gateway_name, str(error)) from None
     if (behind := backend_of(props)) is not None:

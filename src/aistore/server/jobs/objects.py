@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+from aistore.server.store.content import finished
 from aistore.server.store.scan import Bounds
 
 if TYPE_CHECKING:
@@ -25,8 +26,12 @@ async def delete_names(job: Job, store: Store, bucket: Bucket, names: Iterable[s
     """Delete named objects. Those that are not there are errors of the job, worded by `missing`, or nothing if that is empty."""
     left = iter(names)
     while batch := list(dict.fromkeys(islice(left, _BATCH))):
-        deleted = await store.delete(bucket, batch)
-        job.done(len(deleted), sum(size for _, size in deleted))
+        change = store.delete(bucket, batch)
+        try:
+            await finished(change)
+        finally:  # it is made also when the job is aborted, and counts then
+            deleted = change.result() if change.done() and not change.exception() else []
+            job.done(len(deleted), sum(size for _, size in deleted))
         if missing:
             gone = {name for name, _ in deleted}
             for name in batch:
