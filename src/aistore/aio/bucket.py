@@ -366,6 +366,28 @@ class AsyncBucket(BucketHandle):
         client = to.client if isinstance(to, AsyncBucket) else self.client
         return await carry_out(client, work, workers, progress)
 
+    async def import_folder(
+        self,
+        folder: str | PathLike[str],
+        prefix: str = "",
+        pattern: str = "*",
+        *,
+        link: bool = False,
+        dry_run: bool = False,
+        workers: int = 8,
+        progress: bool | None = None,
+        on_each: Callable[[Moved], Value] | None = None,
+    ) -> TransferSummary:
+        """Make objects of the files of a folder on this machine. Arguments as for the blocking `Bucket.import_folder`."""
+        from aistore.aio.transfers import Side, carry_out
+        from aistore.calls.importing import ImportFolder
+        from aistore.calls.syncing import BucketEnd, Choice
+        from aistore.local.proof import prove
+
+        choice = Choice(prefix, pattern=pattern, dry_run=dry_run, on_each=on_each)
+        work = ImportFolder(folder, BucketEnd(self, prefix), choice, Side(self.client), link, prove)
+        return await carry_out(self.client, work, workers, progress)
+
     def _listed(self, entry: BucketEntry) -> AsyncObject:
         """The object of an entry of this bucket's listing."""
         return AsyncObject(self._client, self._ref, entry.n, entry)

@@ -399,6 +399,37 @@ class Bucket(BucketHandle, AISSource):
         client = to.client if isinstance(to, Bucket) else self.client
         return carry_out(client, work, workers, progress)
 
+    def import_folder(
+        self,
+        folder: str | PathLike[str],
+        prefix: str = "",
+        pattern: str = "*",
+        *,
+        link: bool = False,
+        dry_run: bool = False,
+        workers: int = 8,
+        progress: bool | None = None,
+        on_each: Callable[[Moved], Value] | None = None,
+    ) -> TransferSummary:
+        """Make objects of the files of a folder on this machine, taken by the embedded cluster from where they lie.
+
+        Where the file system shares blocks (Btrfs, XFS), nothing is copied and the objects stay what they are whatever becomes of the files
+        (`reflink` in the summary's `how`). Elsewhere they are copied (`copy`; small ones into the catalog, `inline`), unless `link` allows hard
+        links: those cost nothing either, but writing to such a file in place damages its object. Objects are named `prefix` and the path below
+        the folder; what is there already, unchanged, is skipped, and links and special files are left out, as `sync` does.
+
+        Raises ValueError for a cluster that is not an embedded one of the same user on this machine: `sync(source=...)` and `put_files` serve
+        any. Other arguments as for `get_files`.
+        """
+        from aistore.calls.importing import ImportFolder
+        from aistore.calls.syncing import BucketEnd, Choice
+        from aistore.local.proof import prove
+        from aistore.sdk._transfers import Side, carry_out
+
+        choice = Choice(prefix, pattern=pattern, dry_run=dry_run, on_each=on_each)
+        work = ImportFolder(folder, BucketEnd(self, prefix), choice, Side(self.client), link, prove)
+        return carry_out(self.client, work, workers, progress)
+
     def _listed(self, entry: BucketEntry) -> Object:
         """The object of an entry of this bucket's listing."""
         return Object(self.client, self._ref, entry.n, entry)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
+from aistore.server.api.importing import import_file
 from aistore.server.api.messages import OK, job_reply
 from aistore.server.api.remote import Remote
 from aistore.server.jobs.promoting import Promotion, files_in, is_file
@@ -35,6 +36,9 @@ class _Promote(msgspec.Struct, forbid_unknown_fields=True):
     ovw: bool = False
     dls: bool = False
     notshr: bool = False
+    # Of this server alone, see `importing`.
+    imp: Literal["", "reflink", "link"] = ""
+    proof: str = ""
 
 
 async def promote(node: Node, bucket: Bucket, message: ActionMessage) -> Reply:
@@ -44,6 +48,8 @@ async def promote(node: Node, bucket: Bucket, message: ActionMessage) -> Reply:
     if message.name and asked.src and message.name != asked.src:
         raise ApiError(400, f'conflicting promote source: "{message.name}" vs "{asked.src}"')
     source = asked.src or message.name
+    if asked.imp:
+        return await import_file(node, bucket, source, asked.obj, asked.proof, link=asked.imp == "link")
     _check_source(node, source)
     if asked.tid and not node.smap.has_target(asked.tid):
         what = f"node {asked.tid} not present in Smap v{node.smap.version}"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from aistore.server.store.rows import Bucket, ObjectRow
     from aistore.server.store.store import Store
 
-__all__ = ["Elsewhere", "Promotion", "files_in", "is_file"]
+__all__ = ["Elsewhere", "Promotion", "files_in", "is_file", "open_regular"]
 
 _PIECE: Final = 1 << 20
 # A link must not lead out of the folder that files are taken from, and a pipe must not hold the server up.
@@ -109,7 +109,7 @@ class Promotion(NamedTuple):
 
     async def _take(self, path: str) -> tuple[bytes | Upload, str]:
         """Content and checksum of a file."""
-        fd, size = await in_thread(_open, path)
+        fd, size = await in_thread(open_regular, path)
         try:
             self.store.check_room(size, in_catalog=size <= INLINE_MAX)
             if size <= INLINE_MAX:
@@ -126,7 +126,8 @@ class Promotion(NamedTuple):
             os.close(fd)
 
 
-def _open(path: str) -> tuple[int, int]:
+def open_regular(path: str) -> tuple[int, int]:
+    """A descriptor of a regular file, and its size (blocking). Raises `OSError`."""
     fd = os.open(path, _OPEN)
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
