@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+import msgspec
+
 from aistore.wire import listing
 from aistore.wire.custom import format_listed
 from aistore.wire.errors import ApiError
@@ -70,8 +72,10 @@ async def list_page(node: Node, bucket: Bucket, uuid: str, asked: RemoteListing)
             return Page(uuid, token, entries)
 
 
-async def _cached(node: Node, bucket: Bucket, asked: RemoteListing, objects: list[RemoteObject]) -> dict[str, Entry]:
-    """Entries of the cache among the names of a page."""
+async def _cached(
+    node: Node, bucket: Bucket, asked: RemoteListing, objects: list[RemoteObject]
+) -> dict[str, tuple[Entry, Row]]:
+    """Entries of the cache among the names of a page, with the rows that they were made from."""
     names = sorted({one.name for one in objects if not one.directory})
     if not names:
         return {}
@@ -87,14 +91,15 @@ async def _cached(node: Node, bucket: Bucket, asked: RemoteListing, objects: lis
             found += scanner.reader().execute(sql, (bucket.bid, *some))
         return found
 
-    return {entry.name: entry for entry in asked.make(await scanner.run(look))}
+    rows = await scanner.run(look)
+    return {entry.name: (entry, row) for entry, row in zip(asked.make(rows), rows, strict=True)}
 
 
-def _entry(found: RemoteObject, cached: Entry | None, asked: RemoteListing) -> Entry:
+def _entry(found: RemoteObject, kept: tuple[Entry, Row] | None, asked: RemoteListing) -> Entry:
     wanted, flags = asked.wanted, asked.flags
     if found.directory:
         return Entry(found.name, flags=listing.ENTRY_DIRECTORY)
-    if cached is None:
+    if kept is None:
         return Entry(
             found.name,
             checksum=(found.checksum[1] or found.custom.get("ETag", "")) if wanted.checksum else "",
@@ -102,8 +107,24 @@ def _entry(found: RemoteObject, cached: Entry | None, asked: RemoteListing) -> E
             custom=format_listed(found.custom) if wanted.custom else "",
             size=found.size if wanted.size else 0,
         )
-    if flags & listing.DIFF and (found.size != cached.size or found.version != cached.version):
+    cached, row = kept
+    if flags & listing.DIFF and _differs(found, row):
         cached.flags |= listing.ENTRY_VERSION_CHANGED
     if wanted.size and flags & listing.ONLY_REMOTE_PROPS:
         cached.size = found.size
     return cached
+
+
+def _differs(found: RemoteObject, row: Row) -> bool:
+    """Whether what the backend has is another version than the cached one, as far as a listing tells."""
+    _, size, checksum, _, version, custom = row  # custom metadata was asked for, so that all columns were read
+    if found.size != size:
+        return True
+    pairs = msgspec.json.decode(custom or "{}", type=dict[str, str])
+    known = [key for key in ("ETag", "version") if found.custom.get(key) and pairs.get(key)]
+    if known:
+        return any(found.custom[key] != pairs[key] for key in known)
+    if found.version and version:
+        return found.version != str(version)
+    theirs = found.checksum[1]
+    return bool(theirs) and len(theirs) == len(checksum) and theirs != checksum
