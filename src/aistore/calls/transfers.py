@@ -109,6 +109,7 @@ class Tally:
         self._dry_run = dry_run
         self._on_each = on_each
         self._lock = threading.Lock()
+        self._telling = threading.Lock()
         self._began = time.monotonic()
         self.done = 0
         """Items that are through, however they ended."""
@@ -125,14 +126,14 @@ class Tally:
             self._moved += 1
             self.bytes += size
             self._how[how] = self._how.get(how, 0) + 1
-            self._tell("moved", name, size, how)
+        self._tell("moved", name, size, how)
 
     def unchanged(self, name: str, size: int) -> None:
         """The same content is there already."""
         with self._lock:
             self.done += 1
             self._skipped += 1
-            self._tell("unchanged", name, size, "")
+        self._tell("unchanged", name, size, "")
 
     def left_out(self, name: str, reason: str) -> None:
         """It is nothing that is moved."""
@@ -141,14 +142,14 @@ class Tally:
             self._skipped += 1
             if len(self._left_out) < _REASONS_KEPT:
                 self._left_out.append(Reason(name, reason))
-            self._tell("skipped", name, 0, reason)
+        self._tell("skipped", name, 0, reason)
 
     def deleted(self, name: str) -> None:
         """It is gone from the destination."""
         with self._lock:
             self.done += 1
             self._deleted += 1
-            self._tell("deleted", name, 0, "")
+        self._tell("deleted", name, 0, "")
 
     def failed(self, name: str, reason: str) -> None:
         """It is not as it should be."""
@@ -157,11 +158,12 @@ class Tally:
             self._failed += 1
             if len(self._failures) < _REASONS_KEPT:
                 self._failures.append(Reason(name, reason))
-            self._tell("failed", name, 0, reason)
+        self._tell("failed", name, 0, reason)
 
     def _tell(self, action: str, name: str, size: int, reason: str) -> None:
         if self._on_each is not None:
-            self._on_each(Moved(action, name, size, reason))
+            with self._telling:  # a lock of its own: what a caller's function does must not hold up the counting
+                self._on_each(Moved(action, name, size, reason))
 
     def summary(self) -> TransferSummary:
         """What was done so far."""
