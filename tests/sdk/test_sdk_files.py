@@ -455,7 +455,7 @@ def test_memory_does_not_grow_with_the_content(bucket: Bucket, tmp_path: Path) -
 
 
 def test_a_bucket_without_end_is_gone_through_page_by_page(tmp_path: Path) -> None:
-    class EnoughError(Exception):
+    class EnoughError(ValueError):
         pass
 
     seen = 0

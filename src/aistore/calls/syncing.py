@@ -270,7 +270,7 @@ class Sync(Transfer[Pair]):
         raise NotImplementedError
 
     def failed(self, item: Pair, error: Exception) -> None:
-        reason = reason_of(error)
+        reason = None if error is self.tally.callers else reason_of(error)
         if reason is None:
             raise error
         self.tally.failed(item.name, reason)

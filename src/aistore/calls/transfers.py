@@ -114,6 +114,8 @@ class Tally:
         self.done = 0
         """Items that are through, however they ended."""
         self.bytes = 0
+        self.callers: BaseException | None = None
+        """What the caller's own function raised: no failure of an item."""
         self._moved = self._skipped = self._deleted = self._failed = 0
         self._how: dict[str, int] = {}
         self._failures: list[Reason] = []
@@ -163,7 +165,11 @@ class Tally:
     def _tell(self, action: str, name: str, size: int, reason: str) -> None:
         if self._on_each is not None:
             with self._telling:  # a lock of its own: what a caller's function does must not hold up the counting
-                self._on_each(Moved(action, name, size, reason))
+                try:
+                    self._on_each(Moved(action, name, size, reason))
+                except BaseException as error:
+                    self.callers = error
+                    raise
 
     def summary(self) -> TransferSummary:
         """What was done so far."""
