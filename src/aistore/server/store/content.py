@@ -148,7 +148,10 @@ class Upload:
         if self._settled or self._abandoned:
             return
         self._abandoned = True
-        if max(self.size, self._reserved) < _LARGE:
+        if self._files.in_doubt:
+            self._close()
+            self.settle(gone=False)
+        elif max(self.size, self._reserved) < _LARGE:
             self.settle(gone=self._remove())
         else:
             self._files.remove_in_thread(self._remove, lambda gone: self.settle(gone=gone))
@@ -161,10 +164,13 @@ class Upload:
             logger.exception("%s is left over; the next start removes it", self.path)
             return False
         finally:
-            if self.fd >= 0:
-                os.close(self.fd)
-                self.fd = -1
+            self._close()
         return True
+
+    def _close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
 
     def settle(self, *, gone: bool = True) -> None:
         """The catalog has it, or it is gone; if neither, its block stays open for the next recovery (on the loop)."""
@@ -192,6 +198,11 @@ class ContentFiles:
         self._removing: asyncio.Future[None] | None = None
         self._abandoned: set[asyncio.Future[bool]] = set()
         self._short = ThreadPoolExecutor(_SHORT_THREADS, "short")
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether only the next start can tell what the catalog refers to."""
+        return self._catalog.broken
 
     # -- ids and files -----------------------------------------------------------------------------------------
 

@@ -7,7 +7,6 @@ change is committed, and what they report is then true after a crash (see `docs/
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import fcntl
 import json
 import logging
@@ -27,6 +26,8 @@ from aistore.server.store.errors import (
     BucketGone,
     ContentMissing,
     ObjectMissing,
+    StoreBroken,
+    StoreError,
     StoreFull,
 )
 from aistore.server.store.multipart import MultipartUploads
@@ -158,7 +159,7 @@ class Store:
                 await asyncio.gather(self._upkeep, return_exceptions=True)
             try:
                 await self.atimes.write()
-            except (StoreFull, sqlite3.Error) as error:
+            except (StoreError, sqlite3.Error) as error:
                 logger.warning("access times of the last seconds are lost: %s", error)
             await self.uploads.close()
             await self.content.close()
@@ -191,10 +192,16 @@ class Store:
                     tidied = now
                     await in_thread(self.work.remove_stale)
                     await self.uploads.remove_stale()
+            except StoreBroken:
+                return  # told already
             except Exception:
                 logger.exception("upkeep of the store failed; it is tried again")
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._upkeep_due.wait(), _UPKEEP_EVERY)
+            # Not `wait_for`: until 3.12 it swallows a cancellation that comes together with what it waits for.
+            timer = asyncio.get_running_loop().call_later(_UPKEEP_EVERY, self._upkeep_due.set)
+            try:
+                await self._upkeep_due.wait()
+            finally:
+                timer.cancel()
 
     def other_process_died(self) -> None:
         """Have what it left unfinished removed, soon (for the primary one; all work on meanwhile)."""
@@ -327,7 +334,7 @@ class Store:
                 raise BucketGone(bucket.id.cname)
             made = Bucket(bucket.bid, new, row[0][0])
             tx.after(lambda: self._forget_bucket(bucket.id))
-            tx.after(lambda: self._remember_bucket(made))
+            tx.after(lambda: self._now_known(made))
             return made
 
         return self.catalog.submit(change)
