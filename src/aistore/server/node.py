@@ -26,7 +26,7 @@ from aistore.server.descriptors import connections_allowed, shortage
 from aistore.server.guard import Guard
 from aistore.server.smap import ClusterMap
 from aistore.server.stats import Stats
-from aistore.server.store.errors import BucketGone, CustomTooLong, StoreFull
+from aistore.server.store.errors import BucketGone, CustomTooLong, StoreBroken, StoreFull
 from aistore.server.store.store import Store
 from aistore.wire import access
 from aistore.wire import headers as header
@@ -213,6 +213,8 @@ class Node:
             return error
         if isinstance(error, StoreFull):
             return out_of_space(str(error))
+        if isinstance(error, StoreBroken):
+            return ApiError(500, f"{self.name}: {error}")
         if isinstance(error, BucketGone):
             return ApiError(404, f'bucket "{error}" does not exist', "ErrBckNotFound")
         if isinstance(error, (BrokenRequest, CustomTooLong)):
