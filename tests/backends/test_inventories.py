@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
+import re
 import signal
 import threading
 import time
@@ -17,6 +19,7 @@ from aistore import AsyncClient, LocalCluster
 from aistore.sdk import Namespace
 from aistore.sdk.errors import AISError
 from aistore.sdk.list_object_flag import ListObjectFlag
+from calling import Caller
 from programs import target_pids
 from store_truth import problems
 from waiting import until
@@ -130,6 +133,40 @@ def test_a_backend_that_fails_leaves_the_inventory_that_there_was(remote: Remote
     assert not result.success
     assert [info.name for info in remote.here.show_inventory().values()] == ["kept"]
     assert [entry.name for entry in remote.here.list_all_objects(inventory_name="kept")] == ["a"]
+
+
+def test_clients_of_s3_list_from_an_inventory_too(remote: Remote, near: LocalCluster, near_client: Client) -> None:
+    fill(remote)
+    record(near_client, remote.here, name="snap")
+    remote.place.relay.cut_off()
+    headers = {"Ais-Bucket-Inventory": "true"}
+    with Caller(near.url) as call:
+
+        def pages(query: str, **more: str) -> list[str]:
+            found: list[str] = []
+            token = ""
+            while True:
+                path = f"/s3/{remote.name}?list-type=2&max-keys=7&{query}" + (
+                    f"&continuation-token={token}" if token else ""
+                )
+                got = call("GET", path, None, {**headers, **more})
+                assert got.status == 200, got.body
+                text = got.body.decode()
+                found += re.findall("<(?:Key|Prefix)>([^<]+)<", text)
+                if "<IsTruncated>true" not in text:
+                    return found
+                (token,) = re.findall("<NextContinuationToken>([^<]+)<", text)
+
+        assert pages("") == SORTED
+        assert pages("prefix=b/", **{"Ais-Inv-Name": "snap"}) == [name for name in SORTED if name.startswith("b/")]
+        assert pages("delimiter=/") == ["a/", "b-1/", "b/"]
+        assert pages("delimiter=/&prefix=b") == ["b-1/", "b/"]
+        assert pages("start-after=b/18") == ["b/19"]
+        assert call("GET", f"/s3/{remote.name}?list-type=2", None, {**headers, "Ais-Inv-Name": "x"}).status == 404
+        shown = call.action("GET", "/v1/buckets", "show-inventory")
+        assert f"/{remote.name}/snap" in shown.body.decode()
+        other = call.action("GET", "/v1/buckets?provider=gcp", "show-inventory")
+        assert json.loads(other.body) == {}
 
 
 def test_the_asyncio_face_does_the_same(remote: Remote, near: LocalCluster) -> None:

@@ -99,10 +99,20 @@ class InventoryView(NamedTuple):
     recursive: bool = True
     cached: bool = False
     """Only objects that were cached when the inventory was made."""
+    enter: bool = True
+    """Whether a prefix that names a virtual directory stands for what is in it (protocol/10 19.5)."""
 
 
-async def list_inventory(node: Node, bucket: Bucket, name: str, view: InventoryView) -> tuple[list[Entry], str]:
-    """Entries of a page, and the token of the next one. Raises `ApiError`."""
+class InventoryPage(NamedTuple):
+    """Entries, the token of the next page, and the inventory that they are from."""
+
+    entries: list[Entry]
+    token: str
+    info: InventoryInfo
+
+
+async def list_inventory(node: Node, bucket: Bucket, name: str, view: InventoryView) -> InventoryPage:
+    """A page of the inventory of this name, or of the only one. Raises `ApiError`."""
     info = await _find(node, bucket, name)
     store = node.store.bucket(INVENTORIES)
     content = Content.open(node.store, store, info.obj_name) if store is not None else None
@@ -111,18 +121,19 @@ async def list_inventory(node: Node, bucket: Bucket, name: str, view: InventoryV
     per_chunk = -(-info.ntotal // info.chunks) if info.chunks else listing.DEFAULT_PAGE
     view = view._replace(limit=min(view.limit or per_chunk, _ENTRIES_MAX))
     try:
-        return await in_thread(lambda: _page(Inventory(content.source), view))
+        entries, token = await in_thread(lambda: _page(Inventory(content.source), view))
     except BadInventory as error:
         what = f"{error} (destroy it, and create it again)"
         raise ApiError(500, f'cannot list from inventory "{info.obj_name}": {what}') from error
     finally:
         content.close()
+    return InventoryPage(entries, token, info)
 
 
 def _page(inventory: Inventory, view: InventoryView) -> tuple[list[Entry], str]:
     """In a thread."""
     prefix, after = view.prefix, view.after
-    if not view.recursive and prefix and not prefix.endswith("/"):
+    if view.enter and not view.recursive and prefix and not prefix.endswith("/"):
         first = next(inventory.since(prefix + "/"), None)
         if first is not None and first.name.startswith(prefix + "/"):
             prefix += "/"  # it names a virtual directory (protocol/10 19.5)
@@ -144,7 +155,7 @@ def _page(inventory: Inventory, view: InventoryView) -> tuple[list[Entry], str]:
                 name = name[: slash + 1]
                 entry = Entry(name, flags=listing.ENTRY_DIRECTORY)  # noqa: PLW2901 (it stands for all that is in it)
                 at = successor(name)
-            elif not view.recursive and name == prefix:
+            elif view.enter and not view.recursive and name == prefix:
                 continue
             found.append(entry)
             size += len(name) + len(entry.custom)

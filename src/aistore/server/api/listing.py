@@ -120,8 +120,8 @@ async def _list_inventory(node: Node, request: Request, bucket: Bucket, message:
         cached=bool(flags & listing.CACHED),
     )
     name = request.headers.get(INVENTORY_NAME.lower(), "")
-    entries, token = await list_inventory(node, bucket, name, view)
-    return _reply(node, request, Page(message.uuid or new_job_id(), token, entries))
+    page = await list_inventory(node, bucket, name, view)
+    return _reply(node, request, Page(message.uuid or new_job_id(), page.token, page.entries))
 
 
 async def _list_remote(

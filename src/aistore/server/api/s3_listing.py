@@ -9,12 +9,15 @@ import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote
 
+from aistore.server.api.inventory_listing import InventoryView, list_inventory
 from aistore.server.api.s3_errors import invalid
 from aistore.server.api.s3_headers import iso_time, modified
 from aistore.server.api.s3_xml import element, leaf, xml_reply
 from aistore.server.store.scan import Bounds, successor
 from aistore.wire import access
-from aistore.wire.values import base36
+from aistore.wire.headers import INVENTORY_NAME
+from aistore.wire.listing import ENTRY_DIRECTORY
+from aistore.wire.values import SECOND, base36, parse_bool
 
 if TYPE_CHECKING:
     from aistore.http1.message import Reply
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
 __all__ = ["list_objects", "page_size"]
 
 _MOST: Final = 1000
+# What has a remote bucket listed from an inventory of this server (protocol/10 21.4).
+_FROM_INVENTORY: Final = "ais-bucket-inventory"
+_INVENTORY_NAME: Final = INVENTORY_NAME.lower()
 _COLUMNS: Final = ", size, checksum_type, checksum, mtime, custom"
 _number: Final = re.compile(r"[0-9]{1,10}", re.ASCII).fullmatch
 
@@ -61,6 +67,8 @@ async def list_objects(node: Node, request: Request, bucket: Bucket) -> Reply:
     if not asked.limit:
         entries: list[_Entry] = []
         more = False
+    elif bucket.remote is not None and parse_bool(request.headers.get(_FROM_INVENTORY, "")):
+        entries, more = await _list_inventory(node, bucket, request.headers.get(_INVENTORY_NAME, ""), asked)
     elif bucket.remote is not None:
         entries, more = await _list_remote(node, bucket, asked)
     else:
@@ -156,6 +164,22 @@ async def _list_remote(node: Node, bucket: Bucket, asked: _Asked) -> tuple[list[
         behind = successor(asked.prefix)
         if not token or (behind is not None and token >= behind):
             return entries, False
+
+
+async def _list_inventory(node: Node, bucket: Bucket, name: str, asked: _Asked) -> tuple[list[_Entry], bool]:
+    """A page of what an inventory of the bucket has, and whether there is more. Times are that of the inventory."""
+    if asked.delimiter not in ("", "/"):
+        raise invalid(f"an inventory of {bucket.id.cname} is listed with the delimiter / or none")
+    common = _common_prefix(asked.after, asked) if asked.delimiter else None
+    after = asked.after if common is None else common
+    view = InventoryView(asked.prefix, after, asked.limit, recursive=not asked.delimiter, enter=False)
+    page = await list_inventory(node, bucket, name, view)
+    seconds = page.info.started / SECOND
+    entries = [
+        _Entry(one.name) if one.flags & ENTRY_DIRECTORY else _Entry(one.name, one.size, one.checksum, seconds)
+        for one in page.entries
+    ]
+    return entries, bool(page.token)
 
 
 def _described(node: Node, bucket: Bucket, found: RemoteObject) -> _Entry:
