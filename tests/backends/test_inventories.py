@@ -19,6 +19,7 @@ from aistore import AsyncClient, LocalCluster
 from aistore.sdk import Namespace
 from aistore.sdk.errors import AISError
 from aistore.sdk.list_object_flag import ListObjectFlag
+from backends.relay import refuse
 from calling import Caller
 from programs import target_pids
 from store_truth import problems
@@ -133,6 +134,22 @@ def test_a_backend_that_fails_leaves_the_inventory_that_there_was(remote: Remote
     assert not result.success
     assert [info.name for info in remote.here.show_inventory().values()] == ["kept"]
     assert [entry.name for entry in remote.here.list_all_objects(inventory_name="kept")] == ["a"]
+
+
+def test_one_is_made_at_a_time_and_an_aborted_one_leaves_nothing(remote: Remote, near_client: Client) -> None:
+    remote.put("a", b"")
+    record(near_client, remote.here, name="kept")
+    remote.place.relay.answers_all = refuse("503 Service Unavailable")  # it is asked again after a while
+    remote.place.relay.drop()
+    job = near_client.job(remote.here.create_inventory("new", force=True))
+    with pytest.raises(AISError, match="currently running") as caught:
+        remote.here.create_inventory("other", force=True)
+    assert caught.value.status_code == 409
+    job.abort()
+    assert job.wait().error == "user abort"
+    remote.place.relay.restore()
+    assert [info.name for info in remote.here.show_inventory().values()] == ["kept"]
+    record(near_client, remote.here, name="new", force=True)
 
 
 def test_clients_of_s3_list_from_an_inventory_too(remote: Remote, near: LocalCluster, near_client: Client) -> None:
