@@ -163,6 +163,10 @@ class _CheckedBody(Body):
         """Count memory, as the body that this one reads does."""
         return self._inner.hold(wanted, least)
 
+    def release(self) -> None:
+        """The handler has ended."""
+        self._inner.release()
+
     @property
     def complete(self) -> bool:
         """Whether all of it was read and found right."""
