@@ -94,6 +94,11 @@ class Download:
         """Printable name of the object."""
         return self._bucket.id.object_cname(self._name)
 
+    @property
+    def received(self) -> int:
+        """Bytes of the object that are there."""
+        return self._received
+
     def cancel(self) -> None:
         """Give up; those who wait are told."""
         self._task.cancel()
