@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["delete_names", "delete_prefix", "pages", "visit"]
 
 _BATCH: Final = 200  # deletions in one change of the catalog: a few milliseconds of the loop
-_SCAN: Final = 10_000
+_SCAN: Final = 2000  # names of 8 KiB are 16 MiB then
 
 
 async def delete_names(job: Job, store: Store, bucket: Bucket, names: Iterable[str], missing: str) -> None:
