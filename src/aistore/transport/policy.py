@@ -1,7 +1,8 @@
 """What follows an answer or a failure: redirects, retries, waiting. Generators without I/O, driven by the blocking and the asyncio transport.
 
 Two layers, as the reference's client has them (protocol/00 18): the inner one repeats against the same URL after an error status, the
-outer one starts again from the endpoint after a failure of the network, so that a new target can be chosen.
+outer one starts again from the endpoint after a failure of the network, so that a new target can be chosen; so it does with a read
+that went to a target directly.
 """
 
 from __future__ import annotations
@@ -82,6 +83,7 @@ def recover(
     (`time.monotonic`); `make_leg` addresses a request of the transport's own to the endpoint.
     """
     network: NetworkRetries | None = None
+    direct = first.request.base is not None and first.request.path.startswith("objects/")
     while True:
         try:
             return (yield from _same_url(first, outcome, rules))
@@ -95,10 +97,18 @@ def recover(
         if cold_get.applies(first.request) and _is_read_timeout(failure):
             yield from _wait_for_object(first, rules, make_leg)
         network.before_sleep()
+        if direct:  # the gateway knows who has the object now, and nothing was wrong with it
+            first, direct, wait = make_leg(_through_endpoint(first.request)), False, 0.0
         log.warning("%s; attempt %d follows in %.1f s", failure, network.attempt + 1, wait)
         yield Sleep(wait, network.sleep)
         network.next_attempt()
         outcome = yield from _ask(first)
+
+
+def _through_endpoint(request: Request) -> Request:
+    return type(request)(
+        request.method, request.path, request.query, request.headers, request.body, request.stream, request.timeout
+    )
 
 
 def _ask(leg: Leg) -> Generator[Leg | Sleep, A | TransportError | None, A | TransportError]:
