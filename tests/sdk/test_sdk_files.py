@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -11,10 +12,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
+import requests
 
+from aistore import LocalCluster
 from aistore.calls import file_uploads
 from aistore.calls.local_tree import LocalTree
-from aistore.calls.transfers import Failed, Halt
+from aistore.calls.transfers import Failed, Halt, reason_of
 from aistore.sdk.errors import ErrBckNotFound
 from aistore.sdk.transfer import Moved, Reason, TransferSummary
 from answering import answering, checksum, client_of
@@ -24,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from aistore import LocalCluster
     from aistore.sdk import Bucket, Client
     from peer import Received
 
@@ -435,6 +437,40 @@ def test_mistakes(client: Client, bucket: Bucket, other: Bucket, tmp_path: Path)
     other.create()
     with pytest.raises(ErrBckNotFound):
         other.sync(to=missing)
+
+
+def test_a_cluster_that_goes_away_ends_it(tmp_path: Path) -> None:
+    contents = {f"{i:03}": os.urandom(10_000) for i in range(600)}
+    write(tmp_path / "in", contents)
+    with LocalCluster() as own, own.client() as client:
+        bucket = client.bucket("b").create()
+        bucket.put_files(tmp_path / "in", verbose=False)
+        stopped: list[Moved] = []
+
+        def stop(each: Moved) -> None:
+            if not stopped:
+                stopped.append(each)
+                own.stop()
+
+        with pytest.raises(requests.ConnectionError) as caught:
+            bucket.get_files(tmp_path / "out", workers=4, on_each=stop)
+    there = files_in(tmp_path / "out")
+    assert 0 < vars(caught.value)["summary"].moved == len(there) < len(contents)
+    assert there.items() <= contents.items()
+
+
+@pytest.mark.parametrize(
+    ("error", "ends"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), True),
+        (OSError(errno.EROFS, "Read-only file system"), True),
+        (OSError(errno.EACCES, "Permission denied"), False),
+        (TypeError("a defect"), True),
+    ],
+    ids=["full", "read-only", "denied", "defect"],
+)
+def test_which_failures_end_everything(error: Exception, ends: bool) -> None:
+    assert (reason_of(error) is None) is ends
 
 
 # -- bounds --

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -132,7 +133,7 @@ class _Span:
     def read(self, size: int, /) -> bytes:
         """The next bytes; raises `Stopped` when the transfer is to end."""
         self._halt.check()
-        data = os.pread(self._fd, max(0, min(size, self._end - self._at)), self._at)
+        data = _read_at(self._fd, max(0, min(size, self._end - self._at)), self._at)
         self._at += len(data)
         return data
 
@@ -144,3 +145,14 @@ class _Span:
         """Move."""
         self._at = offset + (self._start, self._at, self._end)[whence]
         return self.tell()
+
+
+_moving = threading.Lock()
+
+
+def _read_at(fd: int, size: int, position: int) -> bytes:
+    if hasattr(os, "pread"):
+        return os.pread(fd, size, position)
+    with _moving:  # Windows: parts of a file share its one position
+        os.lseek(fd, position, os.SEEK_SET)
+        return os.read(fd, size)

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["PutFiles", "put_file"]
 
 _log = logging.getLogger("aistore.sdk.bucket.put_files")
-_READ = os.O_RDONLY | os.O_CLOEXEC
+# Windows knows only the second one, the others only the first.
+_READ = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
 def put_file(

@@ -88,7 +88,14 @@ class ImportFolder(FolderToBucket):
     def _how(self, source: Entry) -> str:  # noqa: ARG002  the interface's
         return "import"
 
+    def abandon(self) -> None:
+        super().abandon()
+        self._withdraw()
+
     def close(self) -> None:
         super().close()
+        self._withdraw()
+
+    def _withdraw(self) -> None:
         if self._shown is not None:
             self._shown.withdraw()
