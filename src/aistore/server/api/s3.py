@@ -29,7 +29,7 @@ _BARE: Final = frozenset({"lifecycle", "policy", "cors", "acl"})
 _NOT_BUILT: Final = _BARE | {
     "accelerate", "analytics", "attributes", "encryption", "intelligent-tiering", "inventory", "legal-hold", "logging", "metrics",
     "notification", "object-lock", "ownershipControls", "policyStatus", "publicAccessBlock", "rename", "renameObject", "replication",
-    "requestPayment", "restore", "retention", "select", "session", "tagging", "torrent", "versions", "website",
+    "requestPayment", "restore", "retention", "select", "session", "tagging", "torrent", "website",
 }  # fmt: skip
 
 

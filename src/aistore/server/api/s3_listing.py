@@ -1,4 +1,4 @@
-"""ListObjects, both versions of it (protocol/00 21): pages of at most 1,000 entries, which go on behind a name."""
+"""ListObjects, both versions of it, and ListObjectVersions (protocol/00 21): pages of at most 1,000 entries, which go on behind a name."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from aistore.wire.listing import ENTRY_DIRECTORY
 from aistore.wire.values import SECOND, base36, parse_bool
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aistore.http1.message import Reply
     from aistore.http1.server import Request
     from aistore.server.backends.base import RemoteObject
@@ -34,6 +36,7 @@ _MOST: Final = 1000
 _FROM_INVENTORY: Final = "ais-bucket-inventory"
 _INVENTORY_NAME: Final = INVENTORY_NAME.lower()
 _COLUMNS: Final = ", size, checksum_type, checksum, mtime, custom"
+_AFTER: Final = {"1": "marker", "2": "start-after", "versions": "key-marker"}
 _number: Final = re.compile(r"[0-9]{1,10}", re.ASCII).fullmatch
 
 
@@ -60,9 +63,9 @@ async def list_objects(node: Node, request: Request, bucket: Bucket) -> Reply:
     """One page of a bucket's objects."""
     node.check_access(bucket, access.LIST_OBJECTS, "LIST-OBJECTS")
     params = request.params
-    is_v2 = params.get("list-type") == "2"
-    token = params.get("continuation-token", "") if is_v2 else ""
-    after = _decode_token(token) if token else params.get("start-after" if is_v2 else "marker", "")
+    kind = "versions" if "versions" in params else "2" if params.get("list-type") == "2" else "1"
+    token = params.get("continuation-token", "") if kind == "2" else ""
+    after = _decode_token(token) if token else params.get(_AFTER[kind], "")
     asked = _Asked(params.get("prefix", ""), params.get("delimiter", ""), after, page_size(request, "max-keys"))
     if not asked.limit:
         entries: list[_Entry] = []
@@ -76,7 +79,9 @@ async def list_objects(node: Node, request: Request, bucket: Bucket) -> Reply:
         rows = await scanner.run(lambda: _rows(scanner, bucket.bid, asked))
         entries, more = [_entry(row) for row in rows[: asked.limit]], len(rows) > asked.limit
     node.stats.listed()
-    return _page(request, bucket, asked, token, entries, more=more, is_v2=is_v2)
+    if kind == "versions":
+        return _page_of_versions(request, bucket, asked, entries, more=more)
+    return _page(request, bucket, asked, token, entries, more=more, is_v2=kind == "2")
 
 
 def page_size(request: Request, name: str) -> int:
@@ -192,22 +197,63 @@ def _described(node: Node, bucket: Bucket, found: RemoteObject) -> _Entry:
 # -- the answer ----------------------------------------------------------------------------------------------------
 
 
+def _texts(request: Request) -> Callable[[str, str], str]:
+    """What makes elements with names in them, encoded as the request wants it."""
+    if request.params.get("encoding-type", "") != "url":
+        return leaf
+    return lambda name, value: leaf(name, quote(value, safe="/*-._", errors="surrogateescape"))
+
+
+def _encoding(request: Request) -> list[str]:
+    return [leaf("EncodingType", "url")] if request.params.get("encoding-type", "") == "url" else []
+
+
+def _attributes(entry: _Entry) -> str:
+    tag = leaf("ETag", f'"{entry.tag}"') if entry.tag else "<ETag></ETag>"
+    return (
+        leaf("LastModified", iso_time(entry.seconds)) + tag + "<StorageClass></StorageClass>" + leaf("Size", entry.size)
+    )
+
+
+def _page_of_versions(request: Request, bucket: Bucket, asked: _Asked, entries: list[_Entry], *, more: bool) -> Reply:
+    """Every object has one version: the current one, `null`."""
+    text = _texts(request)
+    last = entries[-1].name if more and entries else ""
+    return xml_reply(
+        "ListVersionsResult",
+        leaf("Name", bucket.id.name),
+        text("Prefix", asked.prefix),
+        text("KeyMarker", asked.after),
+        leaf("VersionIdMarker", request.params.get("version-id-marker", "")),
+        text("Delimiter", asked.delimiter) if asked.delimiter else "",
+        *_encoding(request),
+        leaf("MaxKeys", asked.limit),
+        leaf("IsTruncated", "true" if more else "false"),
+        text("NextKeyMarker", last) + leaf("NextVersionIdMarker", "null") if last else "",
+        *(
+            element(
+                "Version",
+                text("Key", entry.name),
+                "<VersionId>null</VersionId><IsLatest>true</IsLatest>",
+                _attributes(entry),
+            )
+            for entry in entries
+            if entry.size >= 0
+        ),
+        *(element("CommonPrefixes", text("Prefix", entry.name)) for entry in entries if entry.size < 0),
+    )
+
+
 def _page(
     request: Request, bucket: Bucket, asked: _Asked, token: str, entries: list[_Entry], *, more: bool, is_v2: bool
 ) -> Reply:
-    params = request.params
-    encodes = params.get("encoding-type", "") == "url"
-
-    def text(name: str, value: str) -> str:
-        return leaf(name, quote(value, safe="/*-._", errors="surrogateescape") if encodes else value)
-
+    params, text = request.params, _texts(request)
     last = entries[-1].name if more and entries else ""
     # As the reference: the prefix is not repeated (tests/conformance/golden/http/s3_basic.list_v2).
     out = [leaf("Name", bucket.id.name), "<Prefix></Prefix>", leaf("ContinuationToken", token)]
     if asked.delimiter:
         out.append(text("Delimiter", asked.delimiter))
-    if encodes:
-        out.append(leaf("EncodingType", "url"))
+    out += _encoding(request)
     if is_v2:
         if "start-after" in params:
             out.append(text("StartAfter", params["start-after"]))
@@ -220,9 +266,7 @@ def _page(
             out.append(text("NextMarker", last))
     for entry in entries:
         if entry.size >= 0:
-            fields = text("Key", entry.name) + leaf("LastModified", iso_time(entry.seconds))
-            tag = leaf("ETag", f'"{entry.tag}"') if entry.tag else "<ETag></ETag>"
-            out.append(element("Contents", fields, tag, "<StorageClass></StorageClass>", leaf("Size", entry.size)))
+            out.append(element("Contents", text("Key", entry.name), _attributes(entry)))
     out += (element("CommonPrefixes", text("Prefix", entry.name)) for entry in entries if entry.size < 0)
     counts = leaf("KeyCount", len(entries)) + leaf("MaxKeys", asked.limit)
     return xml_reply("ListBucketResult", *out, counts, leaf("IsTruncated", "true" if more else "false"))
