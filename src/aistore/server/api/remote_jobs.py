@@ -11,7 +11,7 @@ from aistore.http1.message import Reply
 from aistore.server.api import remote
 from aistore.server.api.messages import job_reply
 from aistore.server.api.multiobj import Selected, select
-from aistore.server.backends.download import Blob
+from aistore.server.backends.download import Blob, same_content
 from aistore.server.backends.errors import RemoteError
 from aistore.server.store.errors import StoreFull
 from aistore.server.store.scan import Bounds
@@ -46,6 +46,7 @@ __all__ = [
 _WORKERS: Final = 8
 _WORKERS_MAX: Final = 64
 _SCAN: Final = 1000
+_PROGRESS: Final = 0.25  # seconds between two looks at how far a download is
 _BLOB_THRESHOLD_MIN: Final = 1 << 20
 
 
@@ -122,6 +123,8 @@ async def _fetch(node: Node, bucket: Bucket, name: str, message: Prefetch) -> Ob
         found = await node.backends.of(bucket).head(remote.where(bucket), name)
         if found.size >= max(message.blob_threshold, _BLOB_THRESHOLD_MIN):
             blob = Blob(message.blob_chunk_size, message.blob_workers)
+    if not same_content(node.store.lookup(bucket, name), row):
+        return None  # it came a moment ago
     download = node.backends.download(bucket, name, blob)
     if blob is not None:
         _start_blob(node, bucket, name, blob)
@@ -208,14 +211,19 @@ async def blob_download(node: Node, bucket: Bucket, message: ActionMessage) -> R
 def _start_blob(node: Node, bucket: Bucket, name: str, blob: Blob) -> Job:
     async def work(job: Job) -> None:
         download = node.backends.download(bucket, name, blob)
+        told = 0
         try:
-            row = await asyncio.shield(download.done)
-        except asyncio.CancelledError:
-            download.cancel()
-            await download.ended()
+            while not (await asyncio.wait((download.done,), timeout=_PROGRESS))[0]:
+                job.done(0, download.received - told)
+                told = download.received
+            row = download.done.result()
+        except BaseException as error:
+            job.done(0, -told)  # nothing of it stays
+            if isinstance(error, asyncio.CancelledError):
+                download.cancel()
+                await download.ended()
             raise
-        if row is not None:
-            job.done(1, row.size)
+        job.done(*((1, row.size - told) if row is not None else (0, -told)))
 
     return node.control.jobs.start(actions.BLOB_DOWNLOAD, work, bucket=bucket.id, control=name)
 
