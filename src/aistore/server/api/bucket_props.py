@@ -8,7 +8,9 @@ from msgspec.structs import replace
 
 from aistore.server.api.messages import OK, job_reply
 from aistore.server.api.registering import remote_props
+from aistore.server.backends.base import SOURCE
 from aistore.server.jobs.objects import visit
+from aistore.server.store.evicting import forget_key
 from aistore.wire import actions
 from aistore.wire.errors import ApiError
 from aistore.wire.messages import BadMessage, parse_json
@@ -41,6 +43,9 @@ async def set_props(node: Node, bucket: Bucket, value: object) -> Reply:
                 raise ApiError(400, f"{bucket.id.cname} is remote itself, and cannot have a backend bucket")
             await node.backends.with_extra(behind, new.extra).check_bucket(behind)
         kind = _job_for(bucket, old, new)
+        if behind != backend_of(old):
+            # What the bucket holds now did not come from that backend: it is its own, and is not to be evicted.
+            await forget_key(node.store, bucket, SOURCE)
         await _store(node, bucket, new)
     return await go_over(node, bucket, kind) if kind else OK
 

@@ -34,7 +34,7 @@ async def copy_out(
         raise object_not_found(node.name, bucket.id.object_cname(name))
     row, fd = current
     pairs = own_pairs(row.custom) if custom is None else custom
-    async with node.backends.writing(target, new_name):
+    async with node.backends.changing(target, new_name):
         if row.data is not None:
             await backend.put(remote, new_name, row.data, pairs)
         else:

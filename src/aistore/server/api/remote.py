@@ -13,8 +13,9 @@ from aistore.server.api import multipart, reading, writing
 from aistore.server.api.registering import answered
 from aistore.server.backends import errors
 from aistore.server.backends.base import SOURCE
-from aistore.server.backends.download import Blob
+from aistore.server.backends.download import Blob, same_content
 from aistore.server.backends.errors import RemoteError
+from aistore.server.store.evicting import evict as evict_rows
 from aistore.wire import access
 from aistore.wire import headers as header
 from aistore.wire import params as param
@@ -78,8 +79,26 @@ def get(node: Node, request: Request, bucket: Bucket, name: str, dress: Dress | 
     """The object's content, from the cache if it is there; `dress` as `reading.get` takes it."""
     row = node.store.lookup(bucket, name)
     if row is not None and not _wants_latest(node, request, bucket):
-        return reading.get(node, request, bucket, name, dress)
+        try:
+            return reading.get(node, request, bucket, name, dress)
+        except ApiError:
+            row = node.store.lookup(bucket, name)
+            if row is not None:
+                raise
+            # Another process has evicted it at this moment.
     return _get(node, request, bucket, name, row, dress)
+
+
+async def _from_cache(node: Node, request: Request, bucket: Bucket, name: str, dress: Dress | None) -> Answer | None:
+    """The answer from the cache; None if the object is not there (any more)."""
+    if node.store.lookup(bucket, name) is None:
+        return None
+    try:
+        return await answered(reading.get(node, request, bucket, name, dress))
+    except ApiError:
+        if node.store.lookup(bucket, name) is not None:
+            raise
+        return None
 
 
 def _wants_latest(node: Node, request: Request, bucket: Bucket) -> bool:
@@ -101,16 +120,19 @@ async def _get(
             if error.kind not in ("unreachable", "throttled"):
                 raise
             logger.warning("%s: served as it is cached: %s", bucket.id.object_cname(name), error.message)
-            return _with_header(await answered(reading.get(node, request, bucket, name, dress)), _STALE)
-        if current:
-            return await answered(reading.get(node, request, bucket, name, dress))
+            answer = await _from_cache(node, request, bucket, name, dress)
+            if answer is None:
+                raise
+            return _with_header(answer, _STALE)
+        if current and (answer := await _from_cache(node, request, bucket, name, dress)) is not None:
+            return answer
     blob = parse_blob(request)
     for attempt in range(_ROUNDS):
-        answer = await _get_cold(node, request, bucket, name, blob, dress)
+        answer = await _get_cold(node, request, bucket, name, blob, row, dress)
+        answer = answer or await _from_cache(node, request, bucket, name, dress)
         if answer is not None:
             return answer
-        if node.store.lookup(bucket, name) is not None:
-            return await answered(reading.get(node, request, bucket, name, dress))
+        row = None  # evicted
         logger.info(
             "%s was written or evicted while it was read: attempt %d", bucket.id.object_cname(name), attempt + 2
         )
@@ -131,9 +153,17 @@ async def is_current(node: Node, bucket: Bucket, name: str, row: ObjectRow) -> b
 
 
 async def _get_cold(
-    node: Node, request: Request, bucket: Bucket, name: str, blob: Blob | None, dress: Dress | None
+    node: Node,
+    request: Request,
+    bucket: Bucket,
+    name: str,
+    blob: Blob | None,
+    old: ObjectRow | None,
+    dress: Dress | None,
 ) -> Answer | None:
-    """Read from the backend; None if the object has to be looked up again."""
+    """Read from the backend what is not cached, or only as `old`; None if the object has to be looked up again."""
+    if not same_content(node.store.lookup(bucket, name), old):
+        return None  # it came a moment ago
     if node.props(bucket).features & _NO_COLD_GET:
         raise ApiError(
             404, f"{node.name}: {bucket.id.object_cname(name)} does not exist (cold GET disabled)", "ErrNotFound"
@@ -152,8 +182,8 @@ async def _get_cold(
         reply = _follow(node, request, bucket, download, found, dress)
         if reply is not None:
             return reply
-    row = await _until_cached(download)
-    return None if row is None else await answered(reading.get(node, request, bucket, name, dress))
+    await _until_cached(download)
+    return None
 
 
 def _follow(
@@ -367,7 +397,7 @@ async def write_through(
 ) -> ObjectRow:
     """Store content (bytes or a finished upload, which belongs to the store then) in the backend and in the cache of a remote bucket."""
     try:
-        async with node.backends.writing(bucket, name):
+        async with node.backends.changing(bucket, name):
             source = content if isinstance(content, bytes) else content.path
             found = await node.backends.of(bucket).put(where(bucket), name, source, custom)
             return await node.store.put(
@@ -403,14 +433,14 @@ class Remote(NamedTuple):
     @asynccontextmanager
     async def sent(self, name: str, path: Path) -> AsyncIterator[tuple[str, Mapping[str, str]]]:
         """Store a file in the backend, and hold off other writers of the object until the cache has it too."""
-        async with self.node.backends.writing(self.bucket, name):
+        async with self.node.backends.changing(self.bucket, name):
             found = await self.node.backends.of(self.bucket).put(where(self.bucket), name, path, {})
             yield found.version, found.custom
 
 
 async def delete(node: Node, bucket: Bucket, name: str) -> Reply:
     """Delete an object in the backend, and then in the cache."""
-    async with node.backends.writing(bucket, name):
+    async with node.backends.changing(bucket, name):
         await delete_there(node, bucket, name)
         await node.store.delete(bucket, [name])
     node.stats.deleted()
@@ -436,7 +466,7 @@ async def evict_one(node: Node, bucket: Bucket, name: str) -> int | None:
             raise ApiError(
                 400, f"cannot evict {bucket.id.object_cname(name)}: it did not come from a backend, and is nowhere else"
             )
-        await node.store.delete(bucket, [name])
+        await evict_rows(node.store, bucket, [name], SOURCE)
         return row.size
 
 

@@ -14,6 +14,8 @@ from aistore.server.api.remote_jobs import cached_names
 from aistore.server.backends.base import SOURCE
 from aistore.server.backends.errors import RemoteError
 from aistore.server.backends.registry import DEFUNCT
+from aistore.server.store.evicting import evict as evict_rows
+from aistore.server.store.evicting import first_without
 from aistore.wire import actions, params
 from aistore.wire.errors import ApiError, bucket_exists, not_remote, unsupported
 from aistore.wire.ids import new_job_id
@@ -110,16 +112,9 @@ async def evict(node: Node, identity: BucketId, *, keep: bool) -> Reply:
 async def _refuse_to_lose(node: Node, bucket: Bucket) -> None:
     """Raise `ApiError` 400 if something in the bucket did not come from its backend."""
 
-    def look() -> tuple[str] | None:
-        sql = "SELECT name FROM object WHERE bucket = ? AND (custom IS NULL OR NOT instr(custom, ?)) LIMIT 1"
-        found: tuple[str] | None = (
-            node.store.catalog.thread_reader().execute(sql, (bucket.bid, f'"{SOURCE}":')).fetchone()
-        )
-        return found
-
-    found = await node.control.scanner.run(look)
+    found = await node.control.scanner.run(lambda: first_without(node.store.catalog, bucket.bid, SOURCE))
     if found is not None:
-        what = f"{bucket.id.object_cname(found[0])} did not come from a backend, and is nowhere else"
+        what = f"{bucket.id.object_cname(found)} did not come from a backend, and is nowhere else"
         raise ApiError(400, f"cannot evict {bucket.id.cname}: {what}")
 
 
@@ -131,13 +126,11 @@ async def _drop_all(node: Node, bucket: Bucket) -> None:
     async def drop() -> None:
         for name in names:
             node.backends.drop(bucket, name)
-        await node.store.delete(bucket, names)
+        await evict_rows(node.store, bucket, names, SOURCE)
         names.clear()
 
     async for name in cached_names(node, bucket, everything):
-        row = node.store.lookup(bucket, name)
-        if row is not None and SOURCE in row.custom:
-            names.append(name)
+        names.append(name)
         if len(names) == _AT_ONCE:
             await drop()
     await drop()

@@ -168,7 +168,7 @@ async def delete_objects(node: Node, bucket: Bucket, value: object) -> Reply:
     async def work(job: Job) -> None:
         async def one(name: str) -> None:
             try:
-                async with node.backends.writing(bucket, name):
+                async with node.backends.changing(bucket, name):
                     await remote.delete_there(node, bucket, name)
                     gone = await node.store.delete(bucket, [name])
             except RemoteError as error:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from aistore.wire.checksum import Hasher
     from aistore.wire.names import BucketId
 
-__all__ = ["Blob", "Download", "Growing"]
+__all__ = ["Blob", "Download", "Growing", "same_content"]
 
 logger = logging.getLogger(__name__)
 
@@ -169,7 +169,7 @@ class Download:
         """Fetch it, unless another process of the data folder does so at this moment."""
         node = self._node
         async with node.backends.claimed(self._bucket, self._name):
-            if node.shared and not _same(node.store.lookup(self._bucket, self._name), self._before):
+            if node.shared and not same_content(node.store.lookup(self._bucket, self._name), self._before):
                 self.opened.set_result(None)
                 return None
             return await self._fetch()
@@ -230,7 +230,7 @@ class Download:
         before = self._before
 
         def unchanged(old: ObjectRow | None) -> None:
-            if not _same(old, before):
+            if not same_content(old, before):
                 raise ContentChanged(self._name)
 
         try:
@@ -375,7 +375,7 @@ class Growing(FilePart):
         return await self._download.available(offset)
 
 
-def _same(row: ObjectRow | None, other: ObjectRow | None) -> bool:
+def same_content(row: ObjectRow | None, other: ObjectRow | None) -> bool:
     """Whether two rows of an object have the same content, or there is none."""
     if row is None or other is None:
         return row is other

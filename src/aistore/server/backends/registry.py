@@ -20,6 +20,7 @@ from aistore.server.backends.options import (
     configured_clusters,
 )
 from aistore.server.backends.space import Space
+from aistore.server.backends.unfinished import Unfinished
 from aistore.server.settings import SettingsError
 from aistore.wire.errors import ApiError, backend_missing, remote_cluster_missing
 from aistore.wire.names import BACKENDS, BucketId
@@ -76,9 +77,13 @@ class Backends:
         self._downloads: dict[tuple[int, str], Download] = {}
         self._locks: dict[tuple[int, str], asyncio.Lock] = {}
         self._claims: Claims | None = None
+        self._unfinished: Unfinished
 
     async def start(self) -> None:
         """Attach the clusters of the configuration."""
+        node = self._node
+        self._unfinished = Unfinished(node.settings.data_dir / "remote-writes", node.target_id or node.gateway_id)
+        await self._unfinished.recover(node.store, everybody=node.is_gateway)
         self._load()
         for alias, url in configured_clusters(self._tables).items():
             known = self._attached.get(alias)
@@ -283,6 +288,16 @@ class Backends:
             if not lock.locked() and self._locks.get(key) is lock:
                 del self._locks[key]
 
+    @asynccontextmanager
+    async def changing(self, bucket: Bucket, name: str) -> AsyncIterator[None]:
+        """As `writing`, for a change of the object in its backend: a cached version does not outlive a crash before it is changed, too."""
+        async with self.writing(bucket, name):
+            if self._node.store.lookup(bucket, name) is None:
+                yield
+                return
+            async with self._unfinished.change(self._node.store, bucket, name):
+                yield
+
     def claimed(self, bucket: Bucket, name: str) -> AbstractAsyncContextManager[None]:
         """Hold off the other processes of the data folder, if there are any, from downloading and writing the object."""
         if not self._node.shared:
@@ -291,6 +306,6 @@ class Backends:
             self._claims = Claims(self._node.settings.data_dir / "remote.lock")
         return self._claims.held(bucket.bid, name)
 
-    async def make_room(self, size: int) -> None:
-        """See that `size` bytes can be stored, if need be by evicting. Raises `StoreFull`."""
-        await self.space.make_room(size)
+    async def make_room(self, size: int, *, in_catalog: bool = False) -> None:
+        """See that `size` bytes can be stored, in files or in the catalog, if need be by evicting. Raises `StoreFull`."""
+        await self.space.make_room(size, in_catalog=in_catalog)
