@@ -6,11 +6,13 @@ import asyncio
 import fcntl
 import json
 import os
+import signal
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import requests
 
 from aistore import AsyncClient, LocalCluster
 from aistore.sdk.errors import AISError
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from aistore.sdk import Bucket
+    from aistore.sdk.transfer import Moved
 
 SMALL, LARGE = b"small" * 100, os.urandom(300_000)
 _FICLONE = 0x40049409
@@ -163,3 +166,33 @@ def test_the_asyncio_face(cluster: LocalCluster, bucket: Bucket, folder: Path) -
 
     assert asyncio.run(run()) == 2
     assert objects_in(bucket) == {"small": SMALL, "sub/large": LARGE}
+
+
+def test_a_server_that_is_killed_while_it_imports_keeps_what_is_whole_and_harms_no_file(tmp_path: Path) -> None:
+    contents = {f"{i:03}": os.urandom(20_000) for i in range(200)}
+    (tmp_path / "files").mkdir()
+    for name, content in contents.items():
+        (tmp_path / "files" / name).write_bytes(content)
+    with LocalCluster(tmp_path / "data", durability="relaxed") as cluster, cluster.client() as client:
+        bucket = client.bucket("b").create()
+        seen = 0
+
+        def kill(_: Moved) -> None:
+            nonlocal seen
+            seen += 1
+            if seen == 20:
+                os.kill(cluster.pid, signal.SIGKILL)
+
+        with pytest.raises(requests.ConnectionError):
+            bucket.import_folder(tmp_path / "files", link=True, on_each=kill)
+        cluster.restart()
+        there = objects_in(bucket)
+        assert len(there) >= 20
+        assert there.items() <= contents.items()
+        stored = [path for path in (tmp_path / "data" / "content").rglob("*") if path.is_file()]
+        assert len(stored) == len(there)
+        assert bucket.import_folder(tmp_path / "files", link=True).moved == len(contents) - len(there)
+        assert objects_in(bucket) == contents
+        bucket.delete()
+        cluster.restart()
+    assert {path.name: path.read_bytes() for path in (tmp_path / "files").iterdir()} == contents
