@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
+from aistore import LocalCluster
 from aistore.sdk.errors import ErrBadChecksum, ErrObjNotFound
 from aistore.sdk.obj.obj_file.errors import ObjectFileReaderMaxResumeError, ObjectFileReaderStreamError
 from answering import answering, checksum, client_of
@@ -277,6 +278,18 @@ def test_a_file_can_be_read_from_anywhere() -> None:
         assert file.read() == b""
         with pytest.raises(ValueError, match="cannot seek to -1"):
             file.seek(-1)
+
+
+def test_behind_the_end_there_is_nothing_to_read() -> None:
+    """Also where the size of the object is not known yet, and the server refuses the range."""
+    with LocalCluster() as cluster:
+        target = cluster.client().bucket("b").create().object("o")
+        target.get_writer().put_content(CONTENT)
+        for position in (len(CONTENT), len(CONTENT) + 100):
+            file = target.get_reader().as_file()
+            assert file.seek(position) == position
+            assert (file.read(3), file.read(), file.tell()) == (b"", b"", position)
+            assert (file.seek(-2, io.SEEK_END), file.read()) == (len(CONTENT) - 2, CONTENT[-2:])
 
 
 def test_seeking_asks_for_nothing() -> None:
