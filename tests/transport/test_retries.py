@@ -83,6 +83,14 @@ class TestStatus:
             assert len(peer.requests) == 1
             transport.close()
 
+    @pytest.mark.parametrize(("status", "attempts"), [(500, 1), (502, 1), (504, 1), (429, 3), (503, 3)])
+    def test_an_append_is_repeated_only_if_the_server_did_not_begin_it(self, status: int, attempts: int) -> None:
+        with Peer(answers(status, status, 200)) as peer:
+            transport = Transport(peer.url, retry=Policy(total=3))
+            answer = transport.exchange(Request("PUT", "o", "append_type=append", body=b"part"))
+            assert (answer.status, len(peer.requests)) == (status if attempts == 1 else 200, attempts)
+            transport.close()
+
     @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 416, 423, 501])
     def test_answers_of_a_healthy_cluster_are_never_repeated(self, status: int) -> None:
         policy = Policy()

@@ -26,6 +26,8 @@ __all__ = ["Answer", "Leg", "Sleep", "recover", "transport_error"]
 
 log = logging.getLogger("aistore.transport")
 
+_NO_TIME = frozenset((429, 503))
+
 
 class Answer(Protocol):
     """What the decisions need to know of a response."""
@@ -138,7 +140,7 @@ def _same_url(
         elif rules.may_repeat(outcome.status):
             retries = retries or rules.status_retries()
             wait = retries.after_answer(outcome)
-            if wait is None or not _can_repeat(leg):
+            if wait is None or not _was_refused_unseen(leg.request, outcome.status) or not _can_repeat(leg):
                 return outcome
             log.warning("%s %s answered %d; repeated in %.1f s", leg.request.method, leg.url, outcome.status, wait)
             yield Sleep(wait)
@@ -207,6 +209,11 @@ def _refuse_unless_repeatable(leg: Leg, failure: TransportError) -> None:
         raise BodyNotReplayable(
             f"{failure.reason}; {advice}", failure.method, failure.url, failure.attempts
         ) from failure
+
+
+def _was_refused_unseen(request: Request, status: int) -> bool:
+    """Whether an append may be sent again after an error status: only those that say that the server had no time for it."""
+    return status in _NO_TIME or not is_append(request)
 
 
 def is_append(request: Request) -> bool:

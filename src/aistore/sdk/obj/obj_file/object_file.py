@@ -133,8 +133,10 @@ class ObjectFileWriter(BufferedWriter):
         try:
             self.flush()
         finally:
-            self._sink.discard()
-            super().close()
+            try:
+                self._sink.discard()
+            finally:
+                super().close()
 
     def __enter__(self) -> ObjectFileWriter:
         self._check_open()
