@@ -17,8 +17,9 @@ from aistore.wire.listing import ENTRY_ARCHIVE, ENTRY_CACHED, ENTRY_IN_ARCHIVE, 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from aistore.server.archive.index import Index, Member, Read
+    from aistore.server.archive.index import Index, Member
     from aistore.server.node import Node
+    from aistore.server.store.member_pages import Read
     from aistore.server.store.rows import Bucket
     from aistore.server.store.scan import Row
 
