@@ -359,7 +359,8 @@ class AsyncBucket(BucketHandle):
     ) -> TransferSummary:
         """Make this bucket like `source`, or `to` like this bucket. Arguments as for the blocking `Bucket.sync`; buckets are asyncio ones."""
         from aistore.aio.transfers import Side, carry_out
-        from aistore.calls.syncing import Choice, sync_of
+        from aistore.calls.sync_kinds import sync_of
+        from aistore.calls.syncing import Choice
 
         choice = Choice(prefix, other_prefix, pattern, delete, dry_run, on_each)
         work = sync_of(self, source, to, choice, Side(self.client))
@@ -380,8 +381,9 @@ class AsyncBucket(BucketHandle):
     ) -> TransferSummary:
         """Make objects of the files of a folder on this machine. Arguments as for the blocking `Bucket.import_folder`."""
         from aistore.aio.transfers import Side, carry_out
+        from aistore.calls.bucket_end import BucketEnd
         from aistore.calls.importing import ImportFolder
-        from aistore.calls.syncing import BucketEnd, Choice
+        from aistore.calls.syncing import Choice
         from aistore.local.proof import prove
 
         choice = Choice(prefix, pattern=pattern, dry_run=dry_run, on_each=on_each)

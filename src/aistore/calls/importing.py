@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Protocol
 
 from aistore.calls.steps import local
-from aistore.calls.syncing import FolderToBucket
+from aistore.calls.sync_kinds import FolderToBucket
 from aistore.transport.request import Request
 from aistore.wire import actions, params, whats
 from aistore.wire.messages import encode_action
@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from os import PathLike
 
+    from aistore.calls.bucket_end import BucketEnd
     from aistore.calls.file_uploads import Together
     from aistore.calls.steps import Steps
-    from aistore.calls.syncing import BucketEnd, Choice
+    from aistore.calls.syncing import Choice
     from aistore.calls.transfers import Cursor, Entry
 
 __all__ = ["ImportFolder"]

@@ -391,7 +391,8 @@ class Bucket(BucketHandle, AISSource):
         Links and special files in a folder are left out. What fails is told by the summary, and does not end the call; an unreachable
         cluster, a missing bucket and a full disk do. Other arguments as for `get_files`.
         """
-        from aistore.calls.syncing import Choice, sync_of
+        from aistore.calls.sync_kinds import sync_of
+        from aistore.calls.syncing import Choice
         from aistore.sdk._transfers import Side, carry_out
 
         choice = Choice(prefix, other_prefix, pattern, delete, dry_run, on_each)
@@ -421,8 +422,9 @@ class Bucket(BucketHandle, AISSource):
         Raises ValueError for a cluster that is not an embedded one of the same user on this machine: `sync(source=...)` and `put_files` serve
         any. Other arguments as for `get_files`.
         """
+        from aistore.calls.bucket_end import BucketEnd
         from aistore.calls.importing import ImportFolder
-        from aistore.calls.syncing import BucketEnd, Choice
+        from aistore.calls.syncing import Choice
         from aistore.local.proof import prove
         from aistore.sdk._transfers import Side, carry_out
 
