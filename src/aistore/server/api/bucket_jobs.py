@@ -11,9 +11,10 @@ from aistore.server.api.bucket_props import encode, make_copies
 from aistore.server.api.copying import copy_bucket, copy_many, rename_bucket
 from aistore.server.api.messages import job_reply
 from aistore.server.api.remote_jobs import prefetch
+from aistore.server.jobs.indexing import index_archives
 from aistore.server.jobs.objects import visit
-from aistore.wire import actions
-from aistore.wire.errors import ApiError, invalid_action, not_implemented
+from aistore.wire import access, actions
+from aistore.wire.errors import ApiError, invalid_action
 from aistore.wire.messages import decode_value
 from aistore.wire.names import check_prefix
 
@@ -59,8 +60,26 @@ async def start(node: Node, request: Request, bucket: Bucket, message: ActionMes
     if action == actions.RECHUNK:
         return await _rechunk(node, bucket, value)
     if action == actions.INDEX_SHARD:
-        raise not_implemented(action, bucket.id.cname)
+        return await _index_shards(node, bucket, value)
     raise invalid_action(action)
+
+
+class _IndexShards(msgspec.Struct, forbid_unknown_fields=True):
+    prefix: str = ""
+    # Accepted, and not acted on: archives are gone through in the order of their names, and an index is always verified.
+    num_workers: int = msgspec.field(default=0, name="num-workers")
+    skip_verify: bool = msgspec.field(default=False, name="skip-verify")
+
+
+async def _index_shards(node: Node, bucket: Bucket, value: object) -> Reply:
+    message = decode_value(value, _IndexShards, actions.INDEX_SHARD, node.name)
+    prefix = check_prefix(message.prefix, "bad request to index shards")
+    node.check_access(bucket, access.GET, "GET")
+
+    async def work(job: Job) -> None:
+        await index_archives(job, node.store, node.control.scanner, node.control.archives, bucket, prefix)
+
+    return await job_reply(node.control.jobs.start(actions.INDEX_SHARD, work, bucket=bucket.id))
 
 
 async def _rechunk(node: Node, bucket: Bucket, value: object) -> Reply:
