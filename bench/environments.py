@@ -16,8 +16,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1] / ".envs"
 VERSIONS = ("2.0.0", "1.17.0")
 
-# 1.17.0 names the argument of xxh64() as xxhash did before 4.0.
-PINS = {"1.17.0": ("xxhash<4",)}
+# 1.17.0 names the argument of xxh64() as xxhash did before 4.0; the patch for boto3 needs wrapt.
+_WITH = {"2.0.0": ("boto3", "wrapt"), "1.17.0": ("boto3", "wrapt", "xxhash<4")}
 
 
 def official_python(version: str) -> Path:
@@ -27,10 +27,15 @@ def official_python(version: str) -> Path:
 
 def why_missing(version: str) -> str | None:
     """`None` where the environment is ready, else why it is not."""
-    if not _stamp(version).exists():
+    stamp = _stamp(version)
+    if not stamp.exists() or stamp.read_text() != " ".join(_packages(version)):
         reason = ROOT / f"official-{version}.failed"
         return reason.read_text() if reason.exists() else f"the official SDK {version} is not installed: run make test"
     return None
+
+
+def _packages(version: str) -> tuple[str, ...]:
+    return (f"aistore=={version}", *_WITH.get(version, ()))
 
 
 def _stamp(version: str) -> Path:
@@ -49,7 +54,7 @@ def make(version: str) -> None:
         venv.create(folder, with_pip=True, clear=True)
         pip = [str(official_python(version)), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
         subprocess.run(
-            [*pip, f"aistore=={version}", *PINS.get(version, ())],
+            [*pip, *_packages(version)],
             check=True,
             capture_output=True,
             text=True,
@@ -61,7 +66,7 @@ def make(version: str) -> None:
         print(failed.read_text(), file=sys.stderr)
         return
     failed.unlink(missing_ok=True)
-    _stamp(version).touch()
+    _stamp(version).write_text(" ".join(_packages(version)))
 
 
 if __name__ == "__main__":

@@ -186,6 +186,8 @@ class _CheckedBody(Body):
                 raise _incomplete(str(self._read), self.length)
         elif self.length is not None or filled < len(view):
             # Whoever knows the length does not come back to find the end.
+            if self.length is not None and self._read > self.length:
+                raise _incomplete("more", self.length)
             if self._coded is not None and (self._pieces or await self._decode(self._coded, memoryview(bytearray(1)))):
                 raise _incomplete("more", self._read)
             self._finish(self._coded.trailers if self._coded is not None else None)

@@ -93,7 +93,7 @@ def user_metadata(request: Request) -> dict[str, str]:
 
 def _metadata_headers(custom: Mapping[str, str]) -> list[tuple[str, str]]:
     headers = [
-        (key if key.startswith(_META) else _META + key, value)
+        (key if key.startswith(_META) else _META + key.lower(), value)
         for key, value in own_pairs(custom).items()
         if _token(key)  # a native client may have used any other character
     ]

@@ -94,7 +94,7 @@ def page_size(request: Request, name: str) -> int:
 
 def _decode_token(token: str) -> str:
     try:
-        return base64.urlsafe_b64decode(token.encode()).decode()
+        return base64.b64decode(token.encode(), b"-_", validate=True).decode()
     except (ValueError, binascii.Error):
         raise invalid("the continuation token is none of this server") from None
 
