@@ -178,13 +178,11 @@ def _references(db: sqlite3.Connection) -> list[str]:
         for _, name, size, where, content in rows:
             if where in layouts and there.get(content, (0, None))[1] != size:
                 found.append(f"{name!r} of {size} bytes refers to content {content}: {there.get(content)}")
-        members = (
-            "SELECT content FROM archive WHERE layout = ?1 UNION SELECT content FROM archive_page WHERE layout = ?1"
-        )
+        members = "SELECT content FROM archive WHERE layout = ? UNION SELECT content FROM archive_page WHERE layout = ?"
         found += [
             f"members of content {i} of layout {layout}, which is not there"
             for layout in layouts
-            for (i,) in db.execute(members, (layout,))
+            for (i,) in db.execute(members, (layout, layout))
             if i not in there
         ]
     chunked = {content for *_, where, content in rows if where == 2}

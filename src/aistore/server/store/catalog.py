@@ -86,7 +86,8 @@ class Transaction:
             if bucket in self._gone:
                 continue
             self.execute(
-                "INSERT INTO usage VALUES (?1, ?2, ?3) ON CONFLICT (bucket) DO UPDATE SET objects = objects + ?2, bytes = bytes + ?3",
+                "INSERT INTO usage VALUES (?, ?, ?) ON CONFLICT (bucket)"
+                " DO UPDATE SET objects = objects + excluded.objects, bytes = bytes + excluded.bytes",
                 (bucket, objects, size),
             )
 
