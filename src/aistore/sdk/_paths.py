@@ -33,7 +33,7 @@ def validate_directory(path: str | Path) -> None:
 def files_of(
     folder: str | Path, prefix: str, pattern: str, basename: bool, prepend: str, recursive: bool
 ) -> Iterator[tuple[str, str]]:
-    """Files of a folder that match, each with the name of the object that it becomes (`protocol/10` 25.1)."""
+    """Files of a folder that match, each with the name of the object that it becomes (protocol/10 25.1)."""
     validate_directory(folder)
     return _files_of(str(folder), prefix, pattern, basename, prepend, recursive)
 
