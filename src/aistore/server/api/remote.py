@@ -415,6 +415,8 @@ class Remote(NamedTuple):
 
     node: Node
     bucket: Bucket
+    custom: Mapping[str, str] = {}
+    """The metadata that users gave to the object."""
 
     async def exists(self, name: str) -> bool:
         """Whether there is such an object. Raises `RemoteError`."""
@@ -428,14 +430,14 @@ class Remote(NamedTuple):
 
     async def put(self, name: str, content: bytes | Upload, checksum: tuple[str, str]) -> ObjectRow:
         """Store an object in the backend and in the cache. Raises `ApiError`, `StoreError`."""
-        return await write_through(self.node, self.bucket, name, content, checksum, {})
+        return await write_through(self.node, self.bucket, name, content, checksum, dict(self.custom))
 
     @asynccontextmanager
     async def sent(self, name: str, path: Path) -> AsyncIterator[tuple[str, Mapping[str, str]]]:
         """Store a file in the backend, and hold off other writers of the object until the cache has it too."""
         async with self.node.backends.changing(self.bucket, name):
-            found = await self.node.backends.of(self.bucket).put(where(self.bucket), name, path, {})
-            yield found.version, found.custom
+            found = await self.node.backends.of(self.bucket).put(where(self.bucket), name, path, self.custom)
+            yield found.version, {**self.custom, **found.custom}
 
 
 async def delete(node: Node, bucket: Bucket, name: str) -> Reply:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from aistore.http1.message import Reply
 from aistore.server.api import multipart, remote
@@ -22,8 +21,7 @@ from aistore.wire import access
 from aistore.wire.errors import ApiError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Mapping, Sequence
 
     from aistore.http1.server import Request
     from aistore.server.node import Node
@@ -142,21 +140,6 @@ def _copy_into(part: PartWriter, fd: int, data: bytes | None, start: int, size: 
 # -- the end -------------------------------------------------------------------------------------------------------
 
 
-class _Elsewhere(NamedTuple):
-    """A remote bucket, and the metadata that an object gets there."""
-
-    node: Node
-    bucket: Bucket
-    custom: Mapping[str, str]
-
-    @asynccontextmanager
-    async def sent(self, name: str, path: Path) -> AsyncIterator[tuple[str, Mapping[str, str]]]:
-        """Store a file there, and hold off other writers of the object until the cache has it too."""
-        async with self.node.backends.writing(self.bucket, name):
-            found = await self.node.backends.of(self.bucket).put(remote.where(self.bucket), name, path, self.custom)
-            yield found.version, {**self.custom, **found.custom}
-
-
 async def complete(node: Node, request: Request, bucket: Bucket, name: str) -> Reply:
     """Make the object of all parts that were stored."""
     node.check_access(bucket, access.PUT, "PUT")
@@ -170,7 +153,7 @@ async def complete(node: Node, request: Request, bucket: Bucket, name: str) -> R
         row = await uploads.complete(
             bucket, name, upload_id, sorted(wanted), props.checksum.type,
             versioned=props.versioning.enabled,
-            elsewhere=None if bucket.remote is None else _Elsewhere(node, bucket, custom),
+            elsewhere=None if bucket.remote is None else remote.Remote(node, bucket, custom),
             describe=lambda parts: {**custom, **_tag_of_parts(parts, wanted)},
         )  # fmt: skip
     except UploadGone as gone:
