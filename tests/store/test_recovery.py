@@ -112,7 +112,8 @@ def test_deletes_in_a_destroyed_bucket_leave_no_totals(tmp_path: Path, monkeypat
             await put(store, bucket, "o", b"content", in_file=True)
             monkeypatch.setattr("aistore.server.store.store.purge_dropped", later)
             await store.destroy_bucket(bucket.id)
-            await asyncio.gather(store.delete(bucket, ["o"]), purge_dropped(store))
+            purging = asyncio.ensure_future(purge_dropped(store))
+            await asyncio.gather(store.delete(bucket, ["o"]), purging)
             await settle(store)
             assert store.objects == 0
 
