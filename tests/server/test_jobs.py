@@ -254,6 +254,29 @@ def test_a_job_of_an_idle_kind_ends_by_itself_and_the_next_request_starts_anothe
     with_registry(tmp_path, test, lives_for=0.01)
 
 
+def test_an_abort_at_the_moment_of_a_request_is_not_lost(tmp_path: Path) -> None:
+    async def test(registry: JobRegistry) -> None:
+        ran: list[Job] = []
+
+        async def late(job: Job) -> None:
+            ran.append(job)
+
+        done = asyncio.Event()
+
+        async def first(job: Job) -> None:
+            done.set()
+
+        job = registry.join("archive", first, bucket=BUCKET)
+        await done.wait()
+        await asyncio.sleep(0)  # it waits for the next request
+        assert registry.join("archive", late, bucket=BUCKET) is job
+        registry.abort(job)
+        await ended(job)
+        assert (job.aborted, ran) == (True, [])
+
+    with_registry(tmp_path, test)
+
+
 def test_abort_drops_the_requests_that_wait(tmp_path: Path) -> None:
     async def test(registry: JobRegistry) -> None:
         ran: list[Job] = []

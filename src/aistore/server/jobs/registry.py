@@ -228,10 +228,13 @@ class _Requests:
             if self.closed:
                 return
             self._more.clear()
+            # Not `wait_for`: until 3.12 it swallows an abort that comes together with a request.
+            timer = asyncio.get_running_loop().call_later(self._lives_for, self._more.set)
             try:
-                await asyncio.wait_for(self._more.wait(), self._lives_for)
-            except asyncio.TimeoutError:
-                self.closed = not self._queue
+                await self._more.wait()
+            finally:
+                timer.cancel()
+            self.closed = self.closed or not self._queue
 
 
 class JobRegistry:
