@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aistore import Client
-from aistore.server.api.s3_body import AwsChunked
+from aistore.server.api.s3.body import AwsChunked
 from aistore.wire.crc32c import Crc32c
 from aistore.wire.errors import ApiError
 

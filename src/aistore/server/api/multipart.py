@@ -10,7 +10,7 @@ import msgspec
 
 from aistore.http1.message import Reply
 from aistore.server.api.messages import text_reply
-from aistore.server.api.s3_body import expect_checked
+from aistore.server.api.s3.body import expect_checked
 from aistore.server.store.content import finished, in_thread
 from aistore.server.store.errors import PartsRefused, UploadGone
 from aistore.wire import access

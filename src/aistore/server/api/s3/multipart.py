@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Final
 
 from aistore.http1.message import Reply
 from aistore.server.api import multipart, remote
-from aistore.server.api.s3_body import expect_checked
-from aistore.server.api.s3_errors import invalid, no_such_key
-from aistore.server.api.s3_headers import iso_time, modified, object_headers, tag_of, user_metadata
-from aistore.server.api.s3_listing import page_size
-from aistore.server.api.s3_objects import source_row
-from aistore.server.api.s3_xml import element, leaf, malformed, read_document, xml_reply
+from aistore.server.api.s3.body import expect_checked
+from aistore.server.api.s3.errors import invalid, no_such_key
+from aistore.server.api.s3.headers import iso_time, modified, object_headers, tag_of, user_metadata
+from aistore.server.api.s3.listing import page_size
+from aistore.server.api.s3.objects import source_row
+from aistore.server.api.s3.xml import element, leaf, malformed, read_document, xml_reply
 from aistore.server.store.content import in_thread
 from aistore.server.store.errors import PartsRefused, UploadGone
 from aistore.wire import access

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from aistore.http1.message import Pending, Reply
 from aistore.server.api import reading, remote, writing
 from aistore.server.api.copying_out import copy_out
-from aistore.server.api.s3_body import expect_checked
-from aistore.server.api.s3_buckets import find_bucket
-from aistore.server.api.s3_errors import no_such_key
-from aistore.server.api.s3_headers import (
+from aistore.server.api.s3.body import expect_checked
+from aistore.server.api.s3.buckets import find_bucket
+from aistore.server.api.s3.errors import no_such_key
+from aistore.server.api.s3.headers import (
     COPY_SOURCE,
     S3Dress,
     check_conditions,
@@ -21,7 +21,7 @@ from aistore.server.api.s3_headers import (
     tag_of,
     user_metadata,
 )
-from aistore.server.api.s3_xml import leaf, xml_reply
+from aistore.server.api.s3.xml import leaf, xml_reply
 from aistore.server.backends.base import own_pairs, system_pairs
 from aistore.server.backends.errors import RemoteError
 from aistore.server.store.copying import copy_objects

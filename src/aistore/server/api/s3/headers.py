@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
 from aistore.server.api.reading import entity_tag
-from aistore.server.api.s3_errors import invalid
+from aistore.server.api.s3.errors import invalid
 from aistore.server.api.writing import utf8
 from aistore.server.backends.base import own_pairs, system_pairs
 from aistore.wire import custom as custom_metadata

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final
 from aistore.http1.message import Reply
 from aistore.server.api import remote, remote_buckets
 from aistore.server.api.bucket_props import set_props
-from aistore.server.api.s3_body import expect_checked
-from aistore.server.api.s3_errors import error_element
-from aistore.server.api.s3_headers import iso_time
-from aistore.server.api.s3_xml import element, leaf, malformed, read_document, xml_reply
+from aistore.server.api.s3.body import expect_checked
+from aistore.server.api.s3.errors import error_element
+from aistore.server.api.s3.headers import iso_time
+from aistore.server.api.s3.xml import element, leaf, malformed, read_document, xml_reply
 from aistore.wire import access
 from aistore.wire.errors import ApiError
 from aistore.wire.names import BucketId, check_object_name
