@@ -174,7 +174,7 @@ async def _get_cold(
     under_way = node.backends.under_way(bucket, name)
     if wants_range and blob is None and under_way is None and not node.backends.caches_ranges(where(bucket)):
         return await _pass_range(node, request, bucket, name, dress)
-    download = node.backends.download(bucket, name, blob)
+    download = node.backends.download(bucket, name, old, blob)
     found = await _shielded(download)
     if found is None:  # another process has fetched it
         return None
@@ -248,15 +248,15 @@ async def cached(node: Node, bucket: Bucket, name: str) -> ObjectRow:
             return row
         if node.remote_of(bucket) is None:
             raise object_not_found(node.name, bucket.id.object_cname(name))
-        row = await _until_cached(node.backends.download(bucket, name))
+        row = await _until_cached(node.backends.download(bucket, name, None))
         if row is not None:
             return row
     raise ApiError(409, f'object "{bucket.id.object_cname(name)}" is currently busy, please try again', "ErrBusy")
 
 
-async def refresh(node: Node, bucket: Bucket, name: str) -> None:
+async def refresh(node: Node, bucket: Bucket, row: ObjectRow) -> None:
     """Fetch an object anew that is cached as another version than its backend has. Raises `RemoteError`."""
-    await _until_cached(node.backends.download(bucket, name))
+    await _until_cached(node.backends.download(bucket, row.name, row))
 
 
 async def _shielded(download: Download) -> RemoteObject | None:

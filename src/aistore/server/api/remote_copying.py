@@ -178,7 +178,7 @@ class RemoteCopying:
             return row
         try:
             if row is not None and not await remote.is_current(node, source, name, row):
-                await remote.refresh(node, source, name)
+                await remote.refresh(node, source, row)
             return await remote.cached(node, source, name)
         except RemoteError as error:
             if error.kind != "object":

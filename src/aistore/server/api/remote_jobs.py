@@ -125,9 +125,9 @@ async def _fetch(node: Node, bucket: Bucket, name: str, message: Prefetch) -> Ob
             blob = Blob(message.blob_chunk_size, message.blob_workers)
     if not same_content(node.store.lookup(bucket, name), row):
         return None  # it came a moment ago
-    download = node.backends.download(bucket, name, blob)
+    download = node.backends.download(bucket, name, row, blob)
     if blob is not None:
-        _start_blob(node, bucket, name, blob)
+        _start_blob(node, bucket, name, row, blob)
     return await asyncio.shield(download.done)
 
 
@@ -205,12 +205,12 @@ async def blob_download(node: Node, bucket: Bucket, message: ActionMessage) -> R
         raise ApiError(400, f"blob-download: {cname} has {found.size} bytes, not {value.full_size}")
     if node.backends.under_way(bucket, name) is not None:
         raise ApiError(400, f"blob-download of {cname} is already running - not starting", "ErrXactUsePrev")
-    return await job_reply(_start_blob(node, bucket, name, Blob(value.chunk_size, value.workers)))
+    return await job_reply(_start_blob(node, bucket, name, row, Blob(value.chunk_size, value.workers)))
 
 
-def _start_blob(node: Node, bucket: Bucket, name: str, blob: Blob) -> Job:
+def _start_blob(node: Node, bucket: Bucket, name: str, before: ObjectRow | None, blob: Blob) -> Job:
     async def work(job: Job) -> None:
-        download = node.backends.download(bucket, name, blob)
+        download = node.backends.download(bucket, name, before, blob)
         told = 0
         try:
             while not (await asyncio.wait((download.done,), timeout=_PROGRESS))[0]:

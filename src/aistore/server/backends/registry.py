@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from aistore.server.backends.ais import RemoteCluster
     from aistore.server.backends.base import Backend
     from aistore.server.node import Node
-    from aistore.server.store.rows import Bucket
+    from aistore.server.store.rows import Bucket, ObjectRow
     from aistore.wire.props import Extra
 
 __all__ = ["DEFUNCT", "Attached", "Backends", "UnknownBucket"]
@@ -247,14 +247,14 @@ class Backends:
 
     # -- objects -----------------------------------------------------------------------------------------------
 
-    def download(self, bucket: Bucket, name: str, blob: Blob | None = None) -> Download:
-        """The download of an object: the one under way, or a new one."""
+    def download(self, bucket: Bucket, name: str, before: ObjectRow | None, blob: Blob | None = None) -> Download:
+        """The download of an object that is cached as `before`, or not: the one under way, or a new one."""
         key = bucket.bid, name
         download = self._downloads.get(key)
         if download is None or download.dropped:
             remote = self._node.remote_of(bucket)
             assert remote is not None
-            download = Download(self._node, bucket, remote, name, blob)
+            download = Download(self._node, bucket, remote, name, before, blob)
             self._downloads[key] = download
             download.done.add_done_callback(lambda _: self._forget(key, download))
         return download
