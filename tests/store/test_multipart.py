@@ -217,3 +217,19 @@ def test_parts_count_as_stored(tmp_path: Path) -> None:
             assert (store.objects, store.bytes) == (1, 600_000)
 
     asyncio.run(main())
+
+
+def test_an_upload_that_is_given_up_while_a_part_ends_is_gone(tmp_path: Path) -> None:
+    async def test(store: Store, bucket: Bucket) -> None:
+        upload_id = await store.uploads.begin(bucket, "o")
+        part = await store.uploads.open_part(upload_id, 1, 4)
+        part.write(b"aaaa")
+        storing = asyncio.ensure_future(part.store("xxhash2"))
+        await asyncio.sleep(0)  # the part is noted in the change before
+        await store.uploads.abort(bucket, "o", upload_id)
+        await storing
+        assert store.uploads.of_bucket(bucket) == []
+        with pytest.raises(UploadGone):
+            store.uploads.check(bucket, "o", upload_id)
+
+    on_a_bucket(tmp_path, test)

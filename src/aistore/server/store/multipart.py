@@ -456,7 +456,7 @@ class MultipartUploads:
     def abort(self, bucket: Bucket, name: str, upload_id: str) -> asyncio.Future[None]:
         """Give an upload up. Raises `UploadGone`."""
         self.check(bucket, name, upload_id)
-        return self._give_up(upload_id, time.time_ns())
+        return self._give_up(upload_id, None)
 
     async def remove_stale(self) -> None:
         """Remove uploads that nobody has gone on with for `KEPT_SECONDS`."""
@@ -467,13 +467,15 @@ class MultipartUploads:
                 with suppress(UploadGone):
                     await self._give_up(upload_id, limit)
 
-    def _give_up(self, upload_id: str, limit: int) -> asyncio.Future[None]:
-        """Drop an upload that was not changed since."""
+    def _give_up(self, upload_id: str, limit: int | None) -> asyncio.Future[None]:
+        """Drop an upload, with a limit only if it was not changed since."""
 
         def change(tx: Transaction) -> None:
             require_upload(tx, upload_id)
-            if tx.execute("SELECT 1 FROM upload WHERE id = ? AND changed <= ?", (upload_id, limit)).fetchone():
-                drop_upload(tx, upload_id)
+            sql = "SELECT 1 FROM upload WHERE id = ? AND changed > ?"
+            if limit is not None and tx.execute(sql, (upload_id, limit)).fetchone():
+                return
+            drop_upload(tx, upload_id)
             tx.after(lambda: self._sessions.pop(upload_id, None))
             tx.after(self.store.content.remove_garbage)
 
