@@ -89,9 +89,15 @@ class Promotion(NamedTuple):
                     await self._put(name, content, checksum)
             except _Exists:
                 size = None
-        if self.delete_source:
+        # The file of an object that was left alone may hold what is nowhere else; the reference deletes that, too.
+        if self.delete_source and (size is not None or await self._is_stored(path, name)):
             await in_thread(os.unlink, path)
         return size
+
+    async def _is_stored(self, path: str, name: str) -> bool:
+        """Whether the object has the content of this file."""
+        row = self.store.lookup(self.bucket, name)
+        return row is not None and bool(row.checksum) and await in_thread(_has_content, path, row)
 
     async def _is_there(self, name: str) -> bool:
         if self.store.lookup(self.bucket, name) is not None:
@@ -148,6 +154,19 @@ def _copy(fd: int, upload: Upload, kind: str) -> str:
         raise full_or(error) from error
     upload.finish()
     return hasher.hexdigest() if hasher is not None else ""
+
+
+def _has_content(path: str, row: ObjectRow) -> bool:
+    fd, size = open_regular(path)
+    try:
+        hasher = new_hasher(row.checksum_type)
+        if size != row.size or hasher is None:
+            return False
+        while piece := os.read(fd, _PIECE):
+            hasher.update(piece)
+        return hasher.hexdigest() == row.checksum
+    finally:
+        os.close(fd)
 
 
 def is_file(path: str) -> bool:
