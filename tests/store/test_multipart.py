@@ -233,3 +233,32 @@ def test_an_upload_that_is_given_up_while_a_part_ends_is_gone(tmp_path: Path) ->
             store.uploads.check(bucket, "o", upload_id)
 
     on_a_bucket(tmp_path, test)
+
+
+def test_an_upload_that_is_completed_in_the_second_attempt_has_the_right_checksum(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(store: Store, bucket: Bucket) -> None:
+        upload_id = await store.uploads.begin(bucket, "o")
+        await put_part(store, upload_id, 1, b"aaaa")
+        # Its checksum is made while others arrive; theirs is left for the end.
+        hashing = store.uploads._session(upload_id).hashing
+        assert hashing is not None
+        await hashing
+        monkeypatch.setattr(store.uploads, "hash_on", lambda *_: None)
+        for number in (2, 3):
+            await put_part(store, upload_id, number, b"bbbb")
+        with monkeypatch.context() as patch:
+            patch.setattr(store.catalog, "submit", refuse)
+            with pytest.raises(StoreFull):
+                await complete(store, bucket, upload_id, 3)
+        await complete(store, bucket, upload_id, 3)
+        row = store.lookup(bucket, "o")
+        assert row is not None
+        assert row.checksum == digest("xxhash2", b"aaaabbbbbbbb")
+
+    on_a_bucket(tmp_path, test)
+
+
+def refuse(*_: object) -> object:
+    raise StoreFull("full")

@@ -399,7 +399,9 @@ class MultipartUploads:
                 await in_thread(copy_together, content, made, pieces)
             else:
                 await in_thread(put_in_place, content, file, pieces)
-            checksum = await in_thread(checksum_of, content, file, pieces, session.hashed, kind)
+            # It is used up: should the upload be completed in another attempt, that begins anew.
+            hashed, session.hashed = session.hashed, Hashed()
+            checksum = await in_thread(checksum_of, content, file, pieces, hashed, kind)
             if elsewhere is not None:
                 async with elsewhere.sent(name, content.path(file)) as (version, custom):
                     return await self._commit(
