@@ -149,6 +149,7 @@ _OTHER: Final[dict[str, dict[str, object]]] = {
         "min_pct_free": 0,
     },
     "tracing": {"enabled": False},
+    "get_batch": {"max_soft_errs": 8},
 }
 
 

@@ -87,6 +87,8 @@ class Node:
         self.server = HttpServer(self, Limits(connections=connections_allowed()))
         self.reading: dict[tuple[int, str], int] = {}
         """Long reads under way, by bucket number and object name."""
+        self.batches = 0
+        """Batches being answered."""
         self.targets: TargetProcesses | None = None
         self._map: ClusterMap
         self._target_ids: list[str] = []

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from aistore.http1.message import Reply
 from aistore.server.api import objects
+from aistore.server.api.batch import ml
 from aistore.server.api.buckets import buckets
 from aistore.server.api.cluster import cluster
 from aistore.server.api.daemon import daemon, reverse
@@ -32,10 +33,10 @@ _OBJECT_METHODS: Final = frozenset({"GET", "PUT", "HEAD", "DELETE", "POST", "PAT
 _CHANGES: Final = frozenset({"PUT", "DELETE", "POST", "PATCH"})
 # Resources of a gateway only, and of every node; the handler gets the path behind the resource.
 _OF_GATEWAY: Final[dict[str, Callable[[Node, Request, str], Result]]] = {"cluster": cluster, "reverse": reverse}
-_OF_NODE: Final[dict[str, Callable[[Node, Request, str], Result]]] = {"buckets": buckets, "daemon": daemon}
+_OF_NODE: Final[dict[str, Callable[[Node, Request, str], Result]]] = {"buckets": buckets, "daemon": daemon, "ml": ml}
 # Easy URLs (protocol/00 2.5) and the provider that they name.
 _EASY: Final = {"ais": "ais", "gs": "gcp", "az": "azure"}
-_LATER: Final = frozenset({"sort", "download", "ml", "tokens"})
+_LATER: Final = frozenset({"sort", "download", "tokens"})
 
 
 def handle(node: Node, request: Request) -> Result:

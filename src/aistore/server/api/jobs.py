@@ -29,7 +29,7 @@ QUERIES: Final = frozenset({whats.JOB_STATUS, whats.ALL_JOB_STATUSES, whats.RUNN
 
 
 # Kinds that run on one target, of which the gateway knows no status: their snapshots tell (protocol/30 13.9).
-_UNRECORDED: Final = frozenset({actions.BLOB_DOWNLOAD})
+_UNRECORDED: Final = frozenset({actions.BLOB_DOWNLOAD, actions.GET_BATCH})
 # Key of the catalog's for the number of the last rebalance.
 _REBALANCES: Final = "rebalances"
 # Where the reference's targets execute what the gateway passes on; errors found there show it.

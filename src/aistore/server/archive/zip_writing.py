@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import time
 import zlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from aistore.server.archive import zip as zips
 from aistore.server.archive.errors import BadArchive
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from aistore.server.archive.source import Source
-    from aistore.server.archive.writing import NewMember, Output
+    from aistore.server.archive.writing import NewMember
 
-__all__ = ["ZipWriter"]
+__all__ = ["ZipStream", "ZipWriter"]
 
 _LOCAL: Final = struct.Struct("<4s5H3L2H")
 _ENTRY: Final = struct.Struct("<4s4B4H3L5H2L")
@@ -31,10 +31,27 @@ _REGULAR_0644: Final = 0o100644 << 16
 _DIRECTORY_MAX: Final = 256 << 20  # bytes; it is in memory while the archive is written
 
 
+class Sink(Protocol):
+    """Where an archive goes."""
+
+    @property
+    def position(self) -> int:
+        """Bytes written so far."""
+        ...
+
+    def write(self, data: bytes) -> None:
+        """Append."""
+        ...
+
+    def flush(self) -> None:
+        """Write what is held back."""
+        ...
+
+
 class ZipWriter:
     """Writes one archive from start to end."""
 
-    def __init__(self, out: Output) -> None:
+    def __init__(self, out: Sink) -> None:
         self._out = out
         self._directory = bytearray()
         self._members = 0
@@ -97,9 +114,9 @@ class ZipWriter:
             yield len(piece)
         if not known:
             self._out.write(struct.pack("<4sL2Q" if large else "<4s3L", b"PK\7\x08", crc, size, size))
-        self._note(name, flags, (date, clock), crc, size, start)
+        self.note(name, flags, (date, clock), crc, size, start)
 
-    def _note(self, name: bytes, flags: int, when: tuple[int, int], crc: int, size: int, start: int) -> None:
+    def note(self, name: bytes, flags: int, when: tuple[int, int], crc: int, size: int, start: int) -> None:
         """Put a member into the directory."""
         extra = b""
         shown_size, shown_start = min(size, _ALL_ONES), min(start, _ALL_ONES)
@@ -142,6 +159,67 @@ class ZipWriter:
         count = min(members, 0xFFFF)
         self._out.write(_END.pack(b"PK\5\6", 0, 0, count, count, min(size, _ALL_ONES), min(start, _ALL_ONES), 0))
         self._out.flush()
+
+
+class _Pieces:
+    def __init__(self) -> None:
+        self.position = 0
+        self.written: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.position += len(data)
+        self.written.append(data)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+
+class ZipStream:
+    """An archive in pieces: checksums and sizes come behind the content of each entry (see `streaming.ArchiveStream`)."""
+
+    def __init__(self) -> None:
+        self._out = _Pieces()
+        self._writer = ZipWriter(self._out)
+        self._begun = (b"", 0, (0, 0), 0)
+        self._size = self._crc = 0
+
+    def begin(self, name: str, size: int, mtime: int) -> bytes:
+        """The local header of an entry; one of 4 GiB or more is announced as such."""
+        raw = name.encode()
+        flags = _FOLLOWS | (0 if name.isascii() else _UTF8)
+        when = _dos_time(mtime)
+        large = size >= _ALL_ONES
+        extra = struct.pack("<2H2Q", 1, 16, 0, 0) if large else b""
+        shown = _ALL_ONES if large else 0
+        self._begun = raw, flags, when, self._out.position
+        self._size, self._crc = size, 0
+        version = 45 if large else 20
+        return self._passed(
+            _LOCAL.pack(b"PK\3\4", version, flags, zips.STORED, when[1], when[0], 0, shown, shown, len(raw), len(extra))
+            + raw
+            + extra
+        )
+
+    def data(self, piece: bytes) -> bytes:
+        """A piece of its content."""
+        self._crc = zlib.crc32(piece, self._crc)
+        return self._passed(piece)
+
+    def end(self) -> bytes:
+        """Its data descriptor."""
+        large = self._size >= _ALL_ONES
+        name, flags, when, start = self._begun
+        self._writer.note(name, flags, when, self._crc, self._size, start)
+        return self._passed(struct.pack("<4sL2Q" if large else "<4s3L", b"PK\7\x08", self._crc, self._size, self._size))
+
+    def finish(self) -> bytes:
+        """The directory."""
+        self._writer.finish()
+        return b"".join(self._out.written)
+
+    def _passed(self, data: bytes) -> bytes:
+        self._out.position += len(data)
+        return data
 
 
 def _dos_time(mtime: int) -> tuple[int, int]:

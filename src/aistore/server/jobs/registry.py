@@ -334,7 +334,7 @@ class JobRegistry:
         kind: str,
         work: Work,
         *,
-        bucket: BucketId,
+        bucket: BucketId | None,
         source: BucketId | None = None,
         destination: BucketId | None = None,
         job_id: str = "",

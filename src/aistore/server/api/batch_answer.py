@@ -1,0 +1,310 @@
+"""The answer to a batch: an archive that is streamed, or one that is complete, behind what is known of its entries (protocol/40 A5, A6)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from aistore.http1.message import Reply
+from aistore.server.api.batch_reading import BatchReader, Found
+from aistore.server.archive.formats import Format
+from aistore.server.archive.streaming import new_packer, new_stream
+from aistore.server.store.content import in_thread
+from aistore.wire.batch import MISSING, BatchMetadata, BatchRecord, name_in_archive
+from aistore.wire.errors import ApiError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+
+    from aistore.server.api.batch_reading import Wanted
+    from aistore.server.jobs.registry import Job
+    from aistore.server.node import Node
+    from aistore.wire.batch import BatchEntry
+
+__all__ = ["BatchAnswer", "Order"]
+
+logger = logging.getLogger(__name__)
+
+_FLUSH: Final = 256 * 1024
+_IN_MEMORY: Final = 4 << 20  # of an answer that is made whole before it is sent
+_READ: Final = 1 << 20
+_TYPES: Final = {
+    Format.TAR: "application/x-tar",
+    Format.TGZ: "application/gzip",
+    Format.LZ4: "application/x-lz4",
+    Format.ZIP: "application/zip",
+}
+
+
+@dataclass
+class Order:
+    """What was asked for; `entries` as they came, `wanted` as they are looked up."""
+
+    entries: list[BatchEntry]
+    wanted: list[Wanted]
+    form: Format
+    continue_on_error: bool
+    only_name: bool
+    soft_errors: int
+    """Missing entries after which the rest is given up."""
+
+
+class _BrokenOff(ConnectionAbortedError):
+    """A streamed answer cannot be what was asked for: the connection ends, so that nobody takes it for whole."""
+
+
+class BatchAnswer:
+    """Makes the answer to one batch; `streamed` or `buffered` is called once."""
+
+    def __init__(self, node: Node, order: Order) -> None:
+        self._node = node
+        self._order = order
+        self._reader = BatchReader(node, order.wanted)
+        self._records: list[BatchRecord] = []
+        self._soft_errors = 0
+        self._done = self._done_bytes = 0
+        self._first: Found | ApiError | None = None
+        self.job: Job | None = None
+        self.job_id = ""
+        self.ended = asyncio.Event()
+        """Set when the answer is out, or given up."""
+        node.batches += 1
+
+    async def streamed(self) -> Reply:
+        """The archive as it is made. Raises `ApiError` if the first entry cannot be had and that is to be an error."""
+        try:
+            self._first = await self._take(0)
+        except BaseException:
+            self.close()
+            raise
+        headers = (("Content-Type", _TYPES[self._order.form]),)
+        return Reply(200, headers, _Body(self, self._pieces(streaming=True)))
+
+    async def buffered(self) -> Reply:
+        """Everything, after all of it was read. Raises `ApiError`."""
+        spool = _Spool(self._node)
+        try:
+            async for piece in self._pieces(streaming=False):
+                await spool.write(piece)
+        except BaseException:
+            spool.close()
+            raise
+        finally:
+            self.close()
+        boundary = secrets.token_hex(30)
+        metadata = msgspec.json.encode(BatchMetadata(self.job_id, self._records))
+        before = (
+            f'--{boundary}\r\nContent-Disposition: form-data; name="metadata"\r\n\r\n'.encode()
+            + metadata
+            + f"\n\r\n--{boundary}\r\n"
+            f'Content-Disposition: form-data; name="archive"; filename="get-batch[{self.job_id}]"\r\n'
+            "Content-Type: application/octet-stream\r\n\r\n".encode()
+        )
+        after = f"\r\n--{boundary}--\r\n".encode()
+        headers = [("Content-Type", f"multipart/mixed; boundary={boundary}")]
+        if spool.fd < 0:
+            return Reply(200, headers, b"".join((before, *spool.pieces, after)))
+        headers.append(("Content-Length", str(len(before) + spool.size + len(after))))
+        return Reply(200, headers, _Body(spool, spool.between(before, after)))
+
+    def close(self) -> None:
+        """Give up what was read ahead; more than once does no harm."""
+        if not self.ended.is_set():
+            self.ended.set()
+            self._node.batches -= 1
+            self._reader.close()
+            if isinstance(self._first, Found):
+                self._first.close()
+            self._count()
+
+    # -- entries --
+
+    async def _take(self, index: int) -> Found | ApiError:
+        """The next entry, or why it is missing where that is no error. Raises `ApiError`."""
+        order = self._order
+        if self._soft_errors > order.soft_errors:
+            what = f"exceeded soft-errors limit: {self._soft_errors} (max: {order.soft_errors})"
+            raise ApiError(400, f"x-get-batch[{self.job_id}]: {what}")
+        if self.job is not None and self.job.aborted:
+            raise ApiError(409, f"x-get-batch[{self.job_id}] was aborted")
+        try:
+            return await self._reader.take()
+        except ApiError as error:
+            if not (order.continue_on_error and error.status == 404 and error.tcode != "ErrBckNotFound"):
+                logger.info("batch: entry %d (%r): %s", index, order.wanted[index].name, error.message)
+                raise
+            self._soft_errors += 1
+            return error
+
+    async def _pieces(self, *, streaming: bool) -> AsyncGenerator[bytes, None]:
+        packer = new_packer(self._order.form)
+        try:
+            async for piece in self._archive():
+                if packer is None:
+                    yield piece
+                    # Pieces that a socket takes at once must not keep the loop from others.
+                    await asyncio.sleep(0)
+                else:
+                    yield await in_thread(packer.pack, piece)
+            if packer is not None:
+                yield packer.finish()
+        except ApiError as error:
+            if streaming:
+                raise _BrokenOff(error.message) from error
+            raise
+        finally:
+            self.close()
+
+    async def _archive(self) -> AsyncGenerator[bytes, None]:
+        """The archive before compression, in pieces worth sending; what is there does not wait for what is not."""
+        order, stream, reader = self._order, new_stream(self._order.form), self._reader
+        out: list[bytes] = []
+        held = 0
+        for index, (entry, wanted) in enumerate(zip(order.entries, order.wanted, strict=True)):
+            if out and (held >= _FLUSH or index == 1 or not reader.is_ready):
+                yield b"".join(out)
+                out.clear()
+                held = 0
+            found, self._first = self._first, None
+            if found is None:
+                try:
+                    found = await self._take(index)
+                except ApiError:
+                    if out:
+                        yield b"".join(out)  # what came before is good
+                    raise
+            name = name_in_archive(
+                wanted.bucket.id.name, entry.objname, entry.archpath or "", only_name=order.only_name
+            )
+            if isinstance(found, ApiError):
+                self._note(entry, wanted, 0, found.message)
+                out += (stream.begin(MISSING + name, 0, 0), stream.end())
+                held += 512
+                continue
+            out.append(stream.begin(name, found.size, found.mtime if not (wanted.path or wanted.length) else 0))
+            if found.data is not None:
+                out.append(stream.data(found.data))
+                held += found.size + 512
+            else:
+                async with _Closing(found):
+                    async for piece in reader.content(found):
+                        out.append(stream.data(piece))
+                        yield b"".join(out)
+                        out.clear()
+                held = 0
+            out.append(stream.end())
+            self._note(entry, wanted, found.size, "")
+        out.append(stream.finish())
+        yield b"".join(out)
+
+    def _note(self, entry: BatchEntry, wanted: Wanted, size: int, error: str) -> None:
+        if not error:
+            self._node.stats.read(size)
+            if size:
+                self._done += 1
+                self._done_bytes += size
+        elif self.job is not None:
+            self.job.failed(error)
+        identity = wanted.bucket.id
+        self._records.append(
+            BatchRecord(
+                entry.objname,
+                entry.archpath or "",
+                identity.name,
+                identity.provider,
+                error,
+                entry.opaque or "",
+                size,
+            )
+        )
+
+    def _count(self) -> None:
+        if self.job is not None:
+            self.job.done(self._done, self._done_bytes)
+
+
+class _Closing:
+    def __init__(self, found: Found) -> None:
+        self._found = found
+
+    async def __aenter__(self) -> None:
+        pass
+
+    async def __aexit__(self, *_: object) -> None:
+        self._found.close()
+
+
+class _Body:
+    """Pieces of an answer; what they come from is closed also if nobody asks for the first."""
+
+    def __init__(self, source: BatchAnswer | _Spool, pieces: AsyncGenerator[bytes, None]) -> None:
+        self._source = source
+        self._pieces = pieces
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._pieces
+
+    def __anext__(self) -> Coroutine[object, object, bytes]:
+        return self._pieces.__anext__()
+
+    async def aclose(self) -> None:
+        """Give up the rest."""
+        try:
+            await self._pieces.aclose()
+        finally:
+            self._source.close()
+
+
+class _Spool:
+    """An archive in memory, or in a file without a name once it is large."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self.pieces: list[bytes] = []
+        self.size = 0
+        self.fd = -1
+
+    async def write(self, piece: bytes) -> None:
+        """Append. Raises `StoreFull`."""
+        self.size += len(piece)
+        self.pieces.append(piece)
+        if self.fd >= 0 or self.size > _IN_MEMORY:
+            self._node.store.check_room(sum(map(len, self.pieces)))
+            await in_thread(self._spill)
+
+    def _spill(self) -> None:
+        if self.fd < 0:
+            self.fd, path = tempfile.mkstemp(prefix="batch-", dir=self._node.settings.data_dir)
+            os.unlink(path)  # noqa: PTH108 (a path as mkstemp gives it)
+        for piece in self.pieces:
+            view = memoryview(piece)
+            while view:
+                view = view[os.write(self.fd, view) :]
+        self.pieces.clear()
+
+    async def between(self, before: bytes, after: bytes) -> AsyncGenerator[bytes, None]:
+        """The file with something in front of it and behind."""
+        yield before
+        at = 0
+        while at < self.size:
+            piece = await in_thread(os.pread, self.fd, min(_READ, self.size - at), at)
+            if not piece:
+                raise OSError("the file of a batch is shorter than what was written")
+            at += len(piece)
+            yield piece
+        yield after
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with suppress(OSError):
+            if self.fd >= 0:
+                os.close(self.fd)
+        self.fd = -1

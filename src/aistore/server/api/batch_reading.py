@@ -1,0 +1,343 @@
+"""The entries of a batch, read ahead in parallel and given out in the order in which they were asked for (protocol/40 A5-A8).
+
+What is small is in memory when its turn comes, at most `_AHEAD` entries of `_SMALL` bytes; what is larger is read when it goes out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from aistore.server.api.reading import read_if_in_memory
+from aistore.server.api.remote import cached
+from aistore.server.archive.archives import Content
+from aistore.server.archive.errors import BadArchive
+from aistore.server.archive.formats import detect
+from aistore.server.archive.names import clean
+from aistore.server.archive.reading import content_of, in_one_piece
+from aistore.server.archive.source import FileSource
+from aistore.server.store.content import hash_file, in_thread
+from aistore.wire.checksum import digest
+from aistore.wire.errors import ApiError, bad_checksum, object_not_found
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from aistore.server.archive.formats import Format
+    from aistore.server.archive.index import Index, Member
+    from aistore.server.node import Node
+    from aistore.server.store.rows import Bucket, ObjectRow
+
+__all__ = ["BatchReader", "Found", "Wanted"]
+
+_SMALL: Final = 64 * 1024
+_PIECE: Final = 1 << 20
+_AHEAD: Final = 64
+_AHEAD_OF_ALL: Final = 512  # entries that all batches of a process together read ahead, at least 4 each
+_SHARDS: Final = 8  # archives that one batch keeps open
+_SECOND: Final = 1_000_000_000
+
+
+class Wanted(NamedTuple):
+    """One entry, checked: names are as the store has them."""
+
+    bucket: Bucket
+    name: str
+    path: str
+    start: int
+    length: int
+    """0 for the whole, -1 for all from `start` on."""
+
+
+class Found:
+    """Content of an entry: small content as `data`, else a part of the file `fd`, or `pieces`, which block, out of an archive."""
+
+    __slots__ = ("data", "fd", "mtime", "offset", "pieces", "shard", "size")
+
+    def __init__(self, size: int, mtime: int, data: bytes | None = None, fd: int = -1, offset: int = 0) -> None:
+        self.size = size
+        self.mtime = mtime
+        """Unix seconds."""
+        self.data = data
+        self.fd = fd
+        self.offset = offset
+        self.pieces: Iterator[bytes] | None = None
+        self.shard: Content | None = None
+
+    def close(self) -> None:
+        """Let go of the file; more than once does no harm."""
+        if self.fd >= 0:
+            fd, self.fd = self.fd, -1
+            os.close(fd)
+        if self.shard is not None:
+            self.shard.close()
+
+
+class _Shard(NamedTuple):
+    content: Content
+    form: Format
+    members: Index
+
+
+class BatchReader:
+    """Reads the entries of one batch. `take` gives the next one; close it."""
+
+    def __init__(self, node: Node, wanted: list[Wanted]) -> None:
+        self._node = node
+        self._wanted = wanted
+        self._next = 0
+        self._slots: deque[Found | ApiError | asyncio.Task[Found]] = deque()
+        self._shards: dict[tuple[int, str], asyncio.Task[_Shard]] = {}
+        self._now = time.time_ns()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the next entry can be taken without waiting."""
+        self._look_ahead()
+        return not isinstance(self._slots[0], asyncio.Task) or self._slots[0].done()
+
+    async def take(self) -> Found:
+        """The next entry, to be closed. Raises `ApiError`: status 404 for an object or member that is missing; then the next can be taken."""
+        self._look_ahead()
+        slot = self._slots.popleft()
+        if isinstance(slot, asyncio.Task):
+            return await slot
+        if isinstance(slot, ApiError):
+            raise slot
+        return slot
+
+    async def content(self, found: Found) -> AsyncIterator[bytes]:
+        """The pieces of content that is not in memory. Raises `ApiError` or `OSError` where it is damaged."""
+        if found.pieces is not None:
+            left = found.size
+            while left:
+                try:
+                    piece = await self._node.control.archives.run(next, found.pieces, b"")
+                except BadArchive as error:
+                    raise ApiError(400, f"failed to read a member: {error}") from error
+                if not piece or len(piece) > left:
+                    raise ApiError(400, "failed to read a member: it has not the size that the archive states")
+                left -= len(piece)
+                yield piece
+            return
+        source = FileSource(found.fd, found.offset + found.size)
+        at = found.offset
+        while at < source.size:
+            piece = await in_thread(source.read_at, at, min(_PIECE, source.size - at))
+            at += len(piece)
+            yield piece
+
+    def close(self) -> None:
+        """Give up what was read ahead."""
+        for slot in self._slots:
+            if isinstance(slot, asyncio.Task):
+                _discard(slot)
+            elif isinstance(slot, Found):
+                slot.close()
+        self._slots.clear()
+        self._next = len(self._wanted)
+        for opening in self._shards.values():
+            _close_shard(opening)
+        self._shards.clear()
+
+    # -- reading ahead --
+
+    def _look_ahead(self) -> None:
+        most = min(_AHEAD, max(4, _AHEAD_OF_ALL // max(1, self._node.batches)))
+        # One by one while what comes next is here: reading 64 before the first goes out would hold it up.
+        while self._next < len(self._wanted) and (not self._slots or (self._waits and len(self._slots) < most)):
+            self._slots.append(self._begin(self._wanted[self._next]))
+            self._next += 1
+
+    @property
+    def _waits(self) -> bool:
+        slot = self._slots[0]
+        return isinstance(slot, asyncio.Task) or (isinstance(slot, Found) and slot.data is None)
+
+    def _begin(self, wanted: Wanted) -> Found | ApiError | asyncio.Task[Found]:
+        node, bucket = self._node, wanted.bucket
+        row = node.store.lookup(bucket, wanted.name)
+        if row is None and bucket.remote is None:
+            return object_not_found(node.name, bucket.id.object_cname(wanted.name))
+        if row is None or wanted.path or node.props(bucket).checksum.validate_warm_get:
+            return asyncio.ensure_future(self._read(wanted))
+        try:
+            found = self._of_object(wanted, row)
+        except ApiError as error:
+            return error
+        return found if found.data is not None or found.size > _SMALL else asyncio.ensure_future(_filled(found))
+
+    def _of_object(self, wanted: Wanted, row: ObjectRow) -> Found:
+        """An object whose row is known; small content is read if that needs no waiting."""
+        node, bucket, fd = self._node, wanted.bucket, -1
+        if row.data is None:
+            current = node.store.open_current(bucket, row)
+            if current is None:
+                raise object_not_found(node.name, bucket.id.object_cname(wanted.name))
+            row, fd = current
+        try:
+            offset, size = part_of(wanted, row.size)
+        except ApiError:
+            if fd >= 0:
+                os.close(fd)
+            raise
+        found = Found(size, node.store.atimes.note(row, self._now) // _SECOND, fd=fd, offset=offset)
+        if row.data is not None:
+            found.data = row.data if size == row.size else row.data[offset : offset + size]
+        elif size <= _SMALL and (data := read_if_in_memory(fd, offset, size)) is not None:
+            found.data = data
+            found.close()
+        elif size > _SMALL and hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(fd, offset, min(size, _PIECE), os.POSIX_FADV_WILLNEED)
+        return found
+
+    async def _read(self, wanted: Wanted) -> Found:
+        """An entry that takes more than opening a file."""
+        if wanted.path:
+            return await self._of_member(wanted)
+        row = await cached(self._node, wanted.bucket, wanted.name)
+        found = self._of_object(wanted, row)
+        try:
+            if self._node.props(wanted.bucket).checksum.validate_warm_get and row.checksum and not wanted.length:
+                await _verify(wanted, row, found)
+        except BaseException:
+            found.close()
+            raise
+        return found if found.data is not None or found.size > _SMALL else await _filled(found)
+
+    # -- members of archives --
+
+    async def _of_member(self, wanted: Wanted) -> Found:
+        node = self._node
+        cname = wanted.bucket.id.object_cname(wanted.name)
+        shard = await self._shard(wanted)
+        member = shard.members.find(clean(wanted.path))
+        if member is None:
+            if shard.members.damage:
+                raise ApiError(400, f"failed to open {cname}: {shard.members.damage}")
+            raise ApiError(404, f"{node.name}: {wanted.path} in {cname} does not exist", "ErrNotFound")
+        offset, size = part_of(wanted, member.size)
+        content = shard.content.again()
+        try:
+            return await self._from_shard(shard, content, member, offset, size)
+        except BadArchive as error:
+            content.close()
+            raise ApiError(400, f"failed to read {wanted.path} in {cname}: {error}") from error
+        except BaseException:
+            content.close()
+            raise
+
+    async def _from_shard(self, shard: _Shard, content: Content, member: Member, offset: int, size: int) -> Found:
+        run = self._node.control.archives.run
+        at = await run(in_one_piece, content.source, shard.form, member)
+        found = Found(size, 0)
+        if at >= 0:
+            if content.fd < 0 or size <= _SMALL:
+                found.data = await run(content.source.read_at, at + offset, size)
+                content.close()
+            else:
+                found.fd, found.offset = content.give_fd(), at + offset
+            return found
+        pieces = _part(await run(content_of, content.source, shard.form, member), offset, size)
+        if size <= _SMALL:
+            found.data = await run(b"".join, pieces)
+            content.close()
+            if len(found.data) != size:
+                raise BadArchive("unexpected EOF")
+        else:
+            found.pieces, found.shard = pieces, content
+        return found
+
+    async def _shard(self, wanted: Wanted) -> _Shard:
+        """The archive, opened once for all its entries that are near to each other."""
+        key = wanted.bucket.bid, wanted.name
+        opening = self._shards.pop(key, None)
+        if opening is None:
+            opening = asyncio.ensure_future(self._open_shard(wanted))
+        self._shards[key] = opening
+        while len(self._shards) > _SHARDS:
+            oldest = next(one for one in self._shards if one != key)
+            _close_shard(self._shards.pop(oldest))
+        return await asyncio.shield(opening)
+
+    async def _open_shard(self, wanted: Wanted) -> _Shard:
+        node, bucket, name = self._node, wanted.bucket, wanted.name
+        content = None
+        while content is None:
+            row = await cached(node, bucket, name)
+            content = Content.open(node.store, bucket, name)
+        try:
+            node.store.atimes.note(row, self._now)
+            form = await node.control.archives.run(detect, name, "", content.source)
+            return _Shard(content, form, await node.control.archives.index(content, form))
+        except BaseException:
+            content.close()
+            raise
+
+
+def part_of(wanted: Wanted, size: int) -> tuple[int, int]:
+    """Offset and length of what is wanted of so many bytes. Raises `ApiError` 400 for a range outside of them (protocol/40 A8)."""
+    start, length = wanted.start, wanted.length
+    if not length:
+        return 0, size
+    end = size if length < 0 else start + length
+    if start >= size or end > size:
+        raise ApiError(
+            400, f"size={size}: not satisfiable range [start={start},length={length}]", "ErrRangeNotSatisfiable"
+        )
+    return start, end - start
+
+
+def _part(pieces: Iterator[bytes], offset: int, size: int) -> Iterator[bytes]:
+    for piece in pieces:
+        if not size:
+            return
+        if offset >= len(piece):
+            offset -= len(piece)
+            continue
+        chosen = piece[offset : offset + size]
+        offset = 0
+        size -= len(chosen)
+        yield chosen
+
+
+async def _filled(found: Found) -> Found:
+    """Small content, read from the disk."""
+    try:
+        found.data = await in_thread(FileSource(found.fd, found.offset + found.size).read_at, found.offset, found.size)
+    finally:
+        found.close()
+    return found
+
+
+async def _verify(wanted: Wanted, row: ObjectRow, found: Found) -> None:
+    """Compare whole content with its checksum (bucket property `checksum.validate_warm_get`)."""
+    kind = row.checksum_type
+    if found.data is not None:
+        value = digest(kind, found.data)
+    else:
+        value = await in_thread(hash_file, kind, found.fd, 0, row.size)
+    if value != row.checksum:
+        raise bad_checksum(kind, row.checksum, value, wanted.bucket.id.object_cname(wanted.name))
+
+
+def _discard(task: asyncio.Task[Found]) -> None:
+    """Let a task end that nobody waits for any more, and close what it may have opened."""
+
+    def ended(task: asyncio.Task[Found]) -> None:
+        if not task.cancelled() and task.exception() is None:
+            task.result().close()
+
+    task.cancel()
+    task.add_done_callback(ended)
+
+
+def _close_shard(opening: asyncio.Task[_Shard]) -> None:
+    def ended(task: asyncio.Task[_Shard]) -> None:
+        if not task.cancelled() and task.exception() is None:
+            task.result().content.close()
+
+    opening.add_done_callback(ended)
