@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from aistore.lazy import lazily
 
 if TYPE_CHECKING:
+    from aistore.aio.batch import AsyncBatch
     from aistore.aio.bucket import AsyncBucket
     from aistore.aio.client import AsyncClient
     from aistore.aio.cluster import AsyncCluster
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from aistore.aio.writer import AsyncObjectWriter
 
 __all__ = [
+    "AsyncBatch",
     "AsyncBucket",
     "AsyncClient",
     "AsyncCluster",
@@ -36,6 +38,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "AsyncBatch": "aistore.aio.batch",
     "AsyncBucket": "aistore.aio.bucket",
     "AsyncClient": "aistore.aio.client",
     "AsyncCluster": "aistore.aio.cluster",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from aistore.aio.bucket import AsyncBucket
 from aistore.aio.requests import AsyncRequestClient
 from aistore.sdk._settings import object_of_url, settings_of
+from aistore.sdk.enums import Colocation
 from aistore.sdk.provider import Provider
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     import urllib3
 
+    from aistore.aio.batch import AsyncBatch
     from aistore.aio.cluster import AsyncCluster
     from aistore.aio.job import AsyncJob
     from aistore.aio.object import AsyncObject
@@ -70,6 +72,23 @@ class AsyncClient:
         from aistore.aio.job import AsyncJob
 
         return AsyncJob(self._client, job_id, job_kind)
+
+    def batch(
+        self,
+        objects: list[AsyncObject] | AsyncObject | str | list[str] | None = None,
+        bucket: AsyncBucket | None = None,
+        output_format: str = ".tar",
+        cont_on_err: bool = True,
+        only_obj_name: bool = False,
+        streaming_get: bool = True,
+        colocation: Colocation = Colocation.NONE,
+    ) -> AsyncBatch:
+        """Many objects, ranges and members of archives in one request; see `AsyncBatch` for the parameters."""
+        from aistore.aio.batch import AsyncBatch
+
+        return AsyncBatch(
+            self._client, objects, bucket, output_format, cont_on_err, only_obj_name, streaming_get, colocation
+        )
 
     def get_object_from_url(self, url: str) -> AsyncObject:
         """The object of a URL such as `ais://bucket/dir/name`. Raises `InvalidURLException` or `InvalidBckProvider`."""

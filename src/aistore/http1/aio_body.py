@@ -43,6 +43,10 @@ class AsyncBody:
         data = buffer.getvalue()
         return data if got == size else data[:got]
 
+    async def read_some(self) -> bytes:
+        """The next bytes as soon as any are there, 256 KiB or a little more at most; empty at the end. Raises as `readinto`."""
+        raise NotImplementedError
+
     async def read_rest(self) -> bytes:
         """Everything that is still to come, in one object."""
         raise NotImplementedError
@@ -106,6 +110,20 @@ class AsyncSizedBody(AsyncBody):
         want = min(size, self._left)
         return await super().read(want) if want > 0 else b""
 
+    async def read_some(self) -> bytes:
+        if self._failure is not None:
+            raise self._failure
+        data, self._surplus = self._surplus[: self._left], b""
+        if not data and self._left:
+            try:
+                data = await self._connection.receive_some(min(PIECE, self._left))
+            except OSError as e:
+                raise self._lost(e, self.length) from e.__cause__
+            if not data:
+                raise self._lost(None, self.length)
+        self._took(len(data))
+        return data
+
     async def read_rest(self) -> bytes:
         data = await self.read(self._left)
         if self._failure is not None:
@@ -158,6 +176,11 @@ class AsyncChunkedBody(AsyncBody):
             self._keep(e, got)
         return got
 
+    async def read_some(self) -> bytes:
+        piece = await self._next()
+        self.received += len(piece)
+        return piece
+
     async def read_rest(self) -> bytes:
         out = io.BytesIO()
         while piece := await self._next():
@@ -191,6 +214,11 @@ class AsyncClosingBody(AsyncBody):
         self._surplus = data[count:]
         self.received += count
         return count
+
+    async def read_some(self) -> bytes:
+        data = await self._next()
+        self.received += len(data)
+        return data
 
     async def read_rest(self) -> bytes:
         out = io.BytesIO()

@@ -43,6 +43,10 @@ class BlockingBody:
         """Fill `view` (of bytes); fewer only before the end or a failure; 0 at the end. Raises as `read`."""
         raise NotImplementedError
 
+    def read_some(self) -> bytes:
+        """The next bytes as soon as any are there, 256 KiB or a little more at most; empty at the end. Raises as `readinto`."""
+        raise NotImplementedError
+
     def read_rest(self) -> bytes:
         """Everything that is still to come, in one object."""
         raise NotImplementedError
@@ -136,6 +140,20 @@ class SizedBody(BlockingBody):
             got += count
             self._took(count)
         return got
+
+    def read_some(self) -> bytes:
+        if self._failure is not None:
+            raise self._failure
+        data, self._surplus = self._surplus[: self._left], b""
+        if not data and self._left:
+            try:
+                data = self._connection.receive_some(min(PIECE, self._left))
+            except OSError as e:
+                raise self._lost(e) from e.__cause__
+            if not data:
+                raise self._lost(None)
+        self._took(len(data))
+        return data
 
     def read_rest(self) -> bytes:
         data = self._read_into_place(self._left) if self._left else b""
@@ -231,6 +249,11 @@ class ChunkedBody(BlockingBody):
                 break
         return out.getvalue()
 
+    def read_some(self) -> bytes:
+        piece = self._next()
+        self.received += len(piece)
+        return piece
+
     def read_rest(self) -> bytes:
         out = io.BytesIO()
         while True:
@@ -259,6 +282,14 @@ class ClosingBody(BlockingBody):
             if not more:
                 self.done = True
             data += more
+        self.received += len(data)
+        return data
+
+    def read_some(self) -> bytes:
+        data, self._surplus = self._surplus, b""
+        if not data and not self.done:
+            data = self._receive(PIECE)
+            self.done = not data
         self.received += len(data)
         return data
 

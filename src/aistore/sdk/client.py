@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from aistore.sdk._settings import object_of_url, settings_of
 from aistore.sdk.bucket import Bucket
+from aistore.sdk.enums import Colocation
 from aistore.sdk.provider import Provider
 from aistore.sdk.request_client import RequestClient
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     import urllib3
 
+    from aistore.sdk.batch.batch import Batch
     from aistore.sdk.cluster import Cluster
     from aistore.sdk.job import Job
     from aistore.sdk.namespace import Namespace
@@ -87,6 +89,23 @@ class Client:
         from aistore.sdk.job import Job
 
         return Job(self._client, job_id, job_kind)
+
+    def batch(
+        self,
+        objects: list[Object] | Object | str | list[str] | None = None,
+        bucket: Bucket | None = None,
+        output_format: str = ".tar",
+        cont_on_err: bool = True,
+        only_obj_name: bool = False,
+        streaming_get: bool = True,
+        colocation: Colocation = Colocation.NONE,
+    ) -> Batch:
+        """Many objects, ranges and members of archives in one request; see `Batch` for the parameters. Sends nothing."""
+        from aistore.sdk.batch.batch import Batch
+
+        return Batch(
+            self._client, objects, bucket, output_format, cont_on_err, only_obj_name, streaming_get, colocation
+        )
 
     def get_object_from_url(self, url: str) -> Object:
         """The object of a URL such as `ais://bucket/dir/name`. Sends nothing. Raises `InvalidURLException` or `InvalidBckProvider`."""

@@ -225,6 +225,10 @@ class AsyncResponse(BaseResponse):
         """Fill `view` (of bytes) with the next part of the body; fewer only before the end or a failure, 0 at the end."""
         return await self._source.readinto(view)
 
+    async def read_some(self) -> bytes:
+        """The next bytes of the body as soon as any are there; empty at the end. Raises `TransportError` where the body is cut."""
+        return await self._source.read_some()
+
     async def chunks(self, size: int) -> AsyncGenerator[bytes, None]:
         """The body in pieces of `size` bytes, the last one shorter. Leaving the loop early closes the connection."""
         if size <= 0:
@@ -282,6 +286,17 @@ class _Source:
             self.close()
         return count
 
+    async def read_some(self) -> bytes:
+        if self._connection is None:
+            return b""
+        try:
+            data = await self._body.read_some()
+        except BaseException as failure:
+            self._fail(failure)
+        if self._body.done:
+            self.close()
+        return data
+
     async def read_rest(self) -> bytes:
         if self._connection is None:
             return b""
@@ -326,6 +341,9 @@ class _Memory:
         view[: len(data)] = data
         return len(data)
 
+    async def read_some(self) -> bytes:
+        return await self.read(len(self._data))
+
     async def read_rest(self) -> bytes:
         return await self.read(len(self._data))
 
@@ -346,6 +364,9 @@ class _InThread:
 
     async def readinto(self, view: memoryview) -> int:
         return await asyncio.get_running_loop().run_in_executor(None, self._response.readinto, view)
+
+    async def read_some(self) -> bytes:
+        return await asyncio.get_running_loop().run_in_executor(None, self._response.read_some)
 
     async def read_rest(self) -> bytes:
         return await asyncio.get_running_loop().run_in_executor(None, self._response.read)

@@ -180,6 +180,18 @@ class _Source:
             self._release()
         return count
 
+    def read_some(self) -> bytes:
+        self.touched = True
+        if self._connection is None:
+            return b""
+        try:
+            data = self._body.read_some()
+        except BaseException as failure:
+            self._fail(failure)
+        if self._body.done:
+            self._release()
+        return data
+
     def read_rest(self) -> bytes:
         self.touched = True
         if self._connection is None:

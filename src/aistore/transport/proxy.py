@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from aistore.transport.tls import TlsConfig
     from aistore.transport.url import Origin
 
+_PIECE = 64 * 1024
+
 __all__ = ["Proxies", "Proxy"]
 
 _VARIABLES = ("http_proxy", "https_proxy", "all_proxy")
@@ -138,6 +140,10 @@ class _Source:
         data = self.read(len(view))
         view[: len(data)] = data
         return len(data)
+
+    def read_some(self) -> bytes:
+        self.touched = True
+        return self._read(_PIECE)
 
     def read_rest(self) -> bytes:
         data = self._read(None)

@@ -53,6 +53,10 @@ class BodySource(Protocol):
         """Fill `view`; 0 at the end."""
         ...
 
+    def read_some(self) -> bytes:
+        """The next bytes as soon as any are there; empty at the end."""
+        ...
+
     def read_rest(self) -> bytes:
         """All that is still to come."""
         ...
@@ -89,6 +93,9 @@ class _Memory:
         data = self.read(len(view))
         view[: len(data)] = data
         return len(data)
+
+    def read_some(self) -> bytes:
+        return self.read(len(self._data))
 
     def read_rest(self) -> bytes:
         return self.read(len(self._data))
@@ -173,6 +180,10 @@ class Response(BaseResponse):
     def readinto(self, view: memoryview) -> int:
         """Fill `view` (of bytes) with the next part of the body; fewer only before the end or a failure, 0 at the end."""
         return self._stream().readinto(view)
+
+    def read_some(self) -> bytes:
+        """The next bytes of the body as soon as any are there; empty at the end. Raises `TransportError` where the body is cut."""
+        return self._stream().read_some()
 
     def chunks(self, size: int) -> Iterator[bytes]:
         """The body in pieces of `size` bytes, the last one shorter. Leaving the loop early closes the connection."""

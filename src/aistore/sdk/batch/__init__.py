@@ -1,0 +1,1 @@
+"""GetBatch: many objects, ranges and members of archives in one request."""
