@@ -103,11 +103,11 @@ class Delivery:
         body = msgspec.json.encode(document)
         return Request("GET", settings.path, settings.query, _HEADERS, body, stream=True)
 
-    def begin(self, answer: Answer) -> None:
-        """An answer has come. Raises `MultipartDecodeError`."""
+    def begin(self, answer: Answer | None) -> None:
+        """An answer has come, or an archive without one. Raises `MultipartDecodeError`."""
         self._decoder = new_decoder(self._settings.mime)
         self._multipart = None
-        if not self._settings.streaming:
+        if answer is not None and not self._settings.streaming:
             self._multipart = Multipart(answer.headers.get("Content-Type", ""))
 
     def feed(self, data: bytes) -> Iterable[Item]:
@@ -145,6 +145,11 @@ class Delivery:
     def is_complete(self) -> bool:
         """Whether all entries have come."""
         return self._at == len(self._entries)
+
+    @property
+    def delivered(self) -> int:
+        """Number of entries that have come."""
+        return self._at
 
     def _label(self, entry: Entry | str) -> str:
         if isinstance(entry, Entry):

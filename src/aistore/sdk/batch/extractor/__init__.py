@@ -1,0 +1,1 @@
+"""Archives of batches taken apart: for answers that were fetched raw."""

@@ -1,0 +1,1 @@
+"""Multipart documents taken apart: buffered answers that were fetched raw."""
