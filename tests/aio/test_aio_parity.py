@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import aistore.aio
-from aistore.sdk import Bucket, Client, Cluster, Job, Object
+from aistore.sdk import Batch, Bucket, Client, Cluster, Job, Object
 from aistore.sdk.multiobj import ObjectGroup
 from aistore.sdk.obj.multipart_upload import MultipartUpload
 from aistore.sdk.obj.obj_file.object_file import ObjectFileReader, ObjectFileWriter
@@ -30,6 +30,7 @@ BLOCKING = (
     ObjectGroup,
     Job,
     MultipartUpload,
+    Batch,
 )
 TWINS: dict[type, Any] = {cls: getattr(aistore.aio, f"Async{cls.__name__}") for cls in BLOCKING}
 
@@ -56,7 +57,7 @@ LEFT_OUT_PARAMETERS = {
 }
 
 ASKS_NOTHING = {
-    "Client": {"bucket", "cluster", "job", "get_object_from_url"},
+    "Client": {"batch", "bucket", "cluster", "job", "get_object_from_url"},
     "Bucket": {"object", "objects", "get_path", "as_model", "verify_cloud_bucket"},
     "Object": {"get_reader", "get_writer", "get_url", "get_semantic_url", "multipart_upload"},
     "ObjectReader": {"as_file"},
@@ -64,6 +65,7 @@ ASKS_NOTHING = {
     "ObjectWriter": {"as_file"},
     "ObjectGroup": {"list_names"},
     "MultipartUpload": {"add_part"},
+    "Batch": {"add", "clear"},
 }
 
 PROPERTIES = {
@@ -74,6 +76,7 @@ PROPERTIES = {
     "ObjectGroup": {"client"},
     "Job": {"job_id", "job_kind"},
     "MultipartUpload": {"parts", "upload_id"},
+    "Batch": {"requests_list"},
 }
 """Properties of blocking classes that ask nothing."""
 

@@ -18,9 +18,12 @@ MODULES = (
     "sdk.test_sdk_multipart",
     "sdk.test_sdk_archives",
     "sdk.test_sdk_files",
+    "sdk.test_sdk_batch",
 )
 
 DIFFERENT = {
+    "test_several_targets_answer_as_one": "it makes a client of its own",
+    "test_raw_answers_are_what_the_server_sent": "they are answers, no files",
     "test_raw_is_a_file_with_the_headers_of_the_answer": "it is an answer, no file",
     "test_ranges_of_two_versions_are_not_mixed": "each read asks anew what there is to read",
     "test_an_empty_object_has_no_parts": "the reader asks when it reads",

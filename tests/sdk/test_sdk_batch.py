@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -35,7 +35,7 @@ OBJECTS = {
     "s.zip": packed(".zip", SHARD),
     "bad.tar": b"no archive" * 100,
 }
-WANTED: list[tuple[str, dict[str, object], bytes]] = [
+WANTED: list[tuple[str, dict[str, Any], bytes]] = [
     ("large", {}, OBJECTS["large"]),
     ("small", {}, b"alpha"),
     ("s.tgz", {"archpath": "y"}, b"y" * 100_000),
@@ -83,7 +83,7 @@ def test_several_targets_answer_as_one(cluster3: LocalCluster) -> None:
         for streaming in (True, False):
             batch = client.batch(bucket=bucket, streaming_get=streaming)
             for name, more, _ in WANTED:
-                batch.add(name, **more)  # type: ignore[arg-type]  # whatever the table says
+                batch.add(name, **more)
             batch.add("none")
             got = list(batch.get())
             assert [content for _, content in got] == [*(content for _, _, content in WANTED), b""]
@@ -172,7 +172,8 @@ def test_what_cannot_be_asked_for(client: Client, bucket: Bucket) -> None:
     with pytest.raises(ValueError, match="No objects"):
         batch.get()
     batch.add("x")
-    for size in (0, -1, True, 1.5):
+    sizes: tuple[Any, ...] = (0, -1, True, 1.5)
+    for size in sizes:
         with pytest.raises(ValueError, match="tar_buffer_size"):
             batch.get(tar_buffer_size=size)
     with pytest.raises(ValueError, match="tar_buffer_size"):

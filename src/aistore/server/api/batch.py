@@ -65,9 +65,11 @@ async def _moss(node: Node, request: Request, path: list[str]) -> Reply:
     form = _form(message.mime or ".tar", request.path)
     bucket = wanted[0].bucket if default is None else await _find(node, default)
     if node.redirects:
-        job = _join(node, default)
-        job.done(len(wanted), 0)
-        return _redirect(node, request, job, bucket, wanted[0].name if coloc in ("1", "2") else "")
+        work = new_job_id()
+        # Any target, or the one that owns the first object: all work on one folder.
+        url = node.smap.owner_url(bucket.id.uname + (wanted[0].name if coloc in ("1", "2") else work))
+        if url is not None:  # else they are being started again, and the gateway does it
+            return _redirect(node, request, _join(node, default), work, url, len(wanted))
     if node.batches >= _BATCHES_MAX:
         raise ApiError(429, f"{node.batches} batches are being answered: try again", headers={"Retry-After": "1"})
     return await _answer(node, message, wanted, form, default, job_id)
@@ -107,12 +109,8 @@ def _join(node: Node, bucket: BucketId | None, answer: BatchAnswer | None = None
     return node.control.jobs.join(actions.GET_BATCH, work, bucket=bucket, job_id=f"gbt-{new_job_id()}", control=control)
 
 
-def _redirect(node: Node, request: Request, job: Job, bucket: Bucket, name: str) -> Reply:
-    """To one of the targets: any, or the one that owns the first object; all work on one folder."""
-    work = new_job_id()
-    url = node.smap.owner_url(bucket.id.uname + (name or work))
-    if url is None:
-        raise ApiError(400, "no storage targets in the cluster", "ErrNoNodes")
+def _redirect(node: Node, request: Request, job: Job, work: str, url: str, entries: int) -> Reply:
+    job.done(entries, 0)  # what a target sends it does not tell
     request.path = f"{request.path.rstrip('/')}/{job.id}/{work}/{len(node.smap.targets)}"
     reply = node.redirect_to(request, url)
     reply.status = 307  # clients would leave the body out after a 301
