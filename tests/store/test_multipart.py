@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from typing import TYPE_CHECKING
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from aistore.server.store import assembling, multipart
 from aistore.server.store.completing import Part
-from aistore.server.store.errors import StoreFull, UploadGone
+from aistore.server.store.errors import ContentMissing, StoreFull, UploadGone
 from aistore.wire.checksum import digest
 from store_truth import crash_copy, make_bucket, opened, problems, put, put_part, read, settle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import AsyncIterator, Callable, Coroutine
     from pathlib import Path
 
     from aistore.server.store.rows import Bucket
@@ -262,3 +263,74 @@ def test_an_upload_that_is_completed_in_the_second_attempt_has_the_right_checksu
 
 def refuse(*_: object) -> object:
     raise StoreFull("full")
+
+
+def test_a_part_stays_when_whoever_waits_for_it_is_cancelled(tmp_path: Path) -> None:
+    async def test(store: Store, bucket: Bucket) -> None:
+        upload_id = await store.uploads.begin(bucket, "o")
+        await put_part(store, upload_id, 1, b"old ")
+        part = await store.uploads.open_part(upload_id, 1, 4)  # a file of its own
+        part.write(b"new ")
+        storing = asyncio.ensure_future(part.store("xxhash2"))
+        await asyncio.sleep(0)
+        storing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await storing
+        await part.abandon()
+        await complete(store, bucket, upload_id, 1)
+        assert read(store, bucket, "o") == b"new "
+
+    on_a_bucket(tmp_path, test)
+
+
+def test_a_part_whose_content_was_removed_by_others_is_told(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path) as store:
+            bucket = await make_bucket(store)
+            upload_id = await store.uploads.begin(bucket, "o")
+            await put_part(store, upload_id, 1, b"data")
+            hashing = store.uploads._session(upload_id).hashing
+            assert hashing is not None
+            await hashing
+            for file in files(tmp_path):
+                file.unlink()
+            with pytest.raises(ContentMissing, match="is missing"):
+                await asyncio.wait_for(complete(store, bucket, upload_id, 1), 20)
+
+    asyncio.run(main())
+
+
+class Away:
+    """A backend that takes everything."""
+
+    @asynccontextmanager
+    async def sent(self, name: str, path: Path) -> AsyncIterator[tuple[str, dict[str, str]]]:
+        yield "7", {}
+
+
+def test_an_object_that_was_sent_elsewhere_is_whole_when_whoever_waits_is_cancelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(store: Store, bucket: Bucket) -> None:
+        upload_id = await store.uploads.begin(bucket, "o")
+        for number, data in ((1, b"a"), (2, b"bbb"), (3, b"cc")):  # nothing fits: they are copied to a new file
+            await put_part(store, upload_id, number, data)
+        begun = asyncio.Event()
+        submit = store.catalog.submit
+
+        def note(*change: Any) -> asyncio.Future[Any]:
+            begun.set()
+            return submit(*change)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(store.catalog, "submit", note)
+            completing = asyncio.ensure_future(
+                store.uploads.complete(bucket, "o", upload_id, [1, 2, 3], "xxhash2", versioned=True, elsewhere=Away())
+            )
+            await begun.wait()
+        completing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await completing
+        assert read(store, bucket, "o") == b"abbbcc"
+
+    on_a_bucket(tmp_path, test)

@@ -28,8 +28,8 @@ from aistore.server.store.completing import (
     put_row,
     require_upload,
 )
-from aistore.server.store.content import full_or, in_thread
-from aistore.server.store.errors import UploadGone
+from aistore.server.store.content import finished, full_or, in_thread
+from aistore.server.store.errors import ContentMissing, UploadGone
 from aistore.server.store.references import add_file, drop_reference, grow_file
 from aistore.server.store.rows import ObjectRow, encode_pairs, require_bucket
 from aistore.server.store.schema import LAYOUT_CHUNKED, LAYOUT_FILE
@@ -135,7 +135,7 @@ class PartWriter:
         """Drop what was written."""
         self._over()
         if not self.shared:
-            await self._uploads.drop_file(self.part.file)
+            await self._uploads.drop_file(self.upload_id, self.part.file)
 
     def _over(self) -> None:
         if self.fd >= 0:
@@ -273,10 +273,12 @@ class MultipartUploads:
 
         return self.store.catalog.submit(change)
 
-    def drop_file(self, file: int) -> asyncio.Future[bool]:
-        """Drop a file that has only one part."""
+    def drop_file(self, upload_id: str, file: int) -> asyncio.Future[bool]:
+        """Drop a file of a single part, unless that was noted: who waited for it may have been cancelled."""
 
         def change(tx: Transaction) -> bool:
+            if tx.execute("SELECT 1 FROM part WHERE upload = ? AND file = ?", (upload_id, file)).fetchone():
+                return False
             tx.after(self.store.content.remove_garbage)
             return self._drop_own(tx, file)
 
@@ -413,6 +415,8 @@ class MultipartUploads:
                 made.abandon()
             if isinstance(error, FileNotFoundError):  # a part was replaced, or the upload aborted
                 self.check(bucket, name, upload_id)
+                if self.parts(upload_id) == parts:
+                    raise ContentMissing(f"content {error.filename} is missing from the data folder") from error
                 return None
             raise
         return await self._commit(
@@ -451,7 +455,8 @@ class MultipartUploads:
             return row
 
         try:
-            return await self.store.catalog.submit(change, None if made is None else made.abandon)
+            # It is made whatever happens to who waits, and then the new file is the object's.
+            return await finished(self.store.catalog.submit(change, None if made is None else made.abandon))
         except PartsChanged:
             return None
 
