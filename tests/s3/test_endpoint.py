@@ -67,6 +67,13 @@ def test_coded_bodies_are_decoded(call: Caller, size: int, chunk: int) -> None:
     assert call("GET", "/s3/raw/o").body == content
 
 
+def test_chunks_of_one_byte_are_decoded(call: Caller) -> None:
+    content = random.Random(1).randbytes(100_000)
+    body = coded(content, 1, f"x-amz-checksum-crc32:{crc32(content)}\r\n")
+    assert call("PUT", "/s3/raw/o", body, streaming(len(content))).status == 200
+    assert call("GET", "/s3/raw/o").body == content
+
+
 @pytest.mark.parametrize("size", SIZES[1:])
 def test_what_comes_with_another_checksum_is_not_stored(call: Caller, size: int) -> None:
     content = random.Random(size).randbytes(size)
