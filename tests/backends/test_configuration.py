@@ -78,6 +78,7 @@ def test_profiles_of_the_shared_files_are_read(bare: Path) -> None:
         ({"aws": {"skip_verify": "yes"}}, "neither 'true' nor 'false'"),
         ({"ais.far": {"endpoint": "somewhere"}}, "not the URL of a cluster"),
         ({"ais.far": {"tokn": "x"}}, "there are endpoint, token"),
+        ({"ais.far": {"token": "x"}}, "no endpoint that it is for"),
     ],
 )
 def test_what_cannot_be_a_backend_is_refused(backends: dict[str, dict[str, str]], said: str) -> None:

@@ -76,6 +76,11 @@ def check_backends(backends: Mapping[str, Mapping[str, str]]) -> None:
             raise SettingsError(f"backends.{name}.ranges = {options['ranges']!r} is neither 'pass' nor 'cache'")
         else:
             _skips_verify(name, options)
+    known = configured_clusters(backends)
+    for name, options in backends.items():
+        has_token = name.startswith(_CLUSTER) and ("token" in options or "token_file" in options)
+        if has_token and name.removeprefix(_CLUSTER) not in known:
+            raise SettingsError(f'backends."{name}" has a token, and no endpoint that it is for')
 
 
 def _check_cluster(name: str, options: Mapping[str, str]) -> None:
@@ -117,15 +122,20 @@ class ClusterAccess(NamedTuple):
     tls: TlsConfig | None = None
 
 
-def cluster_access(backends: Mapping[str, Mapping[str, str]], alias: str) -> ClusterAccess:
-    """What the table `[backends."ais.ALIAS"]` says of a cluster. Raises `SettingsError` for a token file that cannot be read."""
+def cluster_access(backends: Mapping[str, Mapping[str, str]], alias: str, url: str) -> ClusterAccess:
+    """What the table `[backends."ais.ALIAS"]` says of a cluster. Raises `SettingsError` for a token file that cannot be read.
+
+    Its token is only for the endpoint that the configuration names: whoever reaches the server may attach any other by that alias.
+    """
     options = backends.get(_CLUSTER + alias, {})
-    token = options.get("token")
-    if path := options.get("token_file"):
-        try:
-            token = Path(path).expanduser().read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise SettingsError(f'backends."{_CLUSTER}{alias}".token_file = {path!r}: {error}') from error
+    token: str | None = None
+    if url.rstrip("/") == configured_clusters(backends).get(alias, "").rstrip("/"):
+        token = options.get("token")
+        if path := options.get("token_file"):
+            try:
+                token = Path(path).expanduser().read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise SettingsError(f'backends."{_CLUSTER}{alias}".token_file = {path!r}: {error}') from error
     verify = not _skips_verify(_CLUSTER + alias, options)
     tls = TlsConfig(ca=options.get("ca"), verify=verify) if "ca" in options or not verify else None
     return ClusterAccess(token, tls)

@@ -128,7 +128,7 @@ class Backends:
         """Attach a cluster, which may be one that does not answer yet."""
         from aistore.server.backends.ais import ask_map
 
-        smap = await ask_map(url, self._access(alias))
+        smap = await ask_map(url, self._access(alias, url))
         uuid = str(smap["uuid"]) if smap else DEFUNCT
         if uuid == self._node.smap.uuid:
             raise ApiError(400, f"cannot attach cluster {uuid} ({url}) to itself")
@@ -214,10 +214,10 @@ class Backends:
             backend = self._made[key] = CloudBackend(remote.provider, self._tables.get(remote.provider, {}), extra)
         return backend
 
-    def _access(self, alias: str) -> ClusterAccess:
+    def _access(self, alias: str, url: str) -> ClusterAccess:
         """How a cluster is talked to. Raises `ApiError` 400 where what is configured cannot be used."""
         try:
-            return cluster_access(self._tables, alias)
+            return cluster_access(self._tables, alias, url)
         except SettingsError as error:
             raise ApiError(400, str(error)) from error
 
@@ -225,7 +225,7 @@ class Backends:
         """The map of an attached cluster; None if it does not answer."""
         from aistore.server.backends.ais import ask_map
 
-        return await ask_map(one.url, self._access(one.alias))
+        return await ask_map(one.url, self._access(one.alias, one.url))
 
     def cluster_backend(self, uuid: str) -> RemoteCluster:
         """The backend of an attached cluster."""
@@ -237,7 +237,7 @@ class Backends:
         backend = self._made.get((one.uuid, one.url.encode()))
         if not isinstance(backend, RemoteCluster):
             backend = self._made[one.uuid, one.url.encode()] = RemoteCluster(
-                one.uuid, one.alias, one.url, self._access(one.alias)
+                one.uuid, one.alias, one.url, self._access(one.alias, one.url)
             )
         return backend
 
