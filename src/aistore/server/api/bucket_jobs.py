@@ -10,7 +10,7 @@ from aistore.server.api import inventory
 from aistore.server.api.bucket_props import encode, make_copies
 from aistore.server.api.copying import copy_bucket, copy_many, rename_bucket
 from aistore.server.api.messages import job_reply
-from aistore.server.api.remote_jobs import prefetch
+from aistore.server.api.remote.jobs import prefetch
 from aistore.server.jobs.indexing import index_archives
 from aistore.server.jobs.objects import visit
 from aistore.wire import access, actions

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec.structs import replace
 
 from aistore.http1.message import Reply
-from aistore.server.api import bucket_jobs, inventory, remote_buckets, remote_jobs
+from aistore.server.api import bucket_jobs, inventory
 from aistore.server.api.archive_job import archive
 from aistore.server.api.bucket_props import reset_props, set_props
 from aistore.server.api.listing import list_objects
@@ -24,7 +24,9 @@ from aistore.server.api.messages import (
 )
 from aistore.server.api.multiobj import delete_objects
 from aistore.server.api.registering import passing_bucket, registering
-from aistore.server.api.remote_buckets import list_elsewhere
+from aistore.server.api.remote import buckets as remote_buckets
+from aistore.server.api.remote import jobs as remote_jobs
+from aistore.server.api.remote.buckets import list_elsewhere
 from aistore.server.api.summaries import info, summarize
 from aistore.server.backends.registry import UnknownBucket
 from aistore.server.store.errors import BucketExists

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from msgspec.structs import replace
 
 from aistore.server.api.messages import job_reply
-from aistore.server.api.remote_copying import RemoteCopying
-from aistore.server.api.remote_jobs import workers_of
+from aistore.server.api.remote.copying import RemoteCopying
+from aistore.server.api.remote.selecting import workers_of
 from aistore.server.jobs.copying import Copying, Plan
 from aistore.server.store.errors import BucketExists
 from aistore.wire import access, actions, params

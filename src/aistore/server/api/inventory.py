@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from aistore.server.api.inventory_listing import INVENTORIES, flag_names, inventories
 from aistore.server.api.listing import PageBuilder
 from aistore.server.api.messages import OK, job_reply, json_reply
-from aistore.server.api.remote_listing import RemoteListing, list_page
+from aistore.server.api.remote.listing import RemoteListing, list_page
 from aistore.server.jobs.inventory import InventoryInfo, InventoryOrder, make_inventory
 from aistore.server.store.errors import BucketExists
 from aistore.wire import actions, listing, params

@@ -9,7 +9,7 @@ import msgspec
 
 from aistore.server.api.importing import import_file
 from aistore.server.api.messages import OK, job_reply
-from aistore.server.api.remote import Remote
+from aistore.server.api.remote.writing import Remote
 from aistore.server.jobs.promoting import Promotion, files_in, is_file
 from aistore.server.store.content import in_thread
 from aistore.wire import access, actions

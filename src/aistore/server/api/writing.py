@@ -9,10 +9,10 @@ from aistore.http1.message import Pending, Reply
 from aistore.server.api.append import append
 from aistore.server.api.archive_reading import archive_query
 from aistore.server.api.archive_writing import put_into_archive
-from aistore.server.api.copying_out import copy_out
 from aistore.server.api.messages import OK
 from aistore.server.api.multipart import put_part
 from aistore.server.api.reading import object_headers
+from aistore.server.api.remote.copying_out import copy_out
 from aistore.server.store.content import finished, in_thread
 from aistore.server.store.copying import copy_objects
 from aistore.server.store.errors import StoreFull

@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from aistore.server.api import remote
-from aistore.server.api.copying_out import copy_out
 from aistore.server.api.multiobj import Selected
-from aistore.server.api.remote_jobs import cached_names, in_parallel, objects_there
+from aistore.server.api.remote.copying_out import copy_out
+from aistore.server.api.remote.reading import cached, is_current, refresh
+from aistore.server.api.remote.selecting import cached_names, in_parallel, objects_there
+from aistore.server.api.remote.writing import delete
 from aistore.server.backends.errors import RemoteError
 from aistore.server.jobs.objects import pages
 from aistore.server.store.copying import copy_objects
@@ -177,9 +178,9 @@ class RemoteCopying:
         if source.remote is None or (row is not None and not self.latest):
             return row
         try:
-            if row is not None and not await remote.is_current(node, source, name, row):
-                await remote.refresh(node, source, row)
-            return await remote.cached(node, source, name)
+            if row is not None and not await is_current(node, source, name, row):
+                await refresh(node, source, row)
+            return await cached(node, source, name)
         except RemoteError as error:
             if error.kind != "object":
                 raise
@@ -202,7 +203,7 @@ class RemoteCopying:
             await self.node.store.delete(target, [name])
             return
         try:
-            await remote.delete(self.node, target, name)
+            await delete(self.node, target, name)
         except RemoteError as error:
             if error.kind != "object":
                 raise
