@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +12,7 @@ from aistore import LocalCluster
 from aistore.sdk.errors import AISError
 from aistore.server.backends.options import check_backends, cloud_config, configured_clouds
 from aistore.server.settings import SettingsError, make_settings, parse_backends
-from aistore.wire.props import Extra, ExtraAws
+from aistore.wire.props import Extra, ExtraAws, ExtraGcp
 from backends.places import CloudPlace
 from calling import Caller
 
@@ -27,8 +28,6 @@ _CLOUD_VARIABLES = ("AWS_", "GOOGLE_", "AZURE_", "STORAGE_EMULATOR")
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """An environment without cloud settings; the home folder."""
-    import os
-
     for name in list(os.environ):
         if name.startswith(_CLOUD_VARIABLES):
             monkeypatch.delenv(name)
@@ -66,6 +65,38 @@ def test_profiles_of_the_shared_files_are_read(bare: Path) -> None:
     assert found == {"access_key_id": "A", "secret_access_key": "S", "region": "eu-west-3"}
     with pytest.raises(SettingsError, match="'other' is in neither"):
         cloud_config("aws", {"profile": "other"}, Extra())
+
+
+def test_a_malformed_file_of_profiles_is_not_shown(bare: Path) -> None:
+    (bare / ".aws").mkdir()
+    (bare / ".aws" / "credentials").write_text("aws_secret_access_key = S3CRET\n")
+    with pytest.raises(SettingsError, match="not a file of profiles") as caught:
+        cloud_config("aws", {}, Extra(aws=ExtraAws(profile="work")))
+    assert "S3CRET" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content", [None, "S3CRET", '"S3CRET"', '{"type": "S3CRET"}', "[1]", "[" * 60_000, b"\xff\xfe"]
+)
+def test_a_file_that_a_client_names_is_not_shown(tmp_path: Path, content: str | bytes | None) -> None:
+    path = tmp_path / "file"
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(SettingsError) as caught:
+        cloud_config("gcp", {}, Extra(gcp=ExtraGcp(application_creds=str(path))))
+    assert str(caught.value).endswith("does not name a file with credentials that this server can read")
+
+
+def test_a_pipe_that_a_client_names_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SettingsError):
+        cloud_config("gcp", {}, Extra(gcp=ExtraGcp(application_creds=str(tmp_path / "pipe"))))
+
+
+def test_credentials_that_a_bucket_names_are_used(tmp_path: Path) -> None:
+    (tmp_path / "key.json").write_text('{"type": "service_account"}')
+    found = cloud_config("gcp", {}, Extra(gcp=ExtraGcp(application_creds=str(tmp_path / "key.json"))))
+    assert found["application_credentials"] == str(tmp_path / "key.json")
 
 
 @pytest.mark.parametrize(

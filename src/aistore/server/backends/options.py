@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import configparser
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -48,6 +49,7 @@ _RENAMED: Final = {
 }
 # What only this server reads.
 OWN: Final = frozenset({"ranges", "skip_verify", "ca"})
+_CREDENTIALS_MAX: Final = 64 << 10
 _CLUSTER: Final = "ais."
 _CLUSTER_OPTIONS: Final = ("endpoint", "token", "token_file", "skip_verify", "ca")
 _DEFAULT_ALIAS: Final = "remais"
@@ -165,7 +167,7 @@ def cloud_config(provider: str, table: Mapping[str, str], extra: Extra) -> dict[
         return _aws(config, extra)
     if provider == "gcp":
         if extra.gcp.application_creds:
-            config["application_credentials"] = extra.gcp.application_creds
+            config["application_credentials"] = _named_credentials(extra.gcp.application_creds)
         host = os.environ.get("STORAGE_EMULATOR_HOST", "")
         if "base_url" not in config and host:  # what Google's own clients read
             config["base_url"] = host if "://" in host else f"http://{host}"
@@ -175,6 +177,22 @@ def cloud_config(provider: str, table: Mapping[str, str], extra: Extra) -> dict[
         text = config.pop("connection_string", "") or os.environ["AZURE_STORAGE_CONNECTION_STRING"]
         config = {**_of_connection_string(text), **config}
     return config
+
+
+def _named_credentials(path: str) -> str:
+    """`path`, if it is a file with credentials. A client has named it: what else it may be, or hold, is not its business."""
+    kind = None
+    try:
+        if Path(path).is_file():  # no pipe, on which all others would wait, too
+            with Path(path).open("rb") as file:
+                kind = json.loads(file.read(_CREDENTIALS_MAX))["type"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        pass  # it is none
+    if kind not in ("service_account", "authorized_user"):
+        raise SettingsError(
+            "extra.gcp.application_creds does not name a file with credentials that this server can read"
+        )
+    return path
 
 
 def _aws(config: dict[str, str], extra: Extra) -> dict[str, str]:
@@ -209,7 +227,8 @@ def _of_profile(profile: str) -> dict[str, str]:
         try:
             parser.read(path.expanduser(), encoding="utf-8")
         except (configparser.Error, UnicodeDecodeError) as error:
-            raise SettingsError(f"{path}: {error}") from error
+            # Not what it says of the line: that may be a key, and a client that named the profile is told.
+            raise SettingsError(f"{path} is not a file of profiles ({type(error).__name__})") from error
         name = section if parser.has_section(section) else profile
         if parser.has_section(name):
             found.update(
