@@ -161,7 +161,9 @@ class RemoteCopying:
                 self.job.done(1, row.size)
                 return True
             kind = self.node.props(target).checksum.type
-            done = await copy_objects(self.node.store, self.source, target, [(name, new)], kind)
+            done = await copy_objects(
+                self.node.store, self.source, target, [(name, new)], kind, time_of_all=self.job.time_of_copies
+            )
             if done.failed:
                 raise ApiError(500, f"{self.source.id.object_cname(name)}: {done.failed[0][1]}")
             if not done.missing:
