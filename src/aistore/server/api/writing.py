@@ -173,7 +173,7 @@ async def _receive(node: Node, request: Request, kinds: list[str]) -> tuple[byte
     """Receive a body into the catalog's size or a content file; its checksums by type."""
     store = node.store
     if (length := _announced(request)) is not None:
-        await node.backends.make_room(length, in_catalog=length <= INLINE_MAX)
+        await node.backends.space.make_room(length, in_catalog=length <= INLINE_MAX)
     if request.content is not None and len(request.content) <= INLINE_MAX:
         store.check_room(len(request.content), in_catalog=True)
         return request.content, {kind: digest(kind, request.content) for kind in kinds}

@@ -11,7 +11,6 @@ import msgspec
 
 from aistore.server.backends.claims import Claims
 from aistore.server.backends.download import Blob, Download
-from aistore.server.backends.errors import bucket_missing
 from aistore.server.backends.options import (
     ClusterAccess,
     check_backends,
@@ -184,10 +183,6 @@ class Backends:
             return remote_cluster_missing(self._node.gateway_name, bucket.cname, bucket.uuid, bucket.name)
         return None
 
-    def gone(self, bucket: BucketId) -> ApiError:
-        """The refusal of a remote bucket that is not known."""
-        return bucket_missing(bucket)
-
     def of(self, bucket: Bucket) -> Backend:
         """The backend of a registered bucket. Raises `ApiError` if it is not configured or attached."""
         remote = self._node.remote_of(bucket)
@@ -305,7 +300,3 @@ class Backends:
         if self._claims is None:
             self._claims = Claims(self._node.settings.data_dir / "remote.lock")
         return self._claims.held(bucket.bid, name)
-
-    async def make_room(self, size: int, *, in_catalog: bool = False) -> None:
-        """See that `size` bytes can be stored, in files or in the catalog, if need be by evicting. Raises `StoreFull`."""
-        await self.space.make_room(size, in_catalog=in_catalog)
