@@ -37,6 +37,7 @@ __all__ = [
     "cached",
     "get",
     "head",
+    "head_there",
     "is_current",
     "refresh",
 ]
@@ -225,6 +226,16 @@ async def _pieces(
             yield piece
     finally:
         reader.close()
+
+
+async def head_there(node: Node, bucket: Bucket, name: str) -> RemoteObject | None:
+    """What the backend has of an object; None if it has none. Raises `RemoteError`."""
+    try:
+        return await node.backends.of(bucket).head(where(bucket), name)
+    except RemoteError as error:
+        if error.kind != "object":
+            raise
+        return None
 
 
 async def cached(node: Node, bucket: Bucket, name: str) -> ObjectRow:

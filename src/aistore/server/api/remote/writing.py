@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from aistore.http1.message import Reply
 from aistore.server.api import multipart, writing
 from aistore.server.api.registering import answered
-from aistore.server.api.remote.reading import cached
+from aistore.server.api.remote.reading import cached, head_there
 from aistore.server.backends.base import SOURCE, where
 from aistore.server.backends.errors import RemoteError
 from aistore.server.store.evicting import evict as evict_rows
@@ -97,13 +97,7 @@ class Remote(NamedTuple):
 
     async def exists(self, name: str) -> bool:
         """Whether there is such an object. Raises `RemoteError`."""
-        try:
-            await self.node.backends.of(self.bucket).head(where(self.bucket), name)
-        except RemoteError as error:
-            if error.kind != "object":
-                raise
-            return False
-        return True
+        return await head_there(self.node, self.bucket, name) is not None
 
     async def put(self, name: str, content: bytes | Upload, checksum: tuple[str, str]) -> ObjectRow:
         """Store an object in the backend and in the cache. Raises `ApiError`, `StoreError`."""

@@ -25,7 +25,6 @@ from aistore.server.api.s3.headers import (
 )
 from aistore.server.api.s3.xml import leaf, xml_reply
 from aistore.server.backends.base import own_pairs, system_pairs, where
-from aistore.server.backends.errors import RemoteError
 from aistore.server.store.copying import copy_objects
 from aistore.wire import access
 from aistore.wire import headers as header
@@ -126,11 +125,8 @@ async def _check_remote(node: Node, request: Request, bucket: Bucket, name: str)
     check = _condition(node, request, bucket, name)
     if check is None:
         return
-    try:
-        found = await node.backends.of(bucket).head(where(bucket), name)
-    except RemoteError as error:
-        if error.kind != "object":
-            raise
+    found = await remote_reading.head_there(node, bucket, name)
+    if found is None:
         check(None)
     else:
         check_conditions(request, found.custom.get("ETag", ""), modified(found.custom, 0))
