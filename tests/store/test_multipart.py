@@ -334,3 +334,49 @@ def test_an_object_that_was_sent_elsewhere_is_whole_when_whoever_waits_is_cancel
         assert read(store, bucket, "o") == b"abbbcc"
 
     on_a_bucket(tmp_path, test)
+
+
+def test_who_is_late_in_another_process_does_not_write_to_the_object(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path, shared=True) as store, opened(tmp_path, shared=True, primary=False) as other:
+            bucket = await make_bucket(store)
+            upload_id = await store.uploads.begin(bucket, "o")
+            for number, data in ((1, b"aaaa"), (2, b"bbbb")):
+                await put_part(store, upload_id, number, data)
+            # Opened before the end: the object gets other content than the file that is written to.
+            late = await other.uploads.open_part(upload_id, 3, 4)
+            await complete(store, bucket, upload_id, 2)
+            late.write(b"late")
+            with pytest.raises(UploadGone):
+                await late.store("xxhash2")
+            await late.abandon()
+            row = store.lookup(bucket, "o")
+            assert row is not None
+            assert store.content.path(row.content).read_bytes() == b"aaaabbbb"
+            await settle(store)
+
+    asyncio.run(main())
+    assert problems(tmp_path) == []
+
+
+def test_a_part_that_comes_to_another_process_while_the_upload_is_completed(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path, shared=True) as store, opened(tmp_path, shared=True, primary=False) as other:
+            bucket = await make_bucket(store)
+            upload_id = await store.uploads.begin(bucket, "o")
+            await put_part(store, upload_id, 1, b"aaaa")
+            part, placed = await other.uploads._place(other.uploads._session(upload_id), upload_id, 2, 4)
+            assert placed
+            with store.uploads._alone(part.file) as alone:
+                assert alone
+                assert other.uploads._open_place(upload_id, part.file) < 0
+                apart = await other.uploads.open_part(upload_id, 2, 4)
+                assert apart.part.file != part.file
+                await apart.abandon()
+            await complete(store, bucket, upload_id, 1)
+            with pytest.raises(UploadGone):
+                other.uploads._open_place(upload_id, part.file)
+            await settle(store)
+
+    asyncio.run(main())
+    assert problems(tmp_path) == []
