@@ -216,6 +216,26 @@ def test_hostile_documents_are_refused(call: Caller, document: bytes) -> None:
     assert code(call("POST", "/s3/raw?delete", document)) == (400, "MalformedXML")
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "?prefix=%ff"),
+        ("GET", "?marker=%ed%a0%80&delimiter=/"),
+        ("GET", "?versions&key-marker=%ff"),
+        ("GET", "/o?uploadId=%ff"),
+        ("PUT", "/o?uploadId=%ff&partNumber=1"),
+        ("DELETE", "/o?uploadId=%ff"),
+    ],
+)
+def test_a_query_that_is_no_text_is_refused(call: Caller, method: str, path: str) -> None:
+    assert code(call(method, f"/s3/raw{path}", b"x" if method == "PUT" else None)) == (400, "InvalidArgument")
+
+
+def test_a_source_that_is_no_text_is_refused(call: Caller) -> None:
+    for source in ("/%ff/o", "/raw/%ff"):
+        assert code(call("PUT", "/s3/raw/o", b"", {"x-amz-copy-source": source})) == (400, "InvalidArgument")
+
+
 def test_documents_have_a_bound(call: Caller) -> None:
     answer = call("POST", "/s3/raw?delete", b"<Delete>" + b" " * (9 << 20) + b"</Delete>")
     assert code(answer) == (413, "EntityTooLarge")
