@@ -117,6 +117,12 @@ def test_what_cannot_be_a_backend_is_refused(backends: dict[str, dict[str, str]]
         check_backends(backends)
 
 
+@pytest.mark.parametrize(("text", "said"), [("aws=foo", "write for example aws,"), ("ais", "which cluster")])
+def test_what_the_command_line_cannot_mean_is_refused(text: str, said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        parse_backends([text])
+
+
 def test_options_of_the_command_line_come_over_those_of_the_file(tmp_path: Path) -> None:
     file = tmp_path / "ais.toml"
     file.write_text('[backends.aws]\nregion = "eu-west-1"\nendpoint = "http://old"\n[backends.gcp]\n')
