@@ -421,6 +421,8 @@ def test_mistakes(client: Client, bucket: Bucket, other: Bucket, tmp_path: Path)
         bucket.sync(source=tmp_path, to=tmp_path)
     with pytest.raises(TypeError, match="has to be a folder or"):
         bucket.sync(to=7)  # type: ignore[arg-type]  # the mistake
+    with pytest.raises(ValueError, match=r"pass client\.bucket"):
+        bucket.sync(to=f"ais://{other.name}")
     with pytest.raises(ValueError, match="does not exist"):
         bucket.sync(source=tmp_path / "none")
     with pytest.raises(ValueError, match="with itself"):
