@@ -119,6 +119,8 @@ def copy(
         "prefix": prefix, "prepend": prepend, "dry_run": dry_run, "force": force, "latest-ver": latest, "synchronize": sync,
     }  # fmt: skip
     if ext:
+        if isinstance(ext, str):
+            raise TypeError(f"`ext` maps extensions to new ones, such as {{'jpeg': 'jpg'}}, and is not {ext!r}")
         value["ext"] = dict(ext)
     if num_workers:
         value["num-workers"] = num_workers
