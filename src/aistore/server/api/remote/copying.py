@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from aistore.server.api.multiobj import Selected
 from aistore.server.api.remote.copying_out import copy_out
-from aistore.server.api.remote.reading import cached, is_current, refresh
+from aistore.server.api.remote.reading import cached, head_there
 from aistore.server.api.remote.selecting import cached_names, in_parallel, objects_there
 from aistore.server.api.remote.writing import delete
 from aistore.server.backends.errors import RemoteError
@@ -135,12 +135,10 @@ class RemoteCopying:
         elif self.source.remote is None:
             return False
         else:
-            try:
-                size = (await self.node.backends.of(self.source).head(self.source.remote, name)).size
-            except RemoteError as error:
-                if error.kind != "object":
-                    raise
+            found = await head_there(self.node, self.source, name)
+            if found is None:
                 return False
+            size = found.size
         self.job.done(1, size if count_bytes else 0)
         return True
 
@@ -180,9 +178,7 @@ class RemoteCopying:
         if source.remote is None or (row is not None and not self.latest):
             return row
         try:
-            if row is not None and not await is_current(node, source, name, row):
-                await refresh(node, source, row)
-            return await cached(node, source, name)
+            return await cached(node, source, name, latest=self.latest)
         except RemoteError as error:
             if error.kind != "object":
                 raise
@@ -192,13 +188,7 @@ class RemoteCopying:
         """Whether the source has an object; its backend knows. Raises `RemoteError`."""
         if self.source.remote is None:
             return self.node.store.lookup(self.source, name) is not None
-        try:
-            await self.node.backends.of(self.source).head(self.source.remote, name)
-        except RemoteError as error:
-            if error.kind != "object":
-                raise
-            return False
-        return True
+        return await head_there(self.node, self.source, name) is not None
 
     async def _delete(self, target: Bucket, name: str) -> None:
         if target.remote is None:

@@ -39,7 +39,6 @@ __all__ = [
     "head",
     "head_there",
     "is_current",
-    "refresh",
 ]
 
 logger = logging.getLogger(__name__)
@@ -238,8 +237,14 @@ async def head_there(node: Node, bucket: Bucket, name: str) -> RemoteObject | No
         return None
 
 
-async def cached(node: Node, bucket: Bucket, name: str) -> ObjectRow:
-    """The row of an object, fetched into the cache if it is not there. Raises `ApiError`; for native buckets too."""
+async def cached(node: Node, bucket: Bucket, name: str, *, latest: bool = False) -> ObjectRow:
+    """The row of an object, fetched into the cache if it is not there, or with `latest` if its backend has another version.
+
+    For native buckets too. Raises `ApiError`.
+    """
+    row = node.store.lookup(bucket, name)
+    if latest and row is not None and bucket.remote is not None and not await is_current(node, bucket, name, row):
+        await _until_cached(node.backends.download(bucket, name, row))
     for _ in range(_ROUNDS):
         row = node.store.lookup(bucket, name)
         if row is not None:
@@ -250,11 +255,6 @@ async def cached(node: Node, bucket: Bucket, name: str) -> ObjectRow:
         if row is not None:
             return row
     raise ApiError(409, f'object "{bucket.id.object_cname(name)}" is currently busy, please try again', "ErrBusy")
-
-
-async def refresh(node: Node, bucket: Bucket, row: ObjectRow) -> None:
-    """Fetch an object anew that is cached as another version than its backend has. Raises `RemoteError`."""
-    await _until_cached(node.backends.download(bucket, row.name, row))
 
 
 async def _shielded(download: Download) -> RemoteObject | None:
