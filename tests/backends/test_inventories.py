@@ -126,6 +126,26 @@ def test_a_bucket_takes_its_inventory_with_it(remote: Remote, near_client: Clien
     assert remote.here.show_inventory() == {}
 
 
+def test_a_rename_that_is_refused_leaves_the_inventory(remote: Remote, near_client: Client) -> None:
+    remote.put("a", b"")
+    front = near_client.bucket(f"front-{remote.name}").create()
+    own = remote.here
+    behind: dict[str, object] = {"name": remote.name, "provider": own.provider.value}
+    if own.namespace is not None:
+        behind["namespace"] = {"uuid": own.namespace.uuid, "name": ""}
+    front.make_request("PATCH", "set-bprops", {"backend_bck": behind})
+    try:
+        record(near_client, front, name="all")
+        with pytest.raises(AISError, match="itself"):
+            front.rename(front.name)
+        assert len(front.show_inventory()) == 1
+        front.rename(f"renamed-{remote.name}")
+        front = near_client.bucket(f"renamed-{remote.name}")
+        assert front.show_inventory() == {}
+    finally:
+        front.delete()
+
+
 def test_a_backend_that_fails_leaves_the_inventory_that_there_was(remote: Remote, near_client: Client) -> None:
     remote.put("a", b"")
     record(near_client, remote.here, name="kept")

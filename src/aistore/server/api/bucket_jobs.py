@@ -40,8 +40,6 @@ async def start(node: Node, request: Request, bucket: Bucket, message: ActionMes
     """Start the operation that the message names; the answer is the job's id."""
     action, value = message.action, message.value
     if action == actions.MOVE_BUCKET:
-        if bucket.remote is not None:  # its inventory carries its old name
-            await inventory.forget(node, bucket)
         return await rename_bucket(node, request, bucket)
     if action == actions.COPY_BUCKET:
         return await copy_bucket(node, request, bucket, value)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from msgspec.structs import replace
 
+from aistore.server.api import inventory
 from aistore.server.api.messages import job_reply
 from aistore.server.api.remote.copying import RemoteCopying
 from aistore.server.api.remote.selecting import workers_of
@@ -256,6 +257,8 @@ async def rename_bucket(node: Node, request: Request, bucket: Bucket) -> Reply:
     if node.store.bucket(new) is not None:
         raise bucket_exists(new.cname, status=400)
     await _wait_for_conflicts(node, bucket)
+    if bucket.remote is not None:  # its inventory carries its old name
+        await inventory.forget(node, bucket)
     try:
         renamed = await node.store.rename_bucket(bucket, new)
     except BucketExists:
