@@ -11,7 +11,7 @@ import pytest
 from aistore import LocalCluster
 from aistore.sdk.errors import AISError
 from aistore.server.backends.options import check_backends, cloud_config, configured_clouds
-from aistore.server.settings import SettingsError, make_settings, parse_backends
+from aistore.server.settings import ServerSettings, SettingsError, make_settings, parse_backends
 from aistore.wire.props import Extra, ExtraAws, ExtraGcp
 from backends.places import CloudPlace
 from calling import Caller
@@ -121,6 +121,26 @@ def test_what_cannot_be_a_backend_is_refused(backends: dict[str, dict[str, str]]
 def test_what_the_command_line_cannot_mean_is_refused(text: str, said: str) -> None:
     with pytest.raises(SettingsError, match=said):
         parse_backends([text])
+
+
+@pytest.mark.parametrize(
+    "backends",
+    [
+        {"aws": {"endpoint": "http://user:S3CRET@127.0.0.1"}},
+        {"gcp": {"base_url": "https://S3CRET@host/x"}},
+        {"ais": {"far": "http://user:S3CRET@host"}},
+        {"ais.far": {"endpoint": "http://user:S3CRET@host"}},
+    ],
+)
+def test_an_endpoint_with_a_password_is_refused_and_not_shown(backends: dict[str, dict[str, str]]) -> None:
+    with pytest.raises(SettingsError, match="has a user or a password in it") as caught:
+        check_backends(backends)
+    assert "S3CRET" not in str(caught.value)
+    check_backends({"aws": {"endpoint": "http://127.0.0.1:9000/a@b"}})
+
+
+def test_settings_do_not_show_keys(tmp_path: Path) -> None:
+    assert "S3CRET" not in repr(ServerSettings(tmp_path, backends={"aws": {"secret_access_key": "S3CRET"}}))
 
 
 def test_options_of_the_command_line_come_over_those_of_the_file(tmp_path: Path) -> None:

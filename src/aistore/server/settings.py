@@ -56,7 +56,7 @@ class ServerSettings:
     durability: Durability = "strict"
     capacity: int | None = None
     promote_root: str = PROMOTE_ROOT
-    backends: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    backends: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)  # with keys and tokens
     allow_remote: bool = False
     allow_hosts: tuple[str, ...] = ()
     public_host: str = ""

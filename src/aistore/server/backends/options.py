@@ -10,6 +10,7 @@ from __future__ import annotations
 import configparser
 import json
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -51,6 +52,7 @@ _RENAMED: Final = {
 OWN: Final = frozenset({"ranges", "skip_verify", "ca"})
 _CREDENTIALS_MAX: Final = 64 << 10
 _CLUSTER: Final = "ais."
+_with_user: Final = re.compile(r"[A-Za-z]+://[^/?#]*@").match
 _CLUSTER_OPTIONS: Final = ("endpoint", "token", "token_file", "skip_verify", "ca")
 _DEFAULT_ALIAS: Final = "remais"
 _PROFILE_KEYS: Final = {
@@ -78,6 +80,8 @@ def check_backends(backends: Mapping[str, Mapping[str, str]]) -> None:
             raise SettingsError(f"backends.{name}.ranges = {options['ranges']!r} is neither 'pass' nor 'cache'")
         else:
             _skips_verify(name, options)
+            for option in ("endpoint", "base_url"):
+                _check_without_password(f"backends.{name}.{option}", options.get(option, ""))
     known = configured_clusters(backends)
     for name, options in backends.items():
         has_token = name.startswith(_CLUSTER) and ("token" in options or "token_file" in options)
@@ -95,7 +99,14 @@ def _check_cluster(name: str, options: Mapping[str, str]) -> None:
     _skips_verify(name, options)
 
 
+def _check_without_password(option: str, url: str) -> None:
+    """Refuse a URL with user and password: endpoints are named in errors and in the log."""
+    if _with_user(url):
+        raise SettingsError(f"{option} has a user or a password in it: the other options are for those")
+
+
 def _check_cluster_url(option: str, url: str) -> None:
+    _check_without_password(option, url)
     if not url.startswith(("http://", "https://")):
         raise SettingsError(f"{option} = {url!r} is not the URL of a cluster")
 
