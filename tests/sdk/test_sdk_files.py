@@ -347,6 +347,9 @@ def test_what_a_killed_process_left_is_removed_and_never_uploaded(bucket: Bucket
     old, new = f".ais-{'0' * 16}.part", f".ais-{'1' * 16}.part"
     write(tmp_path, {old: b"half", new: b"half", "a": b"1"})
     os.utime(tmp_path / old, (time.time() - 3600,) * 2)
+    bucket.sync(source=tmp_path, dry_run=True)
+    bucket.sync(to=tmp_path, dry_run=True)
+    assert sorted(files_in(tmp_path)) == [old, new, "a"]
     assert counts(bucket.sync(source=tmp_path)) == (1, 0, 0, 0)
     assert sorted(files_in(tmp_path)) == [new, "a"]
     assert objects_in(bucket) == {"a": b"1"}

@@ -48,7 +48,7 @@ class FolderToBucket(Sync):
 
     def __init__(self, folder: str | PathLike[str], to: BucketEnd, choice: Choice, together: Together) -> None:
         super().__init__(choice)
-        self._tree = LocalTree(folder, self.halt)
+        self._tree = LocalTree(folder, self.halt, dry_run=choice.dry_run)
         self._to = to
         self._together = together
         self._kind = ""
@@ -81,7 +81,7 @@ class BucketToFolder(Sync):
 
     def __init__(self, source: BucketEnd, folder: str | PathLike[str], choice: Choice) -> None:
         super().__init__(choice)
-        self._tree = LocalTree(folder, self.halt)
+        self._tree = LocalTree(folder, self.halt, dry_run=choice.dry_run)
         self._from = source
         self._kind = ""
         self._above: list[str] = []
