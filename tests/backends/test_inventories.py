@@ -221,14 +221,11 @@ def test_the_asyncio_face_does_the_same(remote: Remote, near: LocalCluster) -> N
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("targets", [1, 3])
-def test_an_inventory_survives_restarts_and_kills(tmp_path: Path, targets: int) -> None:
+def rounds_of_kills(folder: Path, rounds: int, targets: int) -> None:
     dice = random.Random(targets)
     with (
         LocalCluster() as far,
-        LocalCluster(
-            tmp_path / "data", durability="relaxed", targets=targets, backends={"ais": {"far": far.url}}
-        ) as near,
+        LocalCluster(folder, durability="relaxed", targets=targets, backends={"ais": {"far": far.url}}) as near,
     ):
         with far.client() as client:
             source = client.bucket("src").create()
@@ -244,7 +241,7 @@ def test_an_inventory_survives_restarts_and_kills(tmp_path: Path, targets: int) 
 
         with near.client() as client:
             record(client, client.bucket("src", namespace=Namespace(uuid="far")), name="first")
-        for _ in range(4):
+        for _ in range(rounds):
             worker = threading.Thread(target=again)
             worker.start()
             time.sleep(dice.uniform(0.05, 0.4))  # when it dies is what varies
@@ -261,3 +258,15 @@ def test_an_inventory_survives_restarts_and_kills(tmp_path: Path, targets: int) 
                 ended = client.cluster().list_jobs_status("create-inventory")
                 assert ended and all(status.end_time for status in ended)
         until(lambda: problems(near.path) == [])
+
+
+@pytest.mark.parametrize("targets", [1, 3])
+def test_an_inventory_survives_restarts_and_kills(tmp_path: Path, targets: int) -> None:
+    rounds_of_kills(tmp_path / "data", 2, targets)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("targets", [1, 3])
+def test_an_inventory_survives_many_kills(tmp_path: Path, targets: int) -> None:
+    rounds_of_kills(tmp_path / "data", 40, targets)
