@@ -236,11 +236,20 @@ def test_what_is_left_out_is_told(ais: Ais, bucket: Bucket, tmp_path: Path) -> N
     assert ais("put", "-rv", "in", bucket.name).stderr == b""
 
 
+def test_a_cluster_that_is_away_hides_no_other_buckets(ais: Ais) -> None:
+    with LocalCluster() as far, LocalCluster(backends={"ais": {"far": far.url}}) as near, near.client() as client:
+        client.bucket("own").create()
+        far.stop()
+        listed = ais("ls", "--endpoint", near.url)
+        assert (listed.returncode, listed.stdout) == (0, b"ais://own\n")
+        assert listed.stderr.startswith(b"ais: not all buckets of other clusters are shown: ")
+
+
 def test_buckets_of_other_clusters_have_names(ais: Ais, cluster: LocalCluster, bucket: Bucket) -> None:
     bucket.object("x").get_writer().put_content(b"far away")
     with LocalCluster(backends={"ais": {"far": cluster.url}}) as near:
-        assert ais("get", f"ais://@far/{bucket.name}/x", "-", "--endpoint", near.url).stdout == b"far away"
         listed = ais("ls", "--endpoint", near.url).stdout.decode().split()
+        assert ais("get", f"ais://@far/{bucket.name}/x", "-", "--endpoint", near.url).stdout == b"far away"
         (shown,) = [name for name in listed if name.endswith(f"/{bucket.name}")]
         assert shown.startswith("ais://@")
         assert ais("ls", shown, "--endpoint", near.url).stdout == b"x\n"

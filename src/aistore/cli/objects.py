@@ -68,12 +68,25 @@ def ls(asked: argparse.Namespace) -> int:
     """List buckets, or the objects of one, page by page."""
     client = connect(asked)
     if not asked.place:
-        for found in client.cluster().list_buckets(""):
-            print(_shown_bucket(found))
-        return 0
+        return _ls_buckets(client)
     bucket, prefix = split_place(client, asked.place)
     for entry in bucket.list_objects_iter(prefix=prefix, props="name,size" if asked.long else "name"):
         print(f"{entry.size:>14,}  {entry.name}" if asked.long else entry.name)
+    return 0
+
+
+def _ls_buckets(client: Client) -> int:
+    """List the buckets of the cluster and its backends, and those of the clusters that are attached to it."""
+    from aistore.calls.buckets import list_buckets
+    from aistore.sdk.errors import AISError
+
+    shown = {_shown_bucket(found) for found in client.cluster().list_buckets("")}
+    try:
+        shown.update(map(_shown_bucket, client.bucket("any").client.run(list_buckets("ais", "@@"))))
+    except AISError as error:
+        print(f"ais: not all buckets of other clusters are shown: {error.detail}", file=sys.stderr)
+    for name in sorted(shown):
+        print(name)
     return 0
 
 
