@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aistore.server.store import assembling, multipart
+from aistore.server.store import assembling, completing, multipart, purging
 from aistore.server.store.completing import Part
 from aistore.server.store.errors import ContentMissing, StoreFull, UploadGone
 from aistore.wire.checksum import digest
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
     from pathlib import Path
 
+    from aistore.server.store.catalog import Transaction
     from aistore.server.store.rows import Bucket
     from aistore.server.store.store import Store
 
@@ -203,6 +204,33 @@ def test_uploads_go_with_their_bucket(tmp_path: Path) -> None:
             await put_part(store, upload_id, 2, b"data")
 
     on_a_bucket(tmp_path, test)
+
+
+def test_uploads_of_a_destroyed_bucket_go_some_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(purging, "_UPLOADS_AT_ONCE", 2)
+    at_once: list[int] = []
+
+    async def test(store: Store, bucket: Bucket) -> None:
+        def drop(tx: Transaction, *what: int) -> bool:
+            before = count(tx)
+            more = completing.drop_uploads(tx, *what)
+            at_once.append(before - count(tx))
+            return more
+
+        monkeypatch.setattr(purging, "drop_uploads", drop)
+        for number in range(5):
+            await put_part(store, await store.uploads.begin(bucket, f"o{number}"), 1, b"data")
+        await store.destroy_bucket(bucket.id)
+        await settle(store)
+        assert at_once == [2, 2, 1, 0]
+        assert files(tmp_path) == []
+
+    on_a_bucket(tmp_path, test)
+
+
+def count(tx: Transaction) -> int:
+    found: tuple[int] = tx.execute("SELECT count(*) FROM upload").fetchone()
+    return found[0]
 
 
 def test_parts_count_as_stored(tmp_path: Path) -> None:
