@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import random
+import struct
+import tracemalloc
+import zlib
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -42,6 +45,21 @@ def test_large_entries_make_small_blocks() -> None:
     assert [entry.name for entry in Inventory(BytesSource(written(names))).since("0250")] == names[250:]
 
 
+@pytest.mark.parametrize("part", ["block", "index"])
+def test_small_parts_that_become_large_ones_are_refused(part: str) -> None:
+    many = 1_000_001
+    block = zlib.compress(b"\xdd" + struct.pack(">I", many) + b"\x81\xa1n\xa1a" * many)
+    places = [["", 0, len(block)]] * (1 if part == "block" else many)
+    index = zlib.compress(msgspec.msgpack.encode(places))
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadInventory, match="length"):
+            list(Inventory(BytesSource(block + index + struct.pack(">Q8s", len(block), b"AISINV01"))).since(""))
+        assert tracemalloc.get_traced_memory()[1] < 32 << 20
+    finally:
+        tracemalloc.stop()
+
+
 def test_damage_is_told() -> None:
     whole = written([f"n{number:05}" for number in range(3000)])
     dice = random.Random(1)
@@ -67,6 +85,33 @@ def test_a_bomb_is_not_unpacked() -> None:
     data = bomb + struct.pack(">Q8s", 0, b"AISINV01")
     with pytest.raises(BadInventory, match="too long"):
         Inventory(BytesSource(data))
+
+
+class Vast:
+    """An object of a terabyte, as far as anybody can tell who only reads its end."""
+
+    size = 1 << 40
+
+    def __init__(self, end: bytes) -> None:
+        self._end = end
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        assert count < 1 << 30
+        return self._end[offset - self.size :][:count]
+
+
+def test_no_more_is_read_at_once_than_a_part_of_an_inventory_has() -> None:
+    import struct
+    import zlib
+
+    import msgspec
+
+    with pytest.raises(BadInventory, match="too long"):
+        Inventory(Vast(struct.pack(">Q8s", 0, b"AISINV01")))
+    index = zlib.compress(msgspec.msgpack.encode([("a", 0, 1 << 39)]))
+    end = index + struct.pack(">Q8s", Vast.size - len(index) - 16, b"AISINV01")
+    with pytest.raises(BadInventory, match="too long"):
+        list(Inventory(Vast(end)).since(""))
 
 
 def test_sorting_gives_byte_order_once_each_and_leaves_no_file(tmp_path: Path) -> None:

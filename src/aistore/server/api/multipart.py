@@ -80,7 +80,7 @@ async def receive_part(
     size = _part_size(request, bucket, name)
     store = node.store
     store.uploads.check(bucket, name, upload_id)
-    await node.backends.make_room(size)
+    await node.backends.space.make_room(size)
     part = await store.uploads.open_part(upload_id, number, size)
     try:
         await _receive(request, part, node.store.durability == "strict", digest)

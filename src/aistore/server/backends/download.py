@@ -76,7 +76,7 @@ class Download:
         remote: BucketId,
         name: str,
         before: ObjectRow | None,
-        blob: Blob | None = None,
+        blob: Blob | None,
     ) -> None:
         loop = asyncio.get_running_loop()
         self._node = node
@@ -191,7 +191,7 @@ class Download:
         else:
             found = await self._backend.head(self._remote, self._name)
         try:
-            await node.backends.make_room(found.size)
+            await node.backends.space.make_room(found.size)
             kinds = self._kinds(found)
             content: bytes | Upload
             if found.size <= INLINE_MAX:

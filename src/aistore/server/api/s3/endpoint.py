@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from aistore.http1.message import Reply
 from aistore.server.api.registering import registering
 from aistore.server.api.s3 import buckets, listing, multipart, objects
-from aistore.server.api.s3.errors import not_built
+from aistore.server.api.s3.errors import invalid, not_built
 from aistore.server.api.s3.headers import COPY_SOURCE
 from aistore.server.api.s3.xml import xml_reply
 from aistore.server.backends.registry import UnknownBucket
@@ -40,6 +40,8 @@ def s3(node: Node, request: Request, tail: str) -> Result:
         if request.method == "GET":
             return buckets.list_buckets(node)
         raise _no_method(request, "the endpoint itself")
+    if request.query:
+        _check_text(request)
     wanted = request.params.keys() & _NOT_BUILT if request.query else ()
     if wanted:
         if not key and request.method == "GET" and wanted & _BARE:
@@ -53,6 +55,14 @@ def s3(node: Node, request: Request, tail: str) -> Result:
         return answer(node, request, buckets.find_bucket(node, bucket_name), key)
     except UnknownBucket:  # it was evicted, or its cluster is attached by another name now
         return registering(node, lambda: answer(node, request, buckets.find_bucket(node, bucket_name), key))
+
+
+def _check_text(request: Request) -> None:
+    """Names of S3 are UTF-8, and so is what is asked of them."""
+    try:
+        "".join(request.params.values()).encode()
+    except UnicodeEncodeError:
+        raise invalid("a parameter of the query is not UTF-8") from None
 
 
 def _on_bucket(node: Node, request: Request, bucket: Bucket, _: str) -> Result:

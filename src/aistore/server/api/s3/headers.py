@@ -171,7 +171,10 @@ def copy_source(request: Request) -> tuple[str, str]:
     """Names of bucket and object that a copy is made of. Raises `ApiError` 400."""
     text = request.headers[COPY_SOURCE]
     path, _, version = text.partition("?versionId=")
-    bucket, slash, name = unquote(path, errors="surrogateescape").removeprefix("/").partition("/")
+    try:
+        bucket, slash, name = unquote(path, errors="strict").removeprefix("/").partition("/")
+    except UnicodeDecodeError:
+        raise invalid(f"{COPY_SOURCE}: {text[:256]!r} is not UTF-8") from None
     if not slash or not bucket or not name:
         raise invalid(f"{COPY_SOURCE}: {text[:256]!r} is not /bucket/key")
     if version not in ("", "null"):
