@@ -12,7 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aistore.server.api.reading import read_if_in_memory
-from aistore.server.api.remote import cached
+from aistore.server.api.remote.reading import cached
 from aistore.server.archive.archives import Content
 from aistore.server.archive.errors import BadArchive
 from aistore.server.archive.formats import detect
@@ -162,13 +162,18 @@ class BatchReader:
         row = node.store.lookup(bucket, wanted.name)
         if row is None and bucket.remote is None:
             return object_not_found(node.name, bucket.id.object_cname(wanted.name))
-        if row is None or wanted.path or node.props(bucket).checksum.validate_warm_get:
+        if row is None or wanted.path or node.props(bucket).checksum.validate_warm_get or self._wants_latest(bucket):
             return asyncio.ensure_future(self._read(wanted))
         try:
             found = self._of_object(wanted, row)
         except ApiError as error:
             return error
         return found if found.data is not None or found.size > _SMALL else asyncio.ensure_future(_filled(found))
+
+    def _wants_latest(self, bucket: Bucket) -> bool:
+        """Whether the backend is asked for its version of what is cached, as by a GET."""
+        versioning = self._node.props(bucket).versioning
+        return bucket.remote is not None and (versioning.validate_warm_get or versioning.synchronize)
 
     def _of_object(self, wanted: Wanted, row: ObjectRow) -> Found:
         """An object whose row is known; small content is read if that needs no waiting."""
@@ -198,7 +203,7 @@ class BatchReader:
         """An entry that takes more than opening a file."""
         if wanted.path:
             return await self._of_member(wanted)
-        row = await cached(self._node, wanted.bucket, wanted.name)
+        row = await cached(self._node, wanted.bucket, wanted.name, latest=self._wants_latest(wanted.bucket))
         found = self._of_object(wanted, row)
         try:
             if self._node.props(wanted.bucket).checksum.validate_warm_get and row.checksum and not wanted.length:
@@ -267,7 +272,7 @@ class BatchReader:
         node, bucket, name = self._node, wanted.bucket, wanted.name
         content = None
         while content is None:
-            row = await cached(node, bucket, name)
+            row = await cached(node, bucket, name, latest=self._wants_latest(bucket))
             content = Content.open(node.store, bucket, name)
         try:
             node.store.atimes.note(row, self._now)
