@@ -1,6 +1,6 @@
 """`make bench`: ours and the official SDK 2.0 against the same embedded server in one run, and the server under load.
 
-    python -m bench [--only sdk,big,list,import,server,remote,archive,local] [--quick]
+    python -m bench [--only sdk,big,list,import,server,remote,archive,batch,local] [--quick]
 
 Each figure is the best of three, ours and official in turn. Results go to bench/results/ as JSON, Markdown and a plot.
 """
@@ -25,6 +25,7 @@ from typing import Any
 from aistore import LocalCluster
 from bench import remote, server
 from bench.archives import archives
+from bench.batch import batches
 from bench.environments import official_python, why_missing
 from bench.files import files
 from bench.local import local
@@ -248,7 +249,7 @@ def main() -> int:
     """Run the benchmark; exit status 1 if a gate is missed."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
-        "--only", default="sdk,import,big,list,server,remote,archive,local", help="parts to run, comma-separated"
+        "--only", default="sdk,import,big,list,server,remote,archive,batch,local", help="parts to run, comma-separated"
     )
     parser.add_argument(
         "--quick", action="store_true", help="fewer calls, a smaller listing: to try the benchmark itself"
@@ -278,6 +279,8 @@ def main() -> int:
         rows += remote.rows(options.quick)
     if "archive" in parts:
         rows += archives(options.quick)
+    if "batch" in parts:
+        rows += batches(options.quick)
     if "files" in parts:
         rows += files(options.quick)
     if "local" in parts:

@@ -50,7 +50,7 @@ def test_a_tar_in_pieces(members: list[tuple[str, bytes]], form: int, size: int)
 def test_a_tar_that_is_cut_shows(members: list[tuple[str, bytes]], less: int) -> None:
     whole = tar(members, tarfile.PAX_FORMAT).rstrip(b"\0")
     decoder = TarDecoder()
-    found = decoder.feed(whole[: max(0, len(whole) - less)])
+    found = list(decoder.feed(whole[: max(0, len(whole) - less)]))
     with pytest.raises(Cut):
         decoder.finish()
     assert found == members[: len(found)]
@@ -71,7 +71,7 @@ def test_headers_that_have_no_end_are_refused() -> None:
     block[156:157] = b"x"
     block[124:136] = b"77777777777\0"
     with pytest.raises(RuntimeError, match="too long"):
-        TarDecoder().feed(bytes(block))
+        list(TarDecoder().feed(bytes(block)))
 
 
 @pytest.mark.parametrize("size", range(1, 80))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from aistore.sdk.batch.errors import MultipartDecodeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Generator, Iterable, Iterator
     from typing import TypeAlias
 
     Member: TypeAlias = tuple[str, bytes]
@@ -25,6 +25,7 @@ _BLOCK: Final = 512
 _ZEROS: Final = bytes(_BLOCK)
 _EXTENDED_MAX: Final = 1 << 20
 _REGULAR: Final = frozenset(b"0\0")
+_UNPACKED: Final = 1 << 20
 _ZIP_IN_MEMORY: Final = 64 << 20
 _METADATA_MAX: Final = 256 << 20
 _UNREADABLE: Final = "Failed to read {} archive stream: {}"
@@ -64,24 +65,37 @@ class TarDecoder:
         self._name: bytes = b""
         self._size = -1
 
-    def feed(self, data: bytes) -> list[Member]:
-        """The members that are complete with these bytes."""
-        if self._ended:
-            return []
+    def feed(self, data: bytes) -> Iterator[Member]:
+        """The members that are complete with these bytes: go through all of them before there are more bytes.
+
+        One by one, so that their memory is used again while it is in the processor's cache.
+        """
+        at = 0
+        while self._held and not self._ended:
+            # Only what begins in bytes held back is put together: the rest is read where it is.
+            missing = self._needed - self._held
+            if len(data) - at < missing:
+                self._hold(data[at:] if at else data)
+                return
+            self._parts.append(data[at : at + missing])
+            at += missing
+            start = b"".join(self._parts)
+            self._parts, self._held = [], 0
+            taken = yield from self._take(start, 0)
+            if taken < len(start):  # a header is complete, and its content is not
+                self._hold(start[taken:])
+        if not self._ended and at < len(data):
+            at = yield from self._take(data, at)
+            if at < len(data):
+                self._hold(data[at:])
+
+    def _hold(self, data: bytes) -> None:
         self._parts.append(data)
         self._held += len(data)
-        if self._held < self._needed:
-            return []
-        buffer = b"".join(self._parts) if len(self._parts) > 1 else data
-        members: list[Member] = []
-        at = self._take(buffer, members)
-        self._parts = [buffer[at:]] if at < len(buffer) else []
-        self._held = len(buffer) - at
-        return members
 
-    def _take(self, buffer: bytes, members: list[Member]) -> int:
-        """Append the members in `buffer`; returns where the first one that is not complete begins."""
-        at, end = 0, len(buffer)
+    def _take(self, buffer: bytes, at: int) -> Generator[Member, None, int]:
+        """The members in `buffer` from `at` on; returns where the first one that is not complete begins."""
+        end = len(buffer)
         while end - at >= _BLOCK:
             kind = buffer[at + 156]
             if not buffer[at] and buffer[at : at + _BLOCK] == _ZEROS:
@@ -107,7 +121,7 @@ class TarDecoder:
             if regular:
                 name = self._name or _name(buffer, at)
                 self._name, self._size = b"", -1
-                members.append((name.decode("utf-8", "replace"), buffer[content:over]))
+                yield name.decode("utf-8", "replace"), buffer[content:over]
             else:
                 self._extended(kind, buffer[content:over])
             at = stop
@@ -167,11 +181,14 @@ class _TgzDecoder:
         self._tar = TarDecoder()
         self._gzip = zlib.decompressobj(31)
 
-    def feed(self, data: bytes) -> list[Member]:
-        try:
-            return self._tar.feed(self._gzip.decompress(data))
-        except zlib.error as error:
-            raise RuntimeError(_UNREADABLE.format("tar", error)) from error
+    def feed(self, data: bytes) -> Iterator[Member]:
+        while data:  # a piece of zeros may become a thousand times as much
+            try:
+                unpacked = self._gzip.decompress(data, _UNPACKED)
+            except zlib.error as error:
+                raise RuntimeError(_UNREADABLE.format("tar", error)) from error
+            data = self._gzip.unconsumed_tail
+            yield from self._tar.feed(unpacked)
 
     def finish(self) -> list[Member]:
         if not self._gzip.eof:
