@@ -16,6 +16,7 @@ __all__ = ["AsyncBody", "AsyncChunkedBody", "AsyncClosingBody", "AsyncSizedBody"
 
 PIECE: Final = 256 * 1024
 """Bytes received at a time when nobody knows how many there are."""
+_SOME: Final = 64 * 1024  # by who looks at them at once: as much as stays in the processor's cache
 
 
 class AsyncBody:
@@ -44,7 +45,7 @@ class AsyncBody:
         return data if got == size else data[:got]
 
     async def read_some(self) -> bytes:
-        """The next bytes as soon as any are there, 256 KiB or a little more at most; empty at the end. Raises as `readinto`."""
+        """The next bytes as soon as any are there, some 64 KiB; empty at the end. Raises as `readinto`."""
         raise NotImplementedError
 
     async def read_rest(self) -> bytes:
@@ -116,7 +117,7 @@ class AsyncSizedBody(AsyncBody):
         data, self._surplus = self._surplus[: self._left], b""
         if not data and self._left:
             try:
-                data = await self._connection.receive_some(min(PIECE, self._left))
+                data = await self._connection.receive_some(min(_SOME, self._left))
             except OSError as e:
                 raise self._lost(e, self.length) from e.__cause__
             if not data:
@@ -140,7 +141,7 @@ class AsyncChunkedBody(AsyncBody):
         self._decoder = ChunkedDecoder()
         self._pieces = deque(self._decoder.feed(surplus))
 
-    async def _next(self) -> bytes:
+    async def _next(self, most: int = PIECE) -> bytes:
         """The next piece of content, empty at the end."""
         while not self._pieces:
             if self._failure is not None:
@@ -151,7 +152,7 @@ class AsyncChunkedBody(AsyncBody):
                     self._connection.ended(self._keep_alive and not self._decoder.rest)
                 return b""
             try:
-                data = await self._connection.receive_some(PIECE)
+                data = await self._connection.receive_some(most)
             except OSError as e:
                 raise self._lost(e, -1) from e.__cause__
             if not data:
@@ -177,7 +178,7 @@ class AsyncChunkedBody(AsyncBody):
         return got
 
     async def read_some(self) -> bytes:
-        piece = await self._next()
+        piece = await self._next(_SOME)
         self.received += len(piece)
         return piece
 

@@ -70,6 +70,7 @@ class BatchAnswer:
         self._reader = BatchReader(node, order.wanted)
         self._records: list[BatchRecord] = []
         self._soft_errors = 0
+        self._streaming = False
         self._done = self._done_bytes = 0
         self._first: Found | ApiError | None = None
         self.job: Job | None = None
@@ -80,19 +81,20 @@ class BatchAnswer:
 
     async def streamed(self) -> Reply:
         """The archive as it is made. Raises `ApiError` if the first entry cannot be had and that is to be an error."""
+        self._streaming = True
         try:
             self._first = await self._take(0)
         except BaseException:
             self.close()
             raise
         headers = (("Content-Type", _TYPES[self._order.form]),)
-        return Reply(200, headers, _Body(self, self._pieces(streaming=True)))
+        return Reply(200, headers, _Body(self, self._pieces()))
 
     async def buffered(self) -> Reply:
         """Everything, after all of it was read. Raises `ApiError`."""
         spool = _Spool(self._node)
         try:
-            async for piece in self._pieces(streaming=False):
+            async for piece in self._pieces():
                 await spool.write(piece)
         except BaseException:
             spool.close()
@@ -133,8 +135,7 @@ class BatchAnswer:
         if self._soft_errors > order.soft_errors:
             what = f"exceeded soft-errors limit: {self._soft_errors} (max: {order.soft_errors})"
             raise ApiError(400, f"x-get-batch[{self.job_id}]: {what}")
-        if self.job is not None and self.job.aborted:
-            raise ApiError(409, f"x-get-batch[{self.job_id}] was aborted")
+        self._check_aborted()
         try:
             return await self._reader.take()
         except ApiError as error:
@@ -144,7 +145,11 @@ class BatchAnswer:
             self._soft_errors += 1
             return error
 
-    async def _pieces(self, *, streaming: bool) -> AsyncGenerator[bytes, None]:
+    def _check_aborted(self) -> None:
+        if self.job is not None and self.job.aborted:
+            raise ApiError(409, f"x-get-batch[{self.job_id}] was aborted")
+
+    async def _pieces(self) -> AsyncGenerator[bytes, None]:
         packer = new_packer(self._order.form)
         try:
             async for piece in self._archive():
@@ -157,7 +162,7 @@ class BatchAnswer:
             if packer is not None:
                 yield packer.finish()
         except ApiError as error:
-            if streaming:
+            if self._streaming:
                 raise _BrokenOff(error.message) from error
             raise
         finally:
@@ -169,11 +174,14 @@ class BatchAnswer:
         out: list[bytes] = []
         held = 0
         for index, (entry, wanted) in enumerate(zip(order.entries, order.wanted, strict=True)):
-            if out and (held >= _FLUSH or index == 1 or not reader.is_ready):
+            found, self._first = self._first, None
+            if found is None and not self._soft_errors:
+                found = reader.take_now()
+            if out and (held >= _FLUSH or index == 1 or (found is None and not reader.is_ready)):
                 yield b"".join(out)
                 out.clear()
                 held = 0
-            found, self._first = self._first, None
+                self._check_aborted()
             if found is None:
                 try:
                     found = await self._take(index)
@@ -213,6 +221,8 @@ class BatchAnswer:
                 self._done_bytes += size
         elif self.job is not None:
             self.job.failed(error)
+        if self._streaming:
+            return
         identity = wanted.bucket.id
         self._records.append(
             BatchRecord(

@@ -99,6 +99,15 @@ class BatchReader:
         self._look_ahead()
         return not isinstance(self._slots[0], asyncio.Task) or self._slots[0].done()
 
+    def take_now(self) -> Found | None:
+        """The next entry if it is in memory; None if `take` has to tell."""
+        self._look_ahead()
+        slot = self._slots[0]
+        if isinstance(slot, Found) and slot.data is not None:
+            self._slots.popleft()
+            return slot
+        return None
+
     async def take(self) -> Found:
         """The next entry, to be closed. Raises `ApiError`: status 404 for an object or member that is missing; then the next can be taken."""
         self._look_ahead()
