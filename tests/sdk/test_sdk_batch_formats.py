@@ -46,6 +46,17 @@ def test_a_tar_in_pieces(members: list[tuple[str, bytes]], form: int, size: int)
     assert found == members
 
 
+@pytest.mark.parametrize("size", [1000, 4096, 65_536, 65_537, 99_999, 131_072, 1 << 20])
+def test_large_members_in_pieces(size: int) -> None:
+    members = [
+        (f"m{n}", bytes([n % 251]) * n) for n in (65_535, 65_536, 65_537, 70_000, 0, 131_072, 300_001, 1, 66_048)
+    ]
+    decoder = TarDecoder()
+    found = [member for piece in pieces(tar(members), size) for member in decoder.feed(piece)]
+    decoder.finish()
+    assert found == members
+
+
 @given(MEMBERS, some.integers(0, 3000))
 def test_a_tar_that_is_cut_shows(members: list[tuple[str, bytes]], less: int) -> None:
     whole = tar(members, tarfile.PAX_FORMAT).rstrip(b"\0")

@@ -24,6 +24,7 @@ __all__ = ["Cut", "Decoder", "Multipart", "TarDecoder", "boundary_of", "new_deco
 _BLOCK: Final = 512
 _ZEROS: Final = bytes(_BLOCK)
 _EXTENDED_MAX: Final = 1 << 20
+_LARGE: Final = 64 * 1024
 _REGULAR: Final = frozenset(b"0\0")
 _UNPACKED: Final = 1 << 20
 _ZIP_IN_MEMORY: Final = 64 << 20
@@ -64,6 +65,9 @@ class TarDecoder:
         self._ended = False
         self._name: bytes = b""
         self._size = -1
+        # A large member whose content comes in pieces, which are put together once.
+        self._large = ""
+        self._missing = self._padding = 0
 
     def feed(self, data: bytes) -> Iterator[Member]:
         """The members that are complete with these bytes: go through all of them before there are more bytes.
@@ -71,23 +75,36 @@ class TarDecoder:
         One by one, so that their memory is used again while it is in the processor's cache.
         """
         at = 0
-        while self._held and not self._ended:
-            # Only what begins in bytes held back is put together: the rest is read where it is.
-            missing = self._needed - self._held
-            if len(data) - at < missing:
-                self._hold(data[at:] if at else data)
-                return
-            self._parts.append(data[at : at + missing])
-            at += missing
-            start = b"".join(self._parts)
-            self._parts, self._held = [], 0
-            taken = yield from self._take(start, 0)
-            if taken < len(start):  # a header is complete, and its content is not
-                self._hold(start[taken:])
-        if not self._ended and at < len(data):
-            at = yield from self._take(data, at)
-            if at < len(data):
-                self._hold(data[at:])
+        while at < len(data) and not self._ended:
+            if self._missing:
+                piece = data[at : at + self._missing]
+                self._parts.append(piece)
+                at += len(piece)
+                self._missing -= len(piece)
+                if not self._missing:
+                    content, self._parts = b"".join(self._parts), []
+                    yield self._large, content
+                    del content
+            elif self._padding:
+                skipped = min(self._padding, len(data) - at)
+                at += skipped
+                self._padding -= skipped
+            elif self._held:
+                # Only what begins in bytes held back is put together: the rest is read where it is.
+                piece = data[at : at + self._needed - self._held]
+                at += len(piece)
+                self._hold(piece)
+                if self._held == self._needed:
+                    start = b"".join(self._parts)
+                    self._parts, self._held = [], 0
+                    taken = yield from self._take(start, 0)
+                    if taken < len(start):  # a header is complete, and its content is not
+                        self._hold(start[taken:])
+            else:
+                at = yield from self._take(data, at)
+                if at < len(data):
+                    self._hold(data[at:])
+                    return
 
     def _hold(self, data: bytes) -> None:
         self._parts.append(data)
@@ -115,13 +132,23 @@ class TarDecoder:
             stop = over + (-size % _BLOCK)
             if not regular and size > _EXTENDED_MAX:
                 raise RuntimeError(_UNREADABLE.format("tar", "an extended header is too long"))
-            if stop > end:
+            if stop > end and not (regular and size > _LARGE):
                 self._needed = stop - at
                 return at
             if regular:
-                name = self._name or _name(buffer, at)
+                name = (self._name or _name(buffer, at)).decode("utf-8", "replace")
                 self._name, self._size = b"", -1
-                yield name.decode("utf-8", "replace"), buffer[content:over]
+                if over > end:
+                    self._large, self._parts = name, [buffer[content:]]
+                    self._missing, self._padding = over - end, stop - over
+                    self._needed = _BLOCK
+                    return end
+                if stop > end:
+                    self._padding = stop - end
+                    self._needed = _BLOCK
+                    yield name, buffer[content:over]
+                    return end
+                yield name, buffer[content:over]
             else:
                 self._extended(kind, buffer[content:over])
             at = stop
