@@ -43,6 +43,7 @@ __all__ = [
     "head",
     "is_current",
     "put",
+    "refresh",
     "where",
     "write_through",
 ]
@@ -209,6 +210,14 @@ async def cached(node: Node, bucket: Bucket, name: str) -> ObjectRow:
         if row is not None:
             return row
     raise ApiError(409, f'object "{bucket.id.object_cname(name)}" is currently busy, please try again', "ErrBusy")
+
+
+async def refresh(node: Node, bucket: Bucket, name: str) -> None:
+    """Forget a cached object that is not the version that its backend has (`latest-ver`)."""
+    row = node.store.lookup(bucket, name) if node.remote_of(bucket) is not None else None
+    if row is not None and not await is_current(node, bucket, name, row):
+        async with node.backends.writing(bucket, name):
+            await node.store.delete(bucket, [name])
 
 
 async def _shielded(download: Download) -> RemoteObject:

@@ -1,0 +1,91 @@
+"""What a transformer made, on its way into the store."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from aistore.server.etl.exchange import BadAnswer, TookTooLong
+from aistore.server.store.content import finished, in_thread
+from aistore.server.store.schema import INLINE_MAX
+from aistore.wire.checksum import digest, new_hasher
+from aistore.wire.errors import ApiError
+
+if TYPE_CHECKING:
+    from aistore.server.etl.exchange import Answer
+    from aistore.server.etl.running import Running
+    from aistore.server.node import Node
+    from aistore.server.store.content import Upload
+    from aistore.server.store.rows import Bucket
+    from aistore.wire.checksum import Hasher
+
+__all__ = ["drain_answer", "store_answer"]
+
+
+async def store_answer(node: Node, running: Running, answer: Answer, target: Bucket, name: str) -> int:
+    """Make an answer's body a new version of an object, whole or not at all; its bytes. Raises `TransformFailed`, `StoreFull`."""
+    if target.remote is not None:
+        raise ApiError(
+            501,
+            f"cannot store what an ETL makes in remote bucket {target.id.cname} - not implemented yet",
+            "ErrNotImpl",
+        )
+    store = node.store
+    props = node.props(target)
+    kind = props.checksum.type
+    content: bytes | Upload
+    if answer.whole and len(answer.data) <= INLINE_MAX:
+        content, checksum = answer.data, digest(kind, answer.data)
+        store.check_room(len(content), in_catalog=True)
+    else:
+        content, checksum = await _receive(node, running, answer, kind)
+    size = len(content) if isinstance(content, bytes) else content.size
+    await store.put(target, name, content, kind, checksum, versioned=props.versioning.enabled, fresh=True)
+    return size
+
+
+async def _receive(node: Node, running: Running, answer: Answer, kind: str) -> tuple[Upload, str]:
+    """Write a body into a content file; a piece is hashed and written in a thread while the next one arrives."""
+    store = node.store
+    hasher = new_hasher(kind)
+    upload = await store.content.create(answer.length or 0)
+    writing: asyncio.Future[None] | None = None
+    loop = asyncio.get_running_loop()
+    try:
+        try:
+            store.check_room(answer.length or len(answer.data))
+            async for piece in answer.pieces():
+                if answer.length is None:
+                    store.check_room(len(piece))
+                    upload.reserve(len(piece))
+                if writing is not None:
+                    await finished(writing)
+                writing = loop.run_in_executor(None, _take, upload, hasher, piece)
+        finally:
+            answer.close()
+            if writing is not None:
+                await finished(writing)
+        await in_thread(upload.finish)
+    except BaseException as error:
+        upload.abandon()
+        if isinstance(error, (BadAnswer, TookTooLong)):
+            raise running.broken(error) from error
+        raise
+    return upload, hasher.hexdigest() if hasher is not None else ""
+
+
+def _take(upload: Upload, hasher: Hasher | None, piece: bytes) -> None:
+    if hasher is not None:
+        hasher.update(piece)
+    upload.write(piece)
+
+
+async def drain_answer(running: Running, answer: Answer) -> int:
+    """Read a body to its end, for nothing; its bytes. Raises `TransformFailed`."""
+    size = 0
+    try:
+        async for piece in answer.pieces():
+            size += len(piece)
+    except (BadAnswer, TookTooLong) as error:
+        raise running.broken(error) from error
+    return size
