@@ -28,7 +28,16 @@ if TYPE_CHECKING:
     from aistore.server.node import Node
     from aistore.server.store.rows import Bucket
 
-__all__ = ["copy_bucket", "copy_many", "rename_bucket"]
+__all__ = [
+    "check_plan",
+    "copy_bucket",
+    "copy_many",
+    "create_like",
+    "destination_of",
+    "find_destination",
+    "rename_bucket",
+    "when_made",
+]
 
 T = TypeVar("T")
 
@@ -41,16 +50,16 @@ _CONFLICT_WAIT: Final = 5.0
 
 async def copy_bucket(node: Node, request: Request, source: Bucket, value: object) -> Reply:
     """Start the copy of a bucket; the answer is the job's id."""
-    identity = _destination(request)
+    identity = destination_of(request)
     message = decode_value(value, CopyBucket, actions.COPY_BUCKET, node.gateway_name)
-    _check(message)
+    check_plan(message)
     if identity == source.id and not message.dry_run:
         raise ApiError(400, f'cannot {actions.COPY_BUCKET} bucket "{identity.cname}" onto itself')
     node.check_access(source, access.GET, "GET")
     for job in node.control.jobs.select(actions.COPY_BUCKET, running=True):
         if job.pair == (source.id, identity):
             raise ApiError(400, f"{job.kind}[{job.id}] is already running - not starting")
-    target = _find_destination(node, source, identity)
+    target = find_destination(node, source, identity)
     plan = Plan(message.prepend, message.ext, message.dry_run, message.synchronize, message.coer)
 
     async def work(job: Job, destination: Bucket | None) -> None:
@@ -61,17 +70,17 @@ async def copy_bucket(node: Node, request: Request, source: Bucket, value: objec
 
     made = None
     if target is None and not message.dry_run:
-        made = _create_like(node, source, identity, lambda number: job.has_made(number))  # noqa: PLW0108 (there is no job yet)
+        made = create_like(node, source, identity, lambda number: job.has_made(number))  # noqa: PLW0108 (there is no job yet)
 
     async def run(job: Job) -> None:
-        await work(job, target if made is None else await _made(node, identity, made))
+        await work(job, target if made is None else await when_made(node, identity, made))
 
     job = node.control.jobs.start(
         actions.COPY_BUCKET, run, bucket=identity, source=source.id, destination=identity,
         control=f"cp {source.id.cname}=>{identity.cname}",
     )  # fmt: skip
     if made is not None:
-        await _made(node, identity, made)
+        await when_made(node, identity, made)
     return text_reply(job.id)
 
 
@@ -86,12 +95,12 @@ async def copy_many(node: Node, source: Bucket, value: object) -> Reply:
         if error.tcode != "ErrInvalidBackendProvider":
             raise
         return _start_refused(node, source, error)
-    _check(message)
+    check_plan(message)
     node.check_access(source, access.GET, "GET")
-    target = _find_destination(node, source, identity)
+    target = find_destination(node, source, identity)
     if target is None and not message.dry_run:
         try:
-            target = await _create_like(node, source, identity)
+            target = await create_like(node, source, identity)
         except BucketExists:
             target = node.store.bucket(identity)
     plan = Plan(message.prepend, message.ext, message.dry_run, message.synchronize, message.coer)
@@ -139,7 +148,7 @@ async def _copy_selected(copying: Copying, message: CopyObjects, missing: str) -
             await copying.synchronize(template.prefix)
 
 
-def _check(message: CopyBucket | CopyObjects) -> None:
+def check_plan(message: CopyBucket | CopyObjects) -> None:
     if message.synchronize and message.prepend:
         text = f'prepend option ("{message.prepend}") is incompatible with the request to synchronize buckets'
         raise ApiError(400, text)
@@ -153,7 +162,7 @@ def _copying(node: Node, job: Job, source: Bucket, target: Bucket | None, plan: 
     return Copying(job, node.store, node.control.scanner, source, target, checksum, plan)
 
 
-def _destination(request: Request) -> BucketId:
+def destination_of(request: Request) -> BucketId:
     """The bucket that `bck_to` names. Raises ApiError 400."""
     uname = request.params.get(params.BCK_TO, "")
     if not uname:
@@ -164,7 +173,7 @@ def _destination(request: Request) -> BucketId:
     return target
 
 
-def _find_destination(node: Node, source: Bucket, identity: BucketId) -> Bucket | None:
+def find_destination(node: Node, source: Bucket, identity: BucketId) -> Bucket | None:
     """The bucket to copy into, None for one that has to be made. Raises ApiError 403 and 404."""
     target = node.store.bucket(identity)
     if target is not None and target.remote is not None:
@@ -178,7 +187,7 @@ def _find_destination(node: Node, source: Bucket, identity: BucketId) -> Bucket 
     return target
 
 
-def _create_like(
+def create_like(
     node: Node, source: Bucket, identity: BucketId, told: Callable[[int], None] | None = None
 ) -> asyncio.Future[Bucket]:
     """Make a bucket with the properties of another; `told` learns its number."""
@@ -193,7 +202,7 @@ def _create_like(
     return node.store.create_bucket(identity, document)
 
 
-async def _made(node: Node, identity: BucketId, made: asyncio.Future[Bucket]) -> Bucket:
+async def when_made(node: Node, identity: BucketId, made: asyncio.Future[Bucket]) -> Bucket:
     """The bucket that is being made, or the one that somebody else made at the same moment."""
     try:
         return await asyncio.shield(made)
@@ -209,7 +218,7 @@ async def _made(node: Node, identity: BucketId, made: asyncio.Future[Bucket]) ->
 
 async def rename_bucket(node: Node, request: Request, bucket: Bucket) -> Reply:
     """Give a bucket another name, at once whatever it holds; the answer is the id of the job."""
-    old, new = bucket.id, _destination(request)
+    old, new = bucket.id, destination_of(request)
     if old.is_remote:
         raise ApiError(400, f"can only rename AIS ('ais://') bucket (\"{old.cname}\" is not)")
     if new == old:
