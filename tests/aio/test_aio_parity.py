@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import aistore.aio
-from aistore.sdk import Bucket, Client, Cluster, Job, Object
+from aistore.sdk import Bucket, Client, Cluster, Etl, Job, Object
 from aistore.sdk.multiobj import ObjectGroup
 from aistore.sdk.obj.multipart_upload import MultipartUpload
 from aistore.sdk.obj.obj_file.object_file import ObjectFileReader, ObjectFileWriter
@@ -29,6 +29,7 @@ BLOCKING = (
     ObjectFileWriter,
     ObjectGroup,
     Job,
+    Etl,
     MultipartUpload,
 )
 TWINS: dict[type, Any] = {cls: getattr(aistore.aio, f"Async{cls.__name__}") for cls in BLOCKING}
@@ -56,7 +57,7 @@ LEFT_OUT_PARAMETERS = {
 }
 
 ASKS_NOTHING = {
-    "Client": {"bucket", "cluster", "job", "get_object_from_url"},
+    "Client": {"bucket", "cluster", "etl", "job", "get_object_from_url"},
     "Bucket": {"object", "objects", "get_path", "as_model", "verify_cloud_bucket"},
     "Object": {"get_reader", "get_writer", "get_url", "get_semantic_url", "multipart_upload"},
     "ObjectReader": {"as_file"},
@@ -64,6 +65,7 @@ ASKS_NOTHING = {
     "ObjectWriter": {"as_file"},
     "ObjectGroup": {"list_names"},
     "MultipartUpload": {"add_part"},
+    "Etl": {"init_class", "validate_etl_name"},
 }
 
 PROPERTIES = {
@@ -72,6 +74,7 @@ PROPERTIES = {
     "Object": {"bucket_name", "bucket_provider", "query_params", "name", "uname", "props_cached"},
     "ObjectFileReader": {"closed"},
     "ObjectGroup": {"client"},
+    "Etl": {"name", "pipeline"},
     "Job": {"job_id", "job_kind"},
     "MultipartUpload": {"parts", "upload_id"},
 }

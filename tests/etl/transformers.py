@@ -57,7 +57,7 @@ def whole(base: Any) -> type:
                 return json.dumps([type(data).__name__, path, etl_args]).encode()
             if isinstance(data, str):
                 data = Path(data).read_bytes()
-            return data.upper()
+            return bytes(data.upper())
 
         def get_mime_type(self) -> str:
             return "text/x-upper"

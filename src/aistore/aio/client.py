@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import urllib3
 
     from aistore.aio.cluster import AsyncCluster
+    from aistore.aio.etl import AsyncEtl
     from aistore.aio.job import AsyncJob
     from aistore.aio.object import AsyncObject
     from aistore.sdk.namespace import Namespace
@@ -70,6 +71,12 @@ class AsyncClient:
         from aistore.aio.job import AsyncJob
 
         return AsyncJob(self._client, job_id, job_kind)
+
+    def etl(self, etl_name: str) -> AsyncEtl:
+        """An ETL, whether it exists or not. Raises ValueError for what is no name of one."""
+        from aistore.aio.etl import AsyncEtl
+
+        return AsyncEtl(self._client, etl_name)
 
     def get_object_from_url(self, url: str) -> AsyncObject:
         """The object of a URL such as `ais://bucket/dir/name`. Raises `InvalidURLException` or `InvalidBckProvider`."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from aistore.sdk.bucket import Bucket
     from aistore.sdk.client import Client
     from aistore.sdk.cluster import Cluster
+    from aistore.sdk.etl.etl import Etl
     from aistore.sdk.job import Job
     from aistore.sdk.list_object_flag import ListObjectFlag
     from aistore.sdk.namespace import Namespace
@@ -28,6 +29,7 @@ __all__ = [
     "Client",
     "Cluster",
     "ColdGetConf",
+    "Etl",
     "Job",
     "ListObjectFlag",
     "Namespace",
@@ -44,6 +46,7 @@ _HOME = {
     "Client": "aistore.sdk.client",
     "Cluster": "aistore.sdk.cluster",
     "ColdGetConf": "aistore.sdk.retry_config",
+    "Etl": "aistore.sdk.etl.etl",
     "Job": "aistore.sdk.job",
     "ListObjectFlag": "aistore.sdk.list_object_flag",
     "Namespace": "aistore.sdk.namespace",

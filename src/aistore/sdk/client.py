@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import urllib3
 
     from aistore.sdk.cluster import Cluster
+    from aistore.sdk.etl.etl import Etl
     from aistore.sdk.job import Job
     from aistore.sdk.namespace import Namespace
     from aistore.sdk.obj.object import Object
@@ -87,6 +88,12 @@ class Client:
         from aistore.sdk.job import Job
 
         return Job(self._client, job_id, job_kind)
+
+    def etl(self, etl_name: str) -> Etl:
+        """An ETL, whether it exists or not. Sends nothing. Raises ValueError for what is no name of one."""
+        from aistore.sdk.etl.etl import Etl
+
+        return Etl(self._client, etl_name)
 
     def get_object_from_url(self, url: str) -> Object:
         """The object of a URL such as `ais://bucket/dir/name`. Sends nothing. Raises `InvalidURLException` or `InvalidBckProvider`."""

@@ -11,8 +11,7 @@ from aistore.wire import params as param
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
-    from aistore.aio.etl import AsyncEtl
-    from aistore.sdk.etl.etl import Etl
+    from aistore.calls.etl_handle import EtlHandle
 
 __all__ = ["ETLConfig"]
 
@@ -24,7 +23,7 @@ class ETLConfig:
     `args` reach `transform` as text: a string as it is, a dict as JSON. Those that are false (an empty string, 0) are not sent.
     """
 
-    name: str | Etl | AsyncEtl | None = None
+    name: str | EtlHandle | None = None
     args: str | dict[str, object] | int | float | None = None
 
     def update_qparams(self, params: MutableMapping[str, object]) -> None:

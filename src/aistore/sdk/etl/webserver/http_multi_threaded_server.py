@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from aistore.sdk.etl.webserver._order import Order
     from aistore.sdk.etl.webserver._steps import Bytes, Result
 
-__all__ = ["HTTPMultiThreadedServer"]
+__all__ = ["HTTPMultiThreadedServer", "ThreadedHTTPServer"]
 
 _DRAINED: Final = 1024 * 1024
 """Bytes of a body that are read to keep its connection when nobody wanted them."""
@@ -107,6 +107,42 @@ class _ChunkedBody(_Body):
         return line[:-2]
 
 
+class ThreadedHTTPServer(ThreadingMixIn, HTTPServer):
+    """Accepts connections for a transformer."""
+
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = BACKLOG
+    allow_reuse_address = True
+
+    def __init__(
+        self,
+        server_address: tuple[str, int],
+        handler_class: type[BaseHTTPRequestHandler],
+        etl_server: HTTPMultiThreadedServer,
+    ) -> None:
+        self.etl_server = etl_server
+        super().__init__(server_address, handler_class, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listening_socket(*server_address)
+        self.server_address = self.socket.getsockname()[:2]
+        # Workers may share the socket: another one may have taken the connection that this one was woken for.
+        self.socket.setblocking(False)
+
+    def get_request(self) -> tuple[socket.socket, object]:
+        connection, address = super().get_request()
+        connection.setblocking(True)
+        return connection, address
+
+    def handle_error(self, _: object, client_address: object) -> None:
+        """Errors of one connection: those who left are no news."""
+        import sys
+
+        error = sys.exc_info()[1]
+        if not isinstance(error, (ConnectionError, TimeoutError)):
+            self.etl_server.logger.exception("connection of %s failed", client_address)
+
+
 class HTTPMultiThreadedServer(ETLServer):
     """A transformer served by the standard library, with a thread for each connection; `transform` runs in these threads.
 
@@ -120,7 +156,7 @@ class HTTPMultiThreadedServer(ETLServer):
 
     def start(self) -> None:
         """Serve until SIGTERM or SIGINT; in the main thread, where signals arrive."""
-        server = self.ThreadedHTTPServer((self.host, self.port), self.RequestHandler, self)
+        server = ThreadedHTTPServer((self.host, self.port), self.RequestHandler, self)
 
         def end(*_: object) -> None:
             # serve_forever() runs in this thread: shutdown() would wait for itself.
@@ -137,45 +173,10 @@ class HTTPMultiThreadedServer(ETLServer):
             for number, handler in previous.items():
                 signal.signal(number, handler)
 
-    class ThreadedHTTPServer(ThreadingMixIn, HTTPServer):
-        """Accepts connections for a transformer."""
-
-        daemon_threads = True
-        block_on_close = False
-        request_queue_size = BACKLOG
-        allow_reuse_address = True
-
-        def __init__(
-            self,
-            server_address: tuple[str, int],
-            handler_class: type[BaseHTTPRequestHandler],
-            etl_server: HTTPMultiThreadedServer,
-        ) -> None:
-            self.etl_server = etl_server
-            super().__init__(server_address, handler_class, bind_and_activate=False)
-            self.socket.close()
-            self.socket = listening_socket(*server_address)
-            self.server_address = self.socket.getsockname()[:2]
-            # Workers may share the socket: another one may have taken the connection that this one was woken for.
-            self.socket.setblocking(False)
-
-        def get_request(self) -> tuple[socket.socket, object]:
-            connection, address = super().get_request()
-            connection.setblocking(True)
-            return connection, address
-
-        def handle_error(self, _: object, client_address: object) -> None:
-            """Errors of one connection: those who left are no news."""
-            import sys
-
-            error = sys.exc_info()[1]
-            if not isinstance(error, (ConnectionError, TimeoutError)):
-                self.etl_server.logger.exception("connection of %s failed", client_address)
-
     class RequestHandler(BaseHTTPRequestHandler):
         """One connection: health checks and transformations, one after the other."""
 
-        server: HTTPMultiThreadedServer.ThreadedHTTPServer
+        server: ThreadedHTTPServer
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True
         timeout = _IDLE_SECONDS
