@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from aistore.http1.aio import AsyncConnection
 from aistore.http1.encode import encode_headers, encode_request_line
-from aistore.http1.failures import BadBody, HeadCut, NoAnswer, ReadTimedOut, ShortBody, WriteTimedOut
+from aistore.http1.failures import BadBody, NoAnswer, ShortBody
 from aistore.http1.head import BadHead
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ HELD: Final = 1 << 20
 """Bytes of an answer that are held in memory. A shorter one is whole before anything is done with it, and so one that is cut is an error."""
 
 _PIECE: Final = 256 << 10
+_SENT_AT_ONCE: Final = 64 << 10
 _IDLE_MAX: Final = 64
 _AT_ONCE: Final = 128
 
@@ -87,25 +88,32 @@ class Answer:
 class _Rest:
     """The part of a body that is still coming."""
 
-    def __init__(self, port: Port, connection: AsyncConnection, body: AsyncBody) -> None:
+    def __init__(
+        self, port: Port, connection: AsyncConnection, body: AsyncBody, sending: _Sending, seconds: float
+    ) -> None:
         self._port = port
         self._connection: AsyncConnection | None = connection
         self._body = body
+        self._sending = sending
+        self._seconds = seconds
 
     async def read(self) -> bytes:
         """The next piece, empty at the end."""
         if self._connection is None:
             return b""
+        limit = _Limit(self._connection, asyncio.get_running_loop().time() + self._seconds)
         try:
             piece = await self._body.read(_PIECE)
         except BaseException as error:
             self._connection.close()
             self.close()
-            if isinstance(error, (ReadTimedOut, TimeoutError)):
+            if limit.passed:
                 raise TookTooLong("its answer stalled") from error
             if isinstance(error, (OSError, ShortBody, BadBody)):
                 raise BadAnswer(str(error)) from error
             raise
+        finally:
+            limit.end()
         if not piece:
             self.close()
         return piece
@@ -113,7 +121,61 @@ class _Rest:
     def close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
+            self._sending.end()
             self._port._give(connection)
+
+
+class _Limit:
+    """Closes a connection when its time is over."""
+
+    def __init__(self, connection: AsyncConnection, deadline: float) -> None:
+        self.passed = False
+        self._connection = connection
+        self._timer = asyncio.get_running_loop().call_at(deadline, self._pass)
+
+    def _pass(self) -> None:
+        self.passed = True
+        self._connection.close()
+
+    def end(self) -> None:
+        self._timer.cancel()
+
+
+class _Sending:
+    """A request on its way; a large body is sent while the answer is read, since it may be made from the body's beginning."""
+
+    def __init__(self, connection: AsyncConnection, head: bytes, payload: Payload | None) -> None:
+        self._connection = connection
+        self._task: asyncio.Task[None] | None = None
+        self._start = (head, payload)
+
+    async def begin(self, method: str) -> None:
+        head, payload = self._start
+        if payload is None or (payload.length or 0) <= _SENT_AT_ONCE:
+            early = await self._connection.send(method, head, payload, expect=False)
+            assert early is None  # what is sent at once is not interrupted
+            return
+        self._task = asyncio.ensure_future(self._connection.send_both_ways(head, payload))
+        self._task.add_done_callback(self._sent)
+
+    def _sent(self, task: asyncio.Task[None]) -> None:
+        # A transformer that hangs up may have answered all the same; what cannot be read from the disk ends the exchange.
+        if not task.cancelled() and task.exception() is not None and not isinstance(task.exception(), NoAnswer):
+            self._connection.close()
+
+    @property
+    def failure(self) -> BaseException | None:
+        """Why the body could not be read, if that is so."""
+        task = self._task
+        if task is None or not task.done() or task.cancelled() or isinstance(task.exception(), NoAnswer):
+            return None
+        return task.exception()
+
+    def end(self) -> None:
+        """The answer is over; a connection on which something is still to be sent is of no more use."""
+        if self._task is not None and not self._task.done():
+            self._task.cancel()
+            self._connection.close()
 
 
 class Port:
@@ -199,21 +261,13 @@ class Port:
             assert payload.length is not None
             fields.append(("Content-Length", str(payload.length)))
         head = encode_request_line(method, target) + encode_headers(fields) + b"\r\n"
-        late = False
-
-        def expire() -> None:
-            nonlocal late
-            late = True
-            connection.close()
-
-        timer = asyncio.get_running_loop().call_at(deadline, expire)
-        connection.set_timeout(None)
+        limit = _Limit(connection, deadline)
+        sending = _Sending(connection, head, payload)
         try:
-            answer = await connection.send(method, head, payload, expect=False)
-            if answer is None:
-                answer = await connection.receive(method)
-            response, body = answer
+            await sending.begin(method)
+            response, body = await connection.receive(method)
             if isinstance(body, bytes):
+                sending.end()
                 self._give(connection)
                 return Answer(response.status, response.headers, body, None)
             data = await body.read(HELD)
@@ -221,19 +275,25 @@ class Port:
                 # Fewer bytes than asked for are the end, or come before a failure, which the next call tells.
                 if not body.done:
                     await body.read(1)
+                sending.end()
                 self._give(connection)
                 return Answer(response.status, response.headers, data, None)
-        except (NoAnswer, ConnectionError, BadHead, HeadCut, ShortBody, BadBody, ReadTimedOut, WriteTimedOut) as error:
+        except (OSError, BadHead, ShortBody, BadBody) as error:
+            sending.end()
             connection.close()
-            if late:
+            if sending.failure is not None:
+                raise sending.failure from error
+            if limit.passed:
                 raise TookTooLong("no answer") from error
             if isinstance(error, NoAnswer):
                 raise NoConnection(str(error), sent=True) from error
             raise BadAnswer(str(error)) from error
+        except BaseException:
+            sending.end()
+            raise
         finally:
-            timer.cancel()
-        connection.set_timeout(seconds)
-        return Answer(response.status, response.headers, data, _Rest(self, connection, body))
+            limit.end()
+        return Answer(response.status, response.headers, data, _Rest(self, connection, body, sending, seconds))
 
     def _give(self, connection: AsyncConnection) -> None:
         """Take a connection back after its answer."""

@@ -56,6 +56,8 @@ class Processes:
         """The first process behind the keeper."""
         self._keeper = keeper
         self._reserved = reserved
+        self.is_ours = reserved is None
+        """Whether a class of our framework runs, and not a program that has a command of its own."""
         self.ended = asyncio.ensure_future(keeper.wait())
         """Exit status of the main process, when all of its group is gone."""
 

@@ -37,6 +37,7 @@ RUNNING: Final = "Running"
 ABORTED: Final = "Aborted"
 
 _KIND: Final = "etl-inline"
+_HEALTH: Final = "/health"
 _PROBE_SECONDS: Final = 5.0
 _PROBE_PAUSE: Final = 0.02
 _PROBE_PAUSE_MAX: Final = 0.25
@@ -226,7 +227,7 @@ class Etls:
             shutil.rmtree(folder, ignore_errors=True)
             reason = error.reason if isinstance(error, ProcessFailed) else "StartError"
             raise self._failed(name, launch, "Waiting", reason, str(error), 0, str(error)) from error
-        running = Running(message, processes, secret, own_command=bool(launch.command))
+        running = Running(message, processes, secret)
         try:
             await self._until_ready(running, launch, deadline)
             processes.release_port()
@@ -244,7 +245,13 @@ class Etls:
         while processes.running and (left := deadline - clock()) > 0:
             with contextlib.suppress(TookTooLong, NoConnection, BadAnswer):
                 asked = asyncio.ensure_future(
-                    running.port.ask("GET", launch.probe, (), lambda: None, min(left, _PROBE_SECONDS))
+                    running.port.ask(
+                        "GET",
+                        _HEALTH if processes.is_ours else launch.probe,
+                        (),
+                        lambda: None,
+                        min(left, _PROBE_SECONDS),
+                    )
                 )
                 await asyncio.wait([asked, processes.ended], return_when=asyncio.FIRST_COMPLETED)
                 if not asked.done():

@@ -71,7 +71,7 @@ class Order(NamedTuple):
 class Running:
     """A running ETL."""
 
-    def __init__(self, message: InitMessage, processes: Processes, secret: str, *, own_command: bool) -> None:
+    def __init__(self, message: InitMessage, processes: Processes, secret: str) -> None:
         self.name = message.name
         self.message = message
         self.processes = processes
@@ -89,7 +89,7 @@ class Running:
         env = [*(message.runtime.env if message.runtime else []), *message.env]
         self._by_name = any(one.name == "ETL_DIRECT_FQN" and parse_bool(one.value) for one in env)
         # A program that was not written for our framework may know only of bodies.
-        self._large_by_name = not own_command
+        self._large_by_name = processes.is_ours
 
     @property
     def kind(self) -> str:
