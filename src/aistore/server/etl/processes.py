@@ -56,6 +56,7 @@ class Processes:
         """The first process behind the keeper."""
         self._keeper = keeper
         self._reserved = reserved
+        self._last_words: str | None = None
         self.is_ours = reserved is None
         """Whether a class of our framework runs, and not a program that has a command of its own."""
         self.ended = asyncio.ensure_future(keeper.wait())
@@ -149,6 +150,7 @@ class Processes:
         finally:
             if not self.ended.done():  # whoever stops it was cancelled
                 self.ended.add_done_callback(lambda _: shutil.rmtree(self.folder, ignore_errors=True))
+        self._last_words = self.log_tail()
         await asyncio.get_running_loop().run_in_executor(None, lambda: shutil.rmtree(self.folder, ignore_errors=True))
         return status
 
@@ -165,7 +167,9 @@ class Processes:
         return found
 
     def log_tail(self) -> str:
-        """The last lines that it printed (a short read)."""
+        """The last lines that it printed (a short read); also when it is gone."""
+        if self._last_words is not None:
+            return self._last_words
         data = b""
         for path in (self.folder / "log", self.folder / "log.1"):
             try:

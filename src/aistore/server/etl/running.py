@@ -36,6 +36,7 @@ _RESETS: Final = 1
 _FIRST_PAUSE: Final = 0.2
 _PAUSE_MAX: Final = 3.0
 _BY_FILE: Final = 1 << 20  # content of more bytes is handed over by its name
+_LOG_DELAY: Final = 0.02  # what was printed is in the log a moment later
 _ERROR_MAX: Final = 64 << 10
 _ERROR_STATUS: Final = 400
 
@@ -147,13 +148,13 @@ class Running:
             try:
                 answer = await self.port.ask(method, target, headers, payload, max(0.001, deadline - time.monotonic()))
             except TookTooLong as error:
-                raise self._too_slow(method, target, error) from error
+                raise await self._too_slow(method, target, error) from error
             except NoConnection as error:
                 resets += error.sent
                 if resets > _RESETS or not await self._may_try_again(attempt, pause, deadline):
-                    raise self._gone(str(error)) from error
+                    raise await self._gone(str(error)) from error
             except BadAnswer as error:
-                raise self._failed(f"the transformer's answer is broken: {error}") from error
+                raise await self.broken(error) from error
             else:
                 if not (answer.status == 503 and by_value and _is_transient(answer)) or attempt == _RETRIES:
                     return await self._judged(answer)
@@ -161,7 +162,7 @@ class Running:
                 if not await self._may_try_again(attempt, pause, deadline):
                     return await self._judged(answer)
             pause = min(pause * 1.5, _PAUSE_MAX)
-        raise self._gone("no connection")
+        raise await self._gone("no connection")
 
     async def _may_try_again(self, attempt: int, pause: float, deadline: float) -> bool:
         """Wait a while; False if there is no point in another attempt."""
@@ -202,9 +203,9 @@ class Running:
         try:
             return await self.sockets.ask(json.dumps(said).encode(), content, self.timeout, empty=not source.size)
         except TookTooLong as error:
-            raise self._too_slow("GET", "/ws", error) from error
+            raise await self._too_slow("GET", "/ws", error) from error
         except NoConnection as error:
-            raise self._gone(str(error)) from error
+            raise await self._gone(str(error)) from error
         except BadAnswer as error:
             raise TransformFailed(500, f"ETL error: {error}") from error
 
@@ -217,24 +218,25 @@ class Running:
 
     # -- failures --------------------------------------------------------------------------------------------------
 
-    def _too_slow(self, method: str, target: str, error: Exception) -> TransformFailed:
+    async def _too_slow(self, method: str, target: str, error: Exception) -> TransformFailed:
         path = target.partition("?")[0]
-        return self._failed(
+        return await self._failed(
             f'{method.title()} "{self.url}{path}": context deadline exceeded (Client.Timeout exceeded while awaiting headers): '
             f"{error} within {self.message.obj_timeout}"
         )
 
-    def _gone(self, text: str) -> TransformFailed:
+    async def _gone(self, text: str) -> TransformFailed:
         if not self.processes.running:
             text += f" (the transformer has ended with status {self.processes.ended.result()})"
-        return self._failed(text)
+        return await self._failed(text)
 
-    def broken(self, error: BadAnswer | TookTooLong) -> TransformFailed:
+    async def broken(self, error: BadAnswer | TookTooLong) -> TransformFailed:
         """The failure of an answer that was cut off after its head."""
-        return self._failed(f"the transformer's answer is broken: {error}")
+        return await self._failed(f"the transformer's answer is broken: {error}")
 
-    def _failed(self, text: str) -> TransformFailed:
+    async def _failed(self, text: str) -> TransformFailed:
         """A failure of the transformer itself, with the end of what it printed."""
+        await asyncio.sleep(_LOG_DELAY)
         tail = self.processes.log_tail()
         return TransformFailed(400, f"{text}\nlog of ETL {self.name}:\n{tail}" if tail else text)
 

@@ -69,7 +69,7 @@ async def _receive(node: Node, running: Running, answer: Answer, kind: str) -> t
     except BaseException as error:
         upload.abandon()
         if isinstance(error, (BadAnswer, TookTooLong)):
-            raise running.broken(error) from error
+            raise await running.broken(error) from error
         raise
     return upload, hasher.hexdigest() if hasher is not None else ""
 
@@ -87,5 +87,5 @@ async def drain_answer(running: Running, answer: Answer) -> int:
         async for piece in answer.pieces():
             size += len(piece)
     except (BadAnswer, TookTooLong) as error:
-        raise running.broken(error) from error
+        raise await running.broken(error) from error
     return size
