@@ -16,6 +16,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1] / ".envs"
 VERSIONS = ("2.0.0", "1.17.0")
 
+FRAMEWORK = "2.0.0-etl"
+"""The official web servers for transformers, with what they need."""
+
+REQUIREMENTS = {FRAMEWORK: "aistore[etl]==2.0.0"}
+
 # 1.17.0 names the argument of xxh64() as xxhash did before 4.0.
 PINS = {"1.17.0": ("xxhash<4",)}
 
@@ -49,7 +54,7 @@ def make(version: str) -> None:
         venv.create(folder, with_pip=True, clear=True)
         pip = [str(official_python(version)), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
         subprocess.run(
-            [*pip, f"aistore=={version}", *PINS.get(version, ())],
+            [*pip, REQUIREMENTS.get(version, f"aistore=={version}"), *PINS.get(version, ())],
             check=True,
             capture_output=True,
             text=True,
@@ -66,4 +71,4 @@ def make(version: str) -> None:
 
 if __name__ == "__main__":
     with ThreadPoolExecutor() as pool:
-        list(pool.map(make, sys.argv[1:] or VERSIONS))
+        list(pool.map(make, sys.argv[1:] or (*VERSIONS, FRAMEWORK)))

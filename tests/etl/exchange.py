@@ -6,6 +6,7 @@ python -m etl.exchange PYTHON > official.json     records what the framework of 
 from __future__ import annotations
 
 import contextlib
+import html
 import http.client
 import json
 import os
@@ -283,7 +284,7 @@ def exchange(port: int, case: Case, peer: Peer, file: Path) -> dict[str, object]
     shown: dict[str, object]
     try:
         answer = _ask(port, case.method, path, case.body, headers)
-        body = answer.body.decode("latin-1") if len(answer.body) < 2000 else f"{len(answer.body)} bytes"
+        body = _short(answer.body.decode("latin-1"))
         shown = {
             "status": answer.status,
             "headers": {name: value for name, value in answer.headers.items() if name in _SHOWN},
@@ -298,6 +299,72 @@ def exchange(port: int, case: Case, peer: Peer, file: Path) -> dict[str, object]
     return result
 
 
+WS_CASES: dict[str, tuple[dict[str, str], bytes | None]] = {
+    "message": ({"path": "dir/a b"}, b"abc"),
+    "message about nothing": ({}, b"abc"),
+    "message args": ({"path": "dir/a b", "etl_args": " describe \u00e9 "}, b"abc"),
+    "message file": ({"path": "a", "fqn": "{file}"}, None),
+    "message missing file": ({"path": "a", "fqn": "%2Fno%2Fsuch"}, None),
+    "message raises": ({"path": "a", "etl_args": "raise"}, b"abc"),
+    "message raises not found": ({"path": "a", "etl_args": "missing"}, b"abc"),
+    "message to empty result": ({"path": "a", "etl_args": "empty"}, b"abc"),
+    "message next stage": ({"path": "a b", "pipeline": "http://{peer}", "etl_args": "q z"}, b"abc"),
+    "message next stages": ({"path": "a b", "pipeline": "http://{peer}, http://other:1"}, b"abc"),
+    "message next stage 204": ({"path": "status-204", "pipeline": "http://{peer}"}, b"abc"),
+    "message next stage 500": ({"path": "status-500", "pipeline": "http://{peer}"}, b"abc"),
+    "message direct put": (
+        {"path": "a", "pipeline": "http://{peer}/ais%2F@%23%2Fdst%2Fno-content?owt=3&uuid=J"},
+        b"abc",
+    ),
+    "message direct put refused": ({"path": "a", "pipeline": "http://127.0.0.1:1/a?owt=3"}, b"abc"),
+    "message hop empty": ({"path": "a", "pipeline": "http://{peer},"}, b"abc"),
+}
+
+
+def exchange_messages(
+    port: int, control: dict[str, str], body: bytes | None, peer: Peer, file: Path
+) -> dict[str, object]:
+    """What a transformer answers over WebSocket, and to a second object on the same connection."""
+    from websockets.exceptions import ConnectionClosed, InvalidStatus
+    from websockets.sync.client import connect
+
+    peer.seen.clear()
+    control = {
+        name: value.replace("{peer}", peer.address).replace("{file}", quote(str(file), safe=""))
+        for name, value in control.items()
+    }
+    shown: dict[str, object]
+    try:
+        with connect(f"ws://127.0.0.1:{port}/ws", proxy=None, compression=None) as socket:
+            answers = []
+            for message, content in ((control, body), ({"path": "z"}, b"second")):
+                socket.send(json.dumps(message).encode())
+                if content is not None:
+                    socket.send(content)
+                answer = socket.recv(DEADLINE)
+                answers.append(
+                    ["text", answer] if isinstance(answer, str) else ["bytes", bytes(answer).decode("latin-1")]
+                )
+        shown = {"answers": answers}
+    except (ConnectionClosed, InvalidStatus):
+        shown = {"broken": "closed"}
+    if peer.seen:
+        shown["asked"] = [dict(one) for one in peer.seen]
+    text = json.dumps(shown).replace(peer.address, "PEER").replace(str(file), "FILE")
+    result: dict[str, object] = json.loads(text)
+    return result
+
+
+def _short(body: str) -> str:
+    """A body, its length where it is long, and of a page about an error only what it says."""
+    page = re.search(r"<p>Message: (.*?)\.?</p>", body, re.DOTALL)
+    if body.startswith("<!DOCTYPE HTML>") and page:
+        return f"page: {html.unescape(page[1]).strip()}"
+    if "\r\nServer: " in body:
+        return body.partition("\r\nServer: ")[0] + " ..."
+    return body if len(body) < 2000 else f"{len(body)} bytes"
+
+
 def record(python: str, kinds: tuple[str, ...] = KINDS, cases: dict[str, Case] = CASES) -> dict[str, dict[str, object]]:
     """Answers to all cases, by kind of server and name of the case."""
     found: dict[str, dict[str, object]] = {}
@@ -307,6 +374,9 @@ def record(python: str, kinds: tuple[str, ...] = KINDS, cases: dict[str, Case] =
         for kind in kinds:
             with running(python, kind, peer.address, AIS_DIRECT_PUT_RETRIES="2") as port:
                 found[kind] = {name: exchange(port, case, peer, file) for name, case in cases.items()}
+                if "FastAPI" in kind:
+                    for name, message in WS_CASES.items():
+                        found[kind][name] = exchange_messages(port, *message, peer, file)
             with running(python, kind, peer.address, AIS_DIRECT_PUT_RETRIES="0", ETL_DIRECT_FQN="true") as port:
                 for name in (
                     "push file",
@@ -321,4 +391,12 @@ def record(python: str, kinds: tuple[str, ...] = KINDS, cases: dict[str, Case] =
 
 
 if __name__ == "__main__":
-    print(json.dumps(record(sys.argv[1], tuple(sys.argv[2:]) or KINDS), indent=1, sort_keys=True))
+    recorded = record(sys.argv[1], tuple(sys.argv[2:]) or KINDS)
+    # A line for each case.
+    kinds = (
+        f' "{kind}": {{\n'
+        + ",\n".join(f"  {json.dumps(name)}: {json.dumps(found)}" for name, found in cases.items())
+        + "\n }"
+        for kind, cases in recorded.items()
+    )
+    print("{\n" + ",\n".join(kinds) + "\n}")

@@ -65,12 +65,13 @@ def _make(home: Path, packages: Sequence[str]) -> None:
     plain = "".join(f"{place}\n" for place in places if "site-packages" not in place and not _is_standard(place))
     own = home / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
     (own / "_inherited.pth").write_text(inherited + plain)
-    for package in packages:
-        pip = [sys.executable, "-m", "pip", "--python", str(python)] if has_pip else [str(python), "-m", "pip"]
-        done = _run([*pip, "install", "--disable-pip-version-check", "--no-input", package])
-        sys.stderr.write(done.stdout)
-        if done.returncode:
-            raise PackageError(f"Failed to install package '{package}'")
+    pip = [sys.executable, "-m", "pip", "--python", str(python)] if has_pip else [str(python), "-m", "pip"]
+    install = [*pip, "install", "--disable-pip-version-check", "--no-input"]
+    done = _run([*install, *packages])
+    sys.stderr.write(done.stdout)
+    if done.returncode:
+        failed = next((one for one in packages if _run([*install, one]).returncode), ", ".join(packages))
+        raise PackageError(f"Failed to install package '{failed}'")
 
 
 def _is_standard(place: str) -> bool:

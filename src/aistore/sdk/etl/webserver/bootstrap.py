@@ -30,6 +30,9 @@ __all__ = ["main"]
 
 log = logging.getLogger("bootstrap")
 
+_ENTERED = "AIS_ETL_ENTERED"
+"""Set when this process is in the environment of its packages already."""
+
 
 class CannotStart(Exception):
     """Why the transformer does not start."""
@@ -62,16 +65,15 @@ def _payload() -> str:
 
 def _enter_environment() -> None:
     """Go on in the environment of the packages, if there are any; this process becomes its interpreter."""
+    if os.environ.pop(_ENTERED, None):
+        return
     check_os_packages(_listed("OS_PACKAGES"))
     packages = _listed("PACKAGES")
-    if not packages:
-        return
-    python = environment_with(
-        packages, Path(os.environ.get("AIS_ETL_ENVS") or Path.home() / ".cache" / "aistore" / "etl")
-    )
-    if Path(sys.prefix) == python.parent.parent:
-        return
-    os.execv(python, [str(python), "-m", "aistore.sdk.etl.webserver.bootstrap"])  # noqa: S606  no shell is the point
+    if packages:
+        folder = Path(os.environ.get("AIS_ETL_ENVS") or Path.home() / ".cache" / "aistore" / "etl")
+        python = environment_with(packages, folder)
+        os.environ[_ENTERED] = "1"
+        os.execv(python, [str(python), "-m", "aistore.sdk.etl.webserver.bootstrap"])  # noqa: S606  no shell is the point
 
 
 def _listed(variable: str) -> list[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING
 
 from aistore.sdk.etl.webserver._listening import listening_socket
 from aistore.sdk.etl.webserver._order import Order, order_of
@@ -13,7 +14,7 @@ from aistore.sdk.etl.webserver.base_etl_server import ETLServer
 from aistore.wire import etl
 
 try:
-    from flask import Flask, Response, request
+    from flask import Flask, Response, request, stream_with_context
 except ImportError as missing:
     raise ImportError("FlaskServer needs Flask and gunicorn: pip install 'aistore-py[etl]'") from missing
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FlaskServer"]
 
+_DRAINED = 1024 * 1024
 _HTML = "text/html; charset=utf-8"
 
 
@@ -79,8 +81,10 @@ class FlaskServer(ETLServer):
             return Response(text, failure.status, headers=failure.headers, content_type="application/json")
         content_type = _HTML if result.from_hop else self.get_mime_type()
         if isinstance(result.body, (bytes, bytearray, memoryview)):
+            _drain()
             return Response(bytes(result.body), result.status, headers=result.headers, content_type=content_type)
-        return Response(self._logged(result.body, path, order), 200, content_type=content_type)
+        pieces = stream_with_context(self._logged(result.body, path, order))
+        return Response(pieces, 200, content_type=content_type)
 
     def _order(self, path: str) -> Order:
         # Undecoded, as it came: `path` has lost which slashes were escaped.
@@ -93,8 +97,8 @@ class FlaskServer(ETLServer):
     def _result(self, order: Order) -> Result:
         has_body = request.method == "PUT"
         if self.use_streaming:
-            return streamed_transformation(self, order, cast("BinaryIO", request.stream) if has_body else None)
-        return self._run(transformation(self, order, request.get_data(cache=False) if has_body else None))
+            return streamed_transformation(self, order, _Body() if has_body else None)
+        return self._run(transformation(self, order, _Body().read() if has_body else None))
 
     def _logged(self, pieces: Iterator[Bytes], path: str, order: Order) -> Iterator[bytes]:
         """Pieces; one that fails is logged, and ends the connection: the answer must not look whole."""
@@ -104,7 +108,37 @@ class FlaskServer(ETLServer):
         except Exception as error:
             self._failure(error, path, order)
             raise
+        else:
+            _drain()
         finally:
             close = getattr(pieces, "close", None)
             if close is not None:
                 close()
+
+
+class _Body:
+    """The body of a request. WSGI servers end one that the client broke off like any other, so bytes are counted."""
+
+    def __init__(self) -> None:
+        self._stream = request.stream
+        self._left = request.content_length  # None for chunks, whose end is marked
+
+    def read(self, size: int = -1, /) -> bytes:
+        """At most `size` bytes, all with -1. Raises ConnectionError where the client left before the end."""
+        data: bytes = self._stream.read(size)
+        if self._left is not None:
+            self._left -= len(data)
+            if self._left > 0 and (size < 0 or len(data) < size):
+                raise ConnectionError(f"the client left {self._left} bytes before the end of the body")
+        return data
+
+    def close(self) -> None:
+        """Nothing: what is left is read after the answer."""
+
+
+def _drain() -> None:
+    """Read what nobody wanted of the body, so that the connection can go on: gunicorn closes one with unread data."""
+    left = _DRAINED
+    with contextlib.suppress(OSError):
+        while left > 0 and (piece := request.stream.read(65536)):
+            left -= len(piece)

@@ -54,11 +54,17 @@ class _Body:
         wanted = self.left if size < 0 else min(size, self.left)
         if not wanted:
             return b""
-        data = self._file.read(wanted)
+        data = self._take(wanted)
         self.left -= len(data)
         if len(data) < wanted:
             raise _ClientLeft(f"the body ended {self.left} bytes early")
         return data
+
+    def _take(self, wanted: int) -> bytes:
+        try:
+            return self._file.read(wanted)
+        except (ConnectionError, TimeoutError) as error:
+            raise _ClientLeft(f"the body stalled or broke off: {error}") from error
 
     def close(self) -> None:
         """Nothing: what is left is read, or given up, after the answer."""
@@ -78,7 +84,7 @@ class _ChunkedBody(_Body):
             if not self._chunk:
                 self._next_chunk()
                 continue
-            data = self._file.read(self._chunk if wanted < 0 else min(wanted, self._chunk))
+            data = self._take(self._chunk if wanted < 0 else min(wanted, self._chunk))
             if not data:
                 raise _ClientLeft("the body ended within a chunk")
             found.append(data)
@@ -100,7 +106,10 @@ class _ChunkedBody(_Body):
             self.left = 0
 
     def _line(self) -> bytes:
-        line = self._file.readline(_CHUNK_LINE)
+        try:
+            line = self._file.readline(_CHUNK_LINE)
+        except (ConnectionError, TimeoutError) as error:
+            raise _ClientLeft(f"the body stalled or broke off: {error}") from error
         if not line.endswith(b"\r\n"):
             self.left = 0
             raise _ClientLeft("the body ended within a chunk")
@@ -326,5 +335,5 @@ class HTTPMultiThreadedServer(ETLServer):
                 return
             try:
                 body.read()
-            except (_ClientLeft, TimeoutError):
+            except _ClientLeft:
                 self.close_connection = True
