@@ -7,11 +7,14 @@ import json
 import os
 import re
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -170,6 +173,25 @@ def test_forks_that_go_away(etl: Etl, src: str, etl_cluster: LocalCluster) -> No
     assert etl.ask("DELETE").status == 200
     assert processes_of(etl_cluster) <= before
     assert not [pid for pid in sessions if Path(f"/proc/{pid}").exists()]
+
+
+def test_clients_that_go_away(etl: Etl, src: str, etl_cluster: LocalCluster) -> None:
+    """What was begun for them is given up; it is more than may be under way at once."""
+    etl.started(acting(HTTP))
+    etl.call.put(src, "large", b"x" * 4_000_000)
+    where = urlsplit(etl_cluster.url)
+    for i in range(300):
+        with socket.create_connection(("127.0.0.1", where.port or 0)) as sock:
+            sock.sendall(
+                f"GET /v1/objects/{src}/large?etl_name={etl.name} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+            )
+            if i % 3 == 0:
+                sock.recv(1000)
+            elif i % 3 == 1:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    assert etl.get(src, "large").body == b"X" * 4_000_000
+    (folder,) = (etl_cluster.path / "etl").glob(f"{etl.name}-*/objects")
+    until(lambda: list(folder.iterdir()) == [])
 
 
 def test_a_log_without_end(etl: Etl, src: str, etl_cluster: LocalCluster) -> None:

@@ -97,16 +97,27 @@ def _reply(answer: Answer, source: Source, *, passed_on: bool) -> Reply:
         return Reply(status, headers, answer.data)
     if answer.length is not None:
         headers.append(("Content-Length", str(answer.length)))
-    return Reply(status, headers, _pieces(answer, source))
+    return Reply(status, headers, _Pieces(answer, source))
 
 
-async def _pieces(answer: Answer, source: Source) -> AsyncIterator[bytes]:
-    try:
-        async for piece in answer.pieces():
-            yield piece
-    finally:
-        answer.close()
-        source.close()
+class _Pieces:
+    """A body as it comes. No generator: one that is closed before it was asked for its first piece would let nothing go."""
+
+    def __init__(self, answer: Answer, source: Source) -> None:
+        self._pieces = answer.pieces()
+        self._answer = answer
+        self._source = source
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        return await anext(self._pieces)
+
+    async def aclose(self) -> None:
+        """Give up what was not sent."""
+        self._answer.close()
+        self._source.close()
 
 
 def _as_it_came(error: TransformFailed) -> Reply:

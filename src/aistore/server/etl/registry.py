@@ -227,6 +227,9 @@ class Etls:
             shutil.rmtree(folder, ignore_errors=True)
             reason = error.reason if isinstance(error, ProcessFailed) else "StartError"
             raise self._failed(name, launch, "Waiting", reason, str(error), 0, str(error)) from error
+        except BaseException:  # stopped meanwhile
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         running = Running(message, processes, secret)
         try:
             await self._until_ready(running, launch, deadline)
