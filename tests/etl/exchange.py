@@ -372,7 +372,7 @@ def record(python: str, kinds: tuple[str, ...] = KINDS, cases: dict[str, Case] =
         file = Path(folder, "an object")
         file.write_bytes(OBJECT)
         for kind in kinds:
-            with running(python, kind, peer.address, AIS_DIRECT_PUT_RETRIES="2") as port:
+            with running(python, kind, peer.address, AIS_DIRECT_PUT_RETRIES="1") as port:
                 found[kind] = {name: exchange(port, case, peer, file) for name, case in cases.items()}
                 if "FastAPI" in kind:
                     for name, message in WS_CASES.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
 import importlib.util
 import json
 import logging
@@ -14,18 +15,43 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["PackageError", "check_os_packages", "environment_with"]
+__all__ = ["PackageError", "check_os_packages", "environment_with", "missing"]
 
 log = logging.getLogger("bootstrap")
 
 
 class PackageError(Exception):
     """A package cannot be had here."""
+
+
+def missing(packages: Sequence[str]) -> list[str]:
+    """Those of some requirements that this interpreter does not meet already, or that it cannot tell about."""
+    return [package for package in packages if not _is_met(package)]
+
+
+def _is_met(package: str) -> bool:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        requirement = _requirement_class()(package)
+        installed = version(requirement.name)
+    except (ImportError, PackageNotFoundError, ValueError):
+        return False
+    # Extras and links are for pip to look into.
+    return (
+        not requirement.extras and not requirement.url and requirement.specifier.contains(installed, prereleases=True)
+    )
+
+
+def _requirement_class() -> Any:
+    """Parser of requirements: nothing of ours depends on it, but `pip` brings it along."""
+    name = "packaging" if importlib.util.find_spec("packaging") else "pip._vendor.packaging"
+    return importlib.import_module(f"{name}.requirements").Requirement
 
 
 def environment_with(packages: Sequence[str], folder: Path) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from aistore.sdk.etl.webserver._failures import HopFailed
 from aistore.sdk.etl.webserver._steps import Attempts, Result, check_output, hop_headers, hop_url, result_of_hop
@@ -14,20 +14,9 @@ if TYPE_CHECKING:
 
     from aistore.sdk.etl.webserver._order import Order
     from aistore.sdk.etl.webserver._steps import Bytes
+    from aistore.sdk.etl.webserver.base_etl_server import Reader
 
-__all__ = ["Reader", "streamed_transformation"]
-
-
-class Reader(Protocol):
-    """What `transform_stream` reads: a binary file that cannot seek."""
-
-    def read(self, size: int = -1, /) -> bytes:
-        """At most `size` bytes, all with -1; empty at the end."""
-        ...
-
-    def close(self) -> None:
-        """Give up the rest."""
-        ...
+__all__ = ["streamed_transformation"]
 
 
 def streamed_transformation(server: ETLServer, order: Order, body: Reader | None) -> Result:

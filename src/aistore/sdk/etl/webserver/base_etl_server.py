@@ -9,7 +9,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote, urlsplit
 
 from aistore.sdk.etl.webserver._outbound import Outbound, is_true
@@ -26,12 +26,23 @@ if TYPE_CHECKING:
     from aistore.sdk.etl.webserver._order import Order
     from aistore.sdk.etl.webserver._outbound import HopAnswer
     from aistore.sdk.etl.webserver._steps import Bytes, Result, Steps
-    from aistore.sdk.etl.webserver._streams import Reader
 
-__all__ = ["CountingIterator", "ETLServer"]
+__all__ = ["CountingIterator", "ETLServer", "Reader"]
 
 LOG_FORMAT = "%(asctime)s - %(name)s - %(levelname)s - %(message)s"
 DEFAULT_RETRIES = 3
+
+
+class Reader(Protocol):
+    """What `transform_stream` reads: a binary file that cannot seek."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """At most `size` bytes, all with -1; empty at the end."""
+        ...
+
+    def close(self) -> None:
+        """Give up the rest."""
+        ...
 
 
 class CountingIterator:

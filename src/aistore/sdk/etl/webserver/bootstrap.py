@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from aistore.sdk.etl.webserver import _workers
 from aistore.sdk.etl.webserver._listening import listening_socket
-from aistore.sdk.etl.webserver._packages import PackageError, check_os_packages, environment_with
+from aistore.sdk.etl.webserver._packages import PackageError, check_os_packages, environment_with, missing
 from aistore.sdk.etl.webserver.base_etl_server import LOG_FORMAT, ETLServer
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def _enter_environment() -> None:
         return
     check_os_packages(_listed("OS_PACKAGES"))
     packages = _listed("PACKAGES")
-    if packages:
+    if missing(packages):
         folder = Path(os.environ.get("AIS_ETL_ENVS") or Path.home() / ".cache" / "aistore" / "etl")
         python = environment_with(packages, folder)
         os.environ[_ENTERED] = "1"
