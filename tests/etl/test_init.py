@@ -247,6 +247,20 @@ def test_a_program_that_binds_everywhere_is_kept_on_loopback(etl: Etl, src: str)
     assert "listening at ('127.0.0.1', " in etl.log
 
 
+def test_a_program_that_others_would_reach_is_not_started(etl: Etl, etl_cluster: LocalCluster) -> None:
+    before = processes_of(etl_cluster)
+    fixed = SERVER.replace(
+        '(sys.argv[sys.argv.index("--host") + 1], int(sys.argv[sys.argv.index("--port") + 1]))',
+        '("0.0.0.0", int(os.environ["AIS_ETL_PORT"]))',
+    )
+    # Isolated, Python does not look at what would keep it on loopback.
+    got = etl.runs([sys.executable, "-I", "-c", fixed], env=[{"name": "COLOUR", "value": "red"}])
+    assert got.status == 400
+    assert "it listens on 0.0.0.0:" in str(got.error["message"])
+    assert etl.stage == "Aborted"
+    assert processes_of(etl_cluster) <= before
+
+
 POD = """
 apiVersion: v1
 kind: Pod

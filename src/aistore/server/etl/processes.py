@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from aistore.server.etl.images import LOOPBACK, NoImage, program_of
+from aistore.server.etl.proc import open_to_others, usage
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
 
     from aistore.server.etl.message import Launch
+    from aistore.server.etl.proc import Usage
 
-__all__ = ["ProcessFailed", "Processes", "Usage"]
+__all__ = ["ProcessFailed", "Processes"]
 
 logger = logging.getLogger(__name__)
 
@@ -186,39 +188,11 @@ class Processes:
 
     def usage(self) -> Usage | None:
         """What its processes take together; None where the system does not tell."""
-        if sys.platform != "linux":
-            return None
-        return _usage(self._keeper.pid)
+        return usage(self._keeper.pid)
 
-
-class Usage:
-    """CPU seconds that were used, memory in bytes, number of processes."""
-
-    __slots__ = ("cpu", "memory", "processes")
-
-    def __init__(self, cpu: float, memory: int, processes: int) -> None:
-        self.cpu, self.memory, self.processes = cpu, memory, processes
-
-
-def _usage(keeper: int) -> Usage:
-    ticks, page = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
-    parents: dict[int, int] = {}
-    fields: dict[int, list[str]] = {}
-    for entry in os.listdir("/proc"):  # noqa: PTH208 (names only)
-        if not entry.isdigit():
-            continue
-        try:
-            text = Path(f"/proc/{entry}/stat").read_text()
-        except OSError:
-            continue
-        fields[int(entry)] = words = text[text.rindex(")") + 2 :].split()
-        parents[int(entry)] = int(words[1])
-    ours = {keeper}
-    while more := {pid for pid, parent in parents.items() if parent in ours} - ours:
-        ours |= more
-    ours.discard(keeper)
-    cpu = sum(int(fields[pid][11]) + int(fields[pid][12]) for pid in ours) / ticks
-    return Usage(cpu, sum(int(fields[pid][21]) for pid in ours) * page, len(ours))
+    def open_to_others(self) -> str | None:
+        """Where one of them listens beyond loopback, if that is so."""
+        return open_to_others(self._keeper.pid)
 
 
 def _limits(memory: int) -> dict[str, str]:

@@ -234,6 +234,7 @@ class Etls:
         try:
             await self._until_ready(running, launch, deadline)
             processes.release_port()
+            self._check_loopback(running, launch)
             if message.communication == "ws://":
                 await self._open_sockets(running, launch, deadline)
         except BaseException:
@@ -274,6 +275,13 @@ class Etls:
             raise self._failed(running.name, launch, "Running", "", tail, 0, reason)
         status = processes.ended.result()
         raise self._failed(running.name, launch, "Terminated", "Error", tail, status, f"exited with status {status}")
+
+    def _check_loopback(self, running: Running, launch: Launch) -> None:
+        processes = running.processes
+        address = processes.open_to_others()
+        if address is not None:
+            why = f"it listens on {address}, where others reach it; it has to listen on 127.0.0.1 (port $AIS_ETL_PORT)"
+            raise self._failed(running.name, launch, "Running", "", processes.log_tail(), 0, why)
 
     async def _open_sockets(self, running: Running, launch: Launch, deadline: float) -> None:
         from aistore.server.etl.sockets import NoWebSockets, Sockets
