@@ -1,6 +1,6 @@
 """`make bench`: ours and the official SDK 2.0 against the same embedded server in one run, and the server under load.
 
-    python -m bench [--only sdk,big,list,import,server,remote,archive,etl] [--quick]
+    python -m bench [--only sdk,big,list,import,server,remote,archive,local,etl] [--quick]
 
 Each figure is the best of three, ours and official in turn. Results go to bench/results/ as JSON, Markdown and a plot.
 """
@@ -27,6 +27,8 @@ from bench import remote, server
 from bench.archives import archives
 from bench.environments import official_python, why_missing
 from bench.etl import etl
+from bench.files import files
+from bench.local import local
 from bench.report import Row, write_report
 
 HERE = Path(__file__).resolve().parent
@@ -247,7 +249,7 @@ def main() -> int:
     """Run the benchmark; exit status 1 if a gate is missed."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
-        "--only", default="sdk,import,big,list,server,remote,archive,etl", help="parts to run, comma-separated"
+        "--only", default="sdk,import,big,list,server,remote,archive,local,etl", help="parts to run, comma-separated"
     )
     parser.add_argument(
         "--quick", action="store_true", help="fewer calls, a smaller listing: to try the benchmark itself"
@@ -279,6 +281,10 @@ def main() -> int:
         rows += archives(options.quick)
     if "etl" in parts:
         rows += etl(options.quick)
+    if "files" in parts:
+        rows += files(options.quick)
+    if "local" in parts:
+        rows += local(options.quick)
     about: dict[str, Any] = {
         "date": date.today().isoformat(),
         "machine": f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}",

@@ -19,10 +19,8 @@ VERSIONS = ("2.0.0", "1.17.0")
 FRAMEWORK = "2.0.0-etl"
 """The official web servers for transformers, with what they need."""
 
-REQUIREMENTS = {FRAMEWORK: "aistore[etl]==2.0.0"}
-
-# 1.17.0 names the argument of xxh64() as xxhash did before 4.0.
-PINS = {"1.17.0": ("xxhash<4",)}
+# 1.17.0 names the argument of xxh64() as xxhash did before 4.0; the patch for boto3 needs wrapt.
+_WITH = {"2.0.0": ("boto3", "wrapt"), "1.17.0": ("boto3", "wrapt", "xxhash<4")}
 
 
 def official_python(version: str) -> Path:
@@ -32,10 +30,16 @@ def official_python(version: str) -> Path:
 
 def why_missing(version: str) -> str | None:
     """`None` where the environment is ready, else why it is not."""
-    if not _stamp(version).exists():
+    stamp = _stamp(version)
+    if not stamp.exists() or stamp.read_text() != " ".join(_packages(version)):
         reason = ROOT / f"official-{version}.failed"
         return reason.read_text() if reason.exists() else f"the official SDK {version} is not installed: run make test"
     return None
+
+
+def _packages(version: str) -> tuple[str, ...]:
+    package = "aistore[etl]==2.0.0" if version == FRAMEWORK else f"aistore=={version}"
+    return (package, *_WITH.get(version, ()))
 
 
 def _stamp(version: str) -> Path:
@@ -54,7 +58,7 @@ def make(version: str) -> None:
         venv.create(folder, with_pip=True, clear=True)
         pip = [str(official_python(version)), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
         subprocess.run(
-            [*pip, REQUIREMENTS.get(version, f"aistore=={version}"), *PINS.get(version, ())],
+            [*pip, *_packages(version)],
             check=True,
             capture_output=True,
             text=True,
@@ -66,7 +70,7 @@ def make(version: str) -> None:
         print(failed.read_text(), file=sys.stderr)
         return
     failed.unlink(missing_ok=True)
-    _stamp(version).touch()
+    _stamp(version).write_text(" ".join(_packages(version)))
 
 
 if __name__ == "__main__":

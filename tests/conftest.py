@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
     from xdist.scheduler import LoadScopeScheduling
 
     from aistore.sdk import Bucket, Client
+
+
+def pytest_configure() -> None:
+    """Let the processes of tests be interrupted: a shell has what it starts in the background ignore SIGINT, which they would inherit."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -48,7 +55,9 @@ def promote_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def cluster(promote_root: Path) -> Iterator[LocalCluster]:
     """One node, gateway and target at once; without ETL, as the cluster that was recorded."""
-    with LocalCluster(allow_hosts=["x"], promote_root=promote_root, etl=False) as started:  # recorded scenarios call it so
+    with LocalCluster(
+        allow_hosts=["x"], promote_root=promote_root, etl=False
+    ) as started:  # recorded scenarios call it so
         yield started
 
 

@@ -31,7 +31,9 @@ class Face:
             return self._result(value)
         if name == "get_reader":
             return self._get_reader
-        return lambda *arguments, **named: self._result(value(*arguments, **named))
+        return lambda *arguments, **named: self._result(
+            value(*map(_inner, arguments), **{name: _inner(argument) for name, argument in named.items()})
+        )
 
     def _get_reader(self, *arguments: Any, writer: Any = None, **named: Any) -> Any:
         reader = self._result(self.inner.get_reader(*arguments, **named))
@@ -68,6 +70,11 @@ class Face:
 
     def __repr__(self) -> str:
         return repr(self.inner)
+
+
+def _inner(argument: Any) -> Any:
+    """What an asyncio call is given for a face."""
+    return argument.inner if isinstance(argument, Face) else argument
 
 
 class Faces:

@@ -139,6 +139,13 @@ def problems(root: Path, *, recovered: bool = True) -> list[str]:
         return [*_references(db), *_totals(db), *_files(db, root, recovered)]
 
 
+def stored_bytes(root: Path) -> tuple[int, int]:
+    """Bytes of content that the catalog counts, and how many of them are parts of uploads that were not completed."""
+    with contextlib.closing(sqlite3.connect(root / "catalog.db")) as db:
+        stored = db.execute("SELECT coalesce(sum(bytes), 0) FROM usage WHERE bucket = 0").fetchone()[0]
+        return stored, db.execute("SELECT coalesce(sum(size), 0) FROM part").fetchone()[0]
+
+
 def content_sizes(root: Path) -> dict[str, int]:
     """Size of each content file by name. A server may remove files meanwhile."""
     sizes = {}
@@ -171,13 +178,11 @@ def _references(db: sqlite3.Connection) -> list[str]:
         for _, name, size, where, content in rows:
             if where in layouts and there.get(content, (0, None))[1] != size:
                 found.append(f"{name!r} of {size} bytes refers to content {content}: {there.get(content)}")
-        members = (
-            "SELECT content FROM archive WHERE layout = ?1 UNION SELECT content FROM archive_page WHERE layout = ?1"
-        )
+        members = "SELECT content FROM archive WHERE layout = ? UNION SELECT content FROM archive_page WHERE layout = ?"
         found += [
             f"members of content {i} of layout {layout}, which is not there"
             for layout in layouts
-            for (i,) in db.execute(members, (layout,))
+            for (i,) in db.execute(members, (layout, layout))
             if i not in there
         ]
     chunked = {content for *_, where, content in rows if where == 2}

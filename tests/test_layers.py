@@ -96,3 +96,41 @@ def test_imports_follow_the_arrows(path: Path) -> None:
 def test_every_package_is_in_the_table() -> None:
     packages = {path.parent.name for path in (SRC / "aistore").glob("*/__init__.py")}
     assert packages == {layer.partition(".")[0] for layer in arrows()}
+
+
+_SPAN = re.compile(r"`([^`\n]+)`")
+_CALL = re.compile(r"(?:await )?(?:[a-z_]\w*\.)*(\w+)\(.*")
+_DOTTED = re.compile(r"(?:[A-Z]\w*\.)(\w+)")
+
+
+def missing_names(page: str, source: str, files: set[str]) -> list[str]:
+    """What a page names in backticks, as a file, a module, a function or a class, and is not there."""
+    missing = []
+    for span in dict.fromkeys(_SPAN.findall(page)):
+        if re.fullmatch(r"[\w/]+\.py", span):
+            there = any(file.endswith(f"/{span}") for file in files)
+        elif re.fullmatch(r"aistore(\.\w+)+", span):
+            path = f"/src/{span.replace('.', '/')}"
+            there = f"{path}.py" in files or f"{path}/__init__.py" in files
+        elif found := _CALL.fullmatch(span) or _DOTTED.fullmatch(span) or re.fullmatch(r"([A-Z]\w*[a-z]\w*)", span):
+            there = re.search(rf"\b(?:class|def) {found[1]}\b|\b{found[1]} ?[:=]", source) is not None
+        else:
+            continue
+        if not there:
+            missing.append(span)
+    return missing
+
+
+def test_names_on_the_page_exist() -> None:
+    files = {
+        f"/{path.relative_to(ROOT)}" for folder in ("src", "tests", "bench") for path in (ROOT / folder).rglob("*.py")
+    }
+    source = "\n".join(path.read_text() for path in SRC.rglob("*.py"))
+    assert missing_names(TABLE.read_text(), source, files) == []
+
+
+@pytest.mark.parametrize(
+    "span", ["nowhere.py", "aistore.nowhere", "Nowhere(x)", "await node.nowhere()", "Nowhere", "Store.nowhere"]
+)
+def test_names_that_do_not_exist_are_noticed(span: str) -> None:
+    assert missing_names(f"see `{span}`", "class Store: ...", {"/src/aistore/server/node.py"}) == [span]

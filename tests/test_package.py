@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import email
 import os
+import re
 import subprocess
 import sys
 import venv
@@ -53,6 +55,21 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert {name.split("/")[0] for name in names} == {"aistore", f"aistore_py-{aistore.__version__}.dist-info"}
     sources = {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src").rglob("*.py")}
     assert {name for name in names if name.endswith(".py")} == sources
+
+
+def test_core_requires_what_it_imports_and_no_more(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (one for one in archive.namelist() if one.endswith(".dist-info/METADATA"))
+        metadata = email.message_from_bytes(archive.read(name))
+        trees = [ast.parse(archive.read(one)) for one in archive.namelist() if one.endswith(".py")]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    modules = {one.name for node in nodes if isinstance(node, ast.Import) for one in node.names}
+    modules |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level}
+    imported = {module.partition(".")[0] for module in modules} - sys.stdlib_module_names - {"aistore"}
+    requires = metadata.get_all("Requires-Dist", [])
+    names = {re.split(r"[^\w-]", one, maxsplit=1)[0].lower() for one in requires if "extra ==" not in one}
+    # requests and pydantic bring the first two, the extra `cloud` the last.
+    assert imported == names | {"urllib3", "typing_extensions", "obstore"}
 
 
 def test_core_alone_serves_stores_and_reads(installed: Path, tmp_path: Path) -> None:
@@ -148,7 +165,7 @@ except ImportError as error:
 
 def test_both_distributions_over_each_other_are_noticed(tmp_path: Path) -> None:
     (tmp_path / "aistore").symlink_to(Path(aistore.__file__).parent)
-    (tmp_path / "aistore_py-2.100.0.dist-info").mkdir()
+    (tmp_path / f"aistore_py-{aistore.__version__}.dist-info").mkdir()
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     assert python("import aistore", "-W", "error", env=environment) == ""
     other = tmp_path / "aistore-2.0.0.dist-info"

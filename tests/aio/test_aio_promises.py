@@ -17,6 +17,7 @@ MODULES = (
     "sdk.test_sdk_copying",
     "sdk.test_sdk_multipart",
     "sdk.test_sdk_archives",
+    "sdk.test_sdk_files",
 )
 
 DIFFERENT = {
@@ -24,6 +25,7 @@ DIFFERENT = {
     "test_ranges_of_two_versions_are_not_mixed": "each read asks anew what there is to read",
     "test_an_empty_object_has_no_parts": "the reader asks when it reads",
     "test_a_file_in_a_missing_bucket_cannot_be_opened": "the file is opened by its first call",
+    "test_a_replacement_that_failed_can_be_stored_again": "a file that failed is closed",
     "test_handles_of_entries_are_made_when_they_are_asked_for": "they are asyncio objects",
     "test_entries_travel_between_processes": "as above",
 }
@@ -35,6 +37,7 @@ for _name in MODULES:
             globals()[_test] = _function
 
 from sdk.test_sdk_copying import other  # noqa: E402, F401 (a fixture of those tests)
+from sdk.test_sdk_files import far, folder  # noqa: E402, F401 (as above)
 
 
 @pytest.fixture(autouse=True)

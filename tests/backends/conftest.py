@@ -15,6 +15,7 @@ from bench.peers import why_missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from aistore.sdk import BlobDownloadConfig, Bucket, Client
     from backends.places import Place
@@ -75,9 +76,10 @@ def places() -> Iterator[dict[str, Place]]:
 
 
 @pytest.fixture(scope="session")
-def near(places: dict[str, Place]) -> Iterator[LocalCluster]:
+def near(places: dict[str, Place], promote_root: Path) -> Iterator[LocalCluster]:
     """The cluster that caches."""
-    with LocalCluster(backends={place.provider: place.options for place in places.values()}) as started:
+    backends = {place.provider: place.options for place in places.values()}
+    with LocalCluster(backends=backends, promote_root=promote_root) as started:
         yield started
 
 
@@ -98,4 +100,4 @@ def remote(
     place = places[kind]
     name = place.new_bucket()
     yield Remote(place, name, place.seen_from(near_client, name), near)
-    place.relay.refuses, place.relay.cuts_all, place.relay.cuts = False, 0, []
+    place.relay.restore()

@@ -10,6 +10,12 @@ import threading
 _REQUEST = re.compile(rb"([A-Z]+) (\S+) HTTP/1\.1\r\n")
 
 
+def refuse(status: str, body: bytes = b"", *lines: str) -> bytes:
+    """An answer that refuses a request, for `Relay.answers`."""
+    head = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", "Connection: close", *lines]
+    return "\r\n".join(head).encode() + b"\r\n\r\n" + body
+
+
 class Relay:
     """Passes connections on to `address`, in threads, for as long as the `with` block."""
 
@@ -23,6 +29,10 @@ class Relay:
         """Close what connects, unheard."""
         self.cuts: list[int] = []
         """Bytes after which the next connections whose answers get that long are cut, one each."""
+        self.answers: list[bytes] = []
+        """What the next requests are answered instead of being passed on, one each; see `refuse`."""
+        self.answers_all = b""
+        """What every request is answered."""
         self.cuts_all = 0
         """Bytes after which every connection is cut; 0 for none."""
         self._server = socket.create_server(("127.0.0.1", 0), backlog=256)
@@ -53,6 +63,10 @@ class Relay:
         """From now on nobody gets through."""
         self.refuses = True
         self.drop()
+
+    def restore(self) -> None:
+        """Behave again."""
+        self.refuses, self.cuts_all, self.cuts, self.answers, self.answers_all = False, 0, [], [], b""
 
     def requests(self, method: str, part: str) -> int:
         """How many requests of this method there were with `part` in their target."""
@@ -86,6 +100,10 @@ class Relay:
                     if found := _REQUEST.match(data):
                         with self._lock:
                             self._requests.append((found[1].decode(), found[2].decode()))
+                            answer = self.answers.pop(0) if self.answers else self.answers_all
+                        if answer:
+                            self._answer(source, answer)
+                            break
                 else:
                     passed += len(data)
                     if self._cuts(passed):
@@ -97,6 +115,14 @@ class Relay:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
         source.close()
+
+    @staticmethod
+    def _answer(client: socket.socket, answer: bytes) -> None:
+        """Answer and close, after having read what the client still sends: it would lose the answer else."""
+        client.sendall(answer)
+        client.shutdown(socket.SHUT_WR)
+        while client.recv(1 << 16):
+            pass
 
     def _cuts(self, passed: int) -> bool:
         if self.cuts_all and passed > self.cuts_all:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +13,7 @@ from aistore.server.backends.options import check_backends, cloud_config, config
 from aistore.server.settings import SettingsError, make_settings, parse_backends
 from aistore.wire.props import Extra, ExtraAws
 from backends.places import CloudPlace
+from calling import Caller
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,6 +75,9 @@ def test_profiles_of_the_shared_files_are_read(bare: Path) -> None:
         ({"ht": {}}, "supported are ais"),
         ({"ais": {"far": "somewhere"}}, "not the URL of a cluster"),
         ({"aws": {"ranges": "some"}}, "neither 'pass' nor 'cache'"),
+        ({"aws": {"skip_verify": "yes"}}, "neither 'true' nor 'false'"),
+        ({"ais.far": {"endpoint": "somewhere"}}, "not the URL of a cluster"),
+        ({"ais.far": {"tokn": "x"}}, "there are endpoint, token"),
     ],
 )
 def test_what_cannot_be_a_backend_is_refused(backends: dict[str, dict[str, str]], said: str) -> None:
@@ -117,6 +122,34 @@ def test_an_option_that_there_is_not_is_named(bare: Path) -> None:
             client.bucket("b", "aws").object("x").get_reader().read_all()
         assert caught.value.status_code == 400
         assert "bogus" in str(caught.value)
+
+
+def test_buckets_of_an_account_are_listed_with_those_that_were_asked_for(
+    places: dict[str, Place], near: LocalCluster, near_client: Client
+) -> None:
+    for place in places.values():
+        if place.provider not in ("aws", "azure"):
+            continue
+        names = {place.new_bucket() for _ in range(2)}
+        listed = {bucket.name for bucket in near_client.cluster().list_buckets(place.provider)}
+        assert names <= listed
+        with Caller(near.url) as call:
+            present = call("GET", f"/v1/buckets?provider={place.provider}&presence=2", b'{"action": "list"}')
+        assert not names & {bucket["name"] for bucket in json.loads(present.body)}
+
+
+def test_buckets_of_an_account_that_cannot_be_listed_are_those_that_were_asked_for(
+    places: dict[str, Place], near_client: Client
+) -> None:
+    for place in places.values():
+        if place.provider in ("aws", "azure"):
+            name = place.new_bucket()
+            place.seen_from(near_client, name).head()
+            place.relay.cut_off()
+            try:
+                assert name in {bucket.name for bucket in near_client.cluster().list_buckets(place.provider)}
+            finally:
+                place.relay.restore()
 
 
 def test_a_provider_that_is_not_configured_is_said_to_be(near_client: Client) -> None:

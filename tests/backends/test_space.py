@@ -7,8 +7,11 @@ import json
 import os
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from aistore import LocalCluster
 from aistore.sdk import Namespace
@@ -118,6 +121,102 @@ def test_a_bucket_with_a_backend_caches_that_and_keeps_what_was_its_own(
     job = both.make_request("DELETE", "evict-listrange", {"objnames": ["mine"]}).text
     assert "nowhere else" in (here.job(job).wait().error or "")
     assert both.object("mine").get_reader().read_all() == b"only here"
+
+
+def test_what_was_copied_from_a_backend_is_the_bucket_s_own_when_it_gets_another_one(
+    clients: tuple[Client, Client],
+) -> None:
+    there, here = clients
+    there.bucket("empty").create()
+    data = here.bucket("data", "ais", Namespace(uuid="far"))
+    own = here.bucket("own").create()
+    data.object("o00").copy(own.object("copy"))
+    own.object("named").get_writer().put_content(b"mine", custom_metadata={"source": "ais"})
+    uuid = there.cluster().get_uuid()
+    _configure(own, {"backend_bck": {"name": "empty", "provider": "ais", "namespace": {"uuid": uuid, "name": ""}}})
+    own.make_request("DELETE", "evict-remote-bck", params={"provider": "ais"})
+    assert own.object("named").get_reader().read_all() == b"mine"
+    assert len(own.object("copy").get_reader().read_all()) == MIB
+
+
+def test_three_targets_make_room_and_keep_what_is_only_here(far: LocalCluster) -> None:
+    with (
+        LocalCluster(capacity=10 * MIB, targets=3, backends={"ais": {"far": far.url}}) as near,
+        far.client() as there,
+        near.client() as here,
+    ):
+        there.bucket("data").create()
+        for number in range(16):
+            there.bucket("data").object(f"o{number:02}").get_writer().put_content(os.urandom(MIB))
+        own = here.bucket("own").create()
+        own.object("precious").get_writer().put_content(b"p" * 3 * MIB)
+        data = here.bucket("data", "ais", Namespace(uuid="far"))
+        for number in range(16):
+            wanted = there.bucket("data").object(f"o{number:02}").get_reader().read_all()
+            assert data.object(f"o{number:02}").get_reader().read_all() == wanted
+        assert "o15" in _cached(data)
+        assert "o00" not in _cached(data)
+        _configure(data, {"lru": {"dont_evict_time": "0s"}})
+        _set_marks(near, lowwm=40, highwm=45)
+        here.job(here.job(job_kind="lru").start()).wait_single_node()
+        assert len(_cached(data)) == 1
+        assert own.object("precious").get_reader().read_all() == b"p" * 3 * MIB
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    steps=st.lists(
+        st.tuples(st.sampled_from(["own", "read", "write", "evict", "lru", "copy"]), st.integers(0, 11)),
+        min_size=5,
+        max_size=25,
+    )
+)
+def test_nothing_that_is_only_here_is_ever_evicted(
+    filled: tuple[Client, Client, LocalCluster], steps: list[tuple[str, int]]
+) -> None:
+    """Whatever is read, written, evicted and copied: native objects stay, and remote ones are what their backend has."""
+    there, here, _ = filled
+    data = here.bucket("data", "ais", Namespace(uuid="far"))
+    own = here.bucket(f"own-{uuid4().hex[:8]}").create()
+    mine: dict[str, bytes] = {}
+    try:
+        for what, number in steps:
+            name = f"o{number:02}"
+            if what == "own" and len(mine) < 6:
+                mine[name] = os.urandom(MIB // 2)
+                own.object(name).get_writer().put_content(mine[name])
+            elif what == "copy" and len(mine) < 6:
+                data.object(name).copy(own.object(name))
+                mine[name] = there.bucket("data").object(name).get_reader().read_all()
+            elif what == "read":
+                assert len(data.object(name).get_reader().read_all()) == MIB
+            elif what == "write":
+                data.object(name).get_writer().put_content(os.urandom(MIB))
+            elif what == "evict":
+                here.job(data.objects(obj_names=[name]).evict()).wait()
+            elif what == "lru":
+                here.job(here.job(job_kind="lru").start(force=True)).wait_single_node()
+        for name, content in mine.items():
+            assert own.object(name).get_reader().read_all() == content
+        for number in range(12):
+            name = f"o{number:02}"
+            assert (
+                data.object(name).get_reader().read_all() == there.bucket("data").object(name).get_reader().read_all()
+            )
+    finally:
+        own.delete()
+
+
+@pytest.fixture
+def filled(
+    far: LocalCluster, near: LocalCluster, clients: tuple[Client, Client]
+) -> tuple[Client, Client, LocalCluster]:
+    """Both clusters, with low watermarks and nothing spared."""
+    data = clients[1].bucket("data", "ais", Namespace(uuid="far"))
+    data.head()
+    _configure(data, {"lru": {"dont_evict_time": "0s"}})
+    _set_marks(near, lowwm=30, highwm=50)
+    return *clients, near
 
 
 def _configure(bucket: Bucket, value: dict[str, object]) -> None:

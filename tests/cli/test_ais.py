@@ -196,3 +196,54 @@ def test_output_into_a_closed_pipe_is_no_error(bucket: Bucket, cluster: LocalClu
     )
     done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, timeout=60)
     assert (done.stdout, done.stderr) == (b"x" * 10, b"")
+
+
+def test_folders_go_into_buckets_and_back(ais: Ais, bucket: Bucket, tmp_path: Path) -> None:
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    (tmp_path / "in" / "a").write_bytes(b"1")
+    (tmp_path / "in" / "sub" / "b").write_bytes(b"22")
+    place = f"{bucket.name}/p"
+    put = ais("put", "-r", "in", place)
+    assert (put.returncode, put.stderr) == (0, b"")
+    assert put.stdout.startswith(b"2 moved, 0 skipped, 0 deleted, 0 failed, 3 bytes in ")
+    assert ais("ls", bucket.name).stdout == b"p/a\np/sub/b\n"
+    assert ais("get", "-rv", place, "out").stdout.splitlines()[:-1] in (
+        [b"moved a (get)", b"moved sub/b (get)"],
+        [b"moved sub/b (get)", b"moved a (get)"],
+    )
+    assert (tmp_path / "out" / "sub" / "b").read_bytes() == b"22"
+    assert ais("get", "-r", place).returncode == 0
+    assert (tmp_path / "sub" / "b").read_bytes() == b"22"
+    assert ais("put", "-r", "nowhere", place).returncode == 1
+
+
+def test_sync_tells_what_it_does_and_what_failed(
+    ais: Ais, bucket: Bucket, cluster3: LocalCluster, tmp_path: Path
+) -> None:
+    for name in ("p/a", "p/a/b", "p/c"):
+        bucket.object(name).get_writer().put_content(b"1")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "old").write_bytes(b"1")
+    place = f"ais://{bucket.name}/p"
+    dry = ais("sync", "--dry-run", "--delete", place, "out")
+    assert (dry.returncode, sorted(dry.stdout.splitlines()[:-1])) == (
+        1,
+        [b"deleted old", b"moved a (get)", b"moved c (get)"],
+    )
+    assert dry.stdout.splitlines()[-1].startswith(b"would be: 2 moved, 0 skipped, 1 deleted, 1 failed")
+    done = ais("sync", "--delete", place, "out")
+    assert (done.returncode, done.stderr) == (1, b"ais: a/b: 'a' is an object, too, and no file is also a folder\n")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "c"]
+    back = ais("sync", "out", place)
+    assert (back.returncode, back.stdout[:20]) == (0, b"0 moved, 2 skipped, ")
+    with cluster3.client() as client:
+        far = client.bucket(f"{bucket.name}-far").create()
+        try:
+            copied = ais("sync", place, f"ais://{far.name}", "--to-endpoint", cluster3.url)
+            assert (copied.returncode, copied.stdout[:8]) == (0, b"3 moved,")
+            assert [entry.name for entry in far.list_all_objects()] == ["a", "a/b", "c"]
+        finally:
+            far.delete()
+    neither = ais("sync", "out", "elsewhere")
+    assert (neither.returncode, b"is a bucket" in neither.stderr) == (1, True)
+    assert ais("sync", "out").returncode == 2

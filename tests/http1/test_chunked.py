@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aistore.http1.chunked import MAX_CHUNK_LINE, MAX_TRAILERS, ChunkedDecoder
-from aistore.http1.failures import BadBody
+from aistore.http1.failures import BadBody, BodyTooLong
 
 
 def encode(pieces: list[bytes], extension: bytes = b"", trailers: bytes = b"") -> bytes:
@@ -130,3 +130,18 @@ def test_what_is_accepted_h11_accepts_too(parts: list[bytes]) -> None:
         elif not isinstance(event, h11.Response):
             break
     assert (content, decoder.done) == (got, done)
+
+
+def test_small_chunks_count_toward_the_limit() -> None:
+    decoder = ChunkedDecoder(limit=100)
+    assert b"".join(decoder.feed(b"1\r\nx\r\n" * 100)) == b"x" * 100
+    with pytest.raises(BodyTooLong):
+        decoder.feed(b"1\r\nx\r\n")
+
+
+@given(st.lists(st.binary(min_size=1, max_size=300), min_size=1, max_size=30), st.integers(1, 700), st.booleans())
+def test_small_chunks_in_turns_of_any_size(pieces: list[bytes], step: int, upper: bool) -> None:
+    spelled = "%X" if upper else "%x"
+    data = b"".join(b"%s\r\n%s\r\n" % ((spelled % len(p)).encode(), p) for p in pieces) + b"0\r\n\r\nrest"
+    content, decoder = decode(data, list(range(0, len(data), step)))
+    assert (content, decoder.total, decoder.rest) == (b"".join(pieces), len(content), b"rest")

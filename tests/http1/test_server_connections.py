@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
 import threading
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ import pytest
 
 from aistore.http1 import server as server_module
 from aistore.http1.connection import Connection
+from aistore.http1.head import CHUNKED
 from aistore.http1.server import BrokenRequest, HttpServer, Limits
 from serving import DEADLINE, Raw, Serving, ShowingService, chunked, expected, request
 from store_truth import open_descriptors
@@ -431,7 +433,8 @@ class Trickle:
         self.transport = StillTransport()
         self.connection = Connection(self.server)
         self.connection.connection_made(self.transport)
-        self.receive(b"PUT /echo HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % length)
+        framing = b"Transfer-Encoding: chunked" if length == CHUNKED else b"Content-Length: %d" % length
+        self.receive(b"PUT /echo HTTP/1.1\r\nHost: a\r\n%b\r\n\r\n" % framing)
 
     def receive(self, data: bytes) -> None:
         while data:
@@ -469,3 +472,37 @@ def test_a_body_has_to_come_at_some_rate(length: int, every: float, data: bytes,
         assert least <= await Trickle(length, Limits(body=10.0, rate=1000)).seconds(every, data) <= most
 
     asyncio.run(main())
+
+
+def test_a_body_in_tiny_chunks_is_taken_in_small_turns() -> None:
+    """What the loop does for a byte in a chunk of its own is a thousand times the work for one in a large chunk."""
+    tiny, large = b"1\r\nx\r\n", b"10000\r\n%s\r\n" % bytes(0x10000)
+
+    async def main() -> None:
+        client = Trickle(CHUNKED, Limits())
+        try:
+            for data, limit in (
+                (b"", 16 << 10),
+                (tiny * 1000, 16 << 10),
+                (large * 4, 256 << 10),
+                (tiny * 1000, 16 << 10),
+            ):
+                client.receive(data)
+                for _ in range(3):
+                    await asyncio.sleep(0)
+                assert len(client.connection.get_buffer(-1)) == limit
+        finally:
+            client.transport.sock.close()
+            client.connection.connection_lost(None)
+            await asyncio.gather(*client.server._tasks)
+
+    asyncio.run(main())
+
+
+def test_a_body_in_tiny_chunks_is_read_as_it_is(serving: Serving) -> None:
+    content = bytes(range(256)) * 400
+    with serving.connect() as raw:
+        raw.send(b"PUT /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        raw.send(b"".join(b"1\r\n%c\r\n" % byte for byte in content) + b"0\r\n\r\n")
+        assert json.loads(raw.answer().body) == expected("PUT", "/echo", content)
+        assert raw.ask("GET", "/echo").status == 200

@@ -28,7 +28,7 @@ OBJECTS: Members = [(f"o/{i:02}", bytes([i]) * (i * 12_345)) for i in range(40)]
 
 
 def keep_busy(url: str, extension: str, acknowledged: dict[str, int]) -> None:
-    """Make an archive of all objects again and again, and add members to another, until the server is dead."""
+    """Make an archive of all objects again and again, and add members to another, by calls and by jobs, until the server is dead."""
     target = {"name": "kill", "provider": "ais"}
     with suppress(OSError, HTTPException), Caller(url) as call:
         while True:
@@ -38,6 +38,23 @@ def keep_busy(url: str, extension: str, acknowledged: dict[str, int]) -> None:
             path = f"{where('kill', f'grown{extension}')}?archpath=m{i}"
             assert call("PUT", path, b"%d" % i * 3000, {"Ais-Pine": "2"}).status == 200
             acknowledged[extension] += 1
+            count = acknowledged["job" + extension] + 1
+            more: dict[str, object] = {
+                "tobck": target,
+                "archname": f"job{extension}",
+                "aate": True,
+                "objnames": [OBJECTS[count % 40][0]],
+            }
+            assert call.action("PUT", "/v1/buckets/kill", "archive", more).status == 200
+            until(lambda: len(members(call, f"job{extension}", extension)) == count)  # noqa: B023 (awaited before it changes)
+            acknowledged["job" + extension] = count
+
+
+def members(call: Caller, name: str, extension: str) -> Members:
+    """Of an archive; none if there is no such object."""
+    got = call.get("kill", name)
+    assert got.status in (200, 404)
+    return unpacked(extension, got.body) if got.status == 200 else []
 
 
 def check(call: Caller, acknowledged: dict[str, int]) -> None:
@@ -47,24 +64,26 @@ def check(call: Caller, acknowledged: dict[str, int]) -> None:
             assert unpacked(extension, got.body) == OBJECTS
         else:
             assert got.status == 404
-        got = call.get("kill", f"grown{extension}")
-        found = unpacked(extension, got.body) if got.status == 200 else []
+        found = members(call, f"grown{extension}", extension)
         # The last one may have been added without the client having learned of it.
         assert len(found) in (acknowledged[extension], acknowledged[extension] + 1)
         assert found == [(f"m{i}", b"%d" % i * 3000) for i in range(len(found))]
         acknowledged[extension] = len(found)
+        found = members(call, f"job{extension}", extension)
+        assert len(found) in (acknowledged["job" + extension], acknowledged["job" + extension] + 1)
+        assert found == [OBJECTS[i % 40] for i in range(1, len(found) + 1)]
+        acknowledged["job" + extension] = len(found)
 
 
-@pytest.mark.parametrize("targets", [1, 3])
-def test_kills_while_archives_are_written(tmp_path: Path, targets: int) -> None:
+def rounds_of_kills(folder: Path, rounds: int, targets: int) -> None:
     dice = random.Random(targets)
-    acknowledged = dict.fromkeys(EXTENSIONS, 0)
-    with LocalCluster(tmp_path / "data", durability="relaxed", targets=targets) as cluster:
+    acknowledged = dict.fromkeys((*EXTENSIONS, *("job" + one for one in EXTENSIONS)), 0)
+    with LocalCluster(folder, durability="relaxed", targets=targets) as cluster:
         with Caller(cluster.url) as call:
             call.make_bucket("kill")
             for name, content in OBJECTS:
                 assert call.put("kill", name, content).status == 200
-        for _ in range(5):
+        for _ in range(rounds):
             workers = [
                 threading.Thread(target=keep_busy, args=(cluster.url, extension, acknowledged))
                 for extension in EXTENSIONS
@@ -81,3 +100,15 @@ def test_kills_while_archives_are_written(tmp_path: Path, targets: int) -> None:
                 check(call, acknowledged)
         until(lambda: problems(cluster.path) == [])
     assert sum(acknowledged.values()) > 0
+
+
+@pytest.mark.parametrize("targets", [1, 3])
+def test_kills_while_archives_are_written(tmp_path: Path, targets: int) -> None:
+    rounds_of_kills(tmp_path / "data", 5, targets)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("targets", [1, 3])
+def test_many_kills_while_archives_are_written(tmp_path: Path, targets: int) -> None:
+    rounds_of_kills(tmp_path / "data", 60, targets)

@@ -9,13 +9,16 @@ import signal
 import socket
 import urllib.request
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
 
 from aistore import LocalCluster
 from aistore.local import FolderInUseError, ServerStartError
 from aistore.server.folder import find_server
+from calling import Caller, where
 from programs import target_pids
+from store_truth import content_sizes, problems
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -265,3 +268,59 @@ def test_target_that_dies_comes_back_at_the_same_place(wait_until: Wait) -> None
         assert addresses(after) == addresses(before)
         for name in names:
             assert client.bucket("b").object(name).get_reader().read_all() == name.encode()
+
+
+class HalfPut:
+    """A PUT to the target that owns the object, of which one half was sent."""
+
+    def __init__(self, call: Caller, name: str, content: bytes) -> None:
+        place = urlsplit(call.redirected("PUT", where("b", name)))
+        assert place.hostname and place.port
+        self.port = place.port
+        self._rest = content[len(content) // 2 :]
+        self._socket = socket.create_connection((place.hostname, place.port))
+        head = f"PUT {place.path}?{place.query} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\n\r\n"
+        self._socket.sendall(head.encode() + content[: len(content) // 2])
+
+    def finish(self) -> bytes:
+        """Send the rest; the first line of the answer."""
+        with self._socket:
+            self._socket.sendall(self._rest)
+            return self._socket.makefile("rb").readline()
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def test_what_a_dead_target_left_unfinished_is_removed_beside_the_others(wait_until: Wait) -> None:
+    content = bytes(range(256)) * 10_000
+    with LocalCluster(targets=2) as cluster, Caller(cluster.url) as call:
+        call.make_bucket("b")
+        stored = {f"s{n}": bytes([n]) * 100_000 for n in range(20)}
+        for name, body in stored.items():
+            assert call.put("b", name, body).status == 200
+        puts = [HalfPut(call, f"o{n}", content) for n in range(12)]
+        ports = {put.port for put in puts}
+        assert len(ports) == 2
+        wait_until(lambda: len(content_sizes(cluster.path)) == len(stored) + len(puts), "all uploads to begin")
+        smap = cluster.client().cluster().get_info()
+        dead = next(iter(smap.tmap))
+        port = urlsplit(addresses(smap)[dead]).port
+        os.kill(target_pids(cluster)[dead], signal.SIGKILL)
+        living = [put for put in puts if put.port != port]
+        wait_until(
+            lambda: len(content_sizes(cluster.path)) == len(stored) + len(living),
+            "the removal of what it left unfinished",
+        )
+        for put in puts:
+            if put in living:
+                assert put.finish() == b"HTTP/1.1 200 OK\r\n"
+            put.close()
+        wait_until(lambda: len(cluster.client().cluster().get_info().tmap) == 2, "its return to the map")
+        with Caller(cluster.url) as again:  # no connection of the dead target's
+            for name, body in stored.items():
+                assert again.get("b", name).body == body
+            for number, put in enumerate(puts):
+                got = again.get("b", f"o{number}")
+                assert (got.status, got.body == content) == ((200, True) if put in living else (404, False))
+        assert problems(cluster.path, recovered=False) == []

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import shutil
 import tarfile
 import zipfile
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
 import requests
 
+from aistore import LocalCluster
 from aistore.sdk.errors import ErrBadChecksum, ErrObjNotFound
 from aistore.sdk.obj.obj_file.errors import ObjectFileReaderMaxResumeError, ObjectFileReaderStreamError
 from answering import answering, checksum, client_of
@@ -277,6 +280,18 @@ def test_a_file_can_be_read_from_anywhere() -> None:
             file.seek(-1)
 
 
+def test_behind_the_end_there_is_nothing_to_read() -> None:
+    """Also where the size of the object is not known yet, and the server refuses the range."""
+    with LocalCluster() as cluster:
+        target = cluster.client().bucket("b").create().object("o")
+        target.get_writer().put_content(CONTENT)
+        for position in (len(CONTENT), len(CONTENT) + 100):
+            file = target.get_reader().as_file()
+            assert file.seek(position) == position
+            assert (file.read(3), file.read(), file.tell()) == (b"", b"", position)
+            assert (file.seek(-2, io.SEEK_END), file.read()) == (len(CONTENT) - 2, CONTENT[-2:])
+
+
 def test_seeking_asks_for_nothing() -> None:
     with Peer(ranged()) as peer:
         file = reader_of(peer).as_file()
@@ -492,6 +507,42 @@ def test_direct_reads_follow_a_new_map(bucket: Bucket) -> None:
     bucket.object("o").delete()
     with pytest.raises(ErrObjNotFound):
         reader.read_all()
+
+
+def cluster_map(gateway: str, target: str) -> bytes:
+    """A map with one target."""
+
+    def node(kind: str, url: str) -> dict[str, object]:
+        host, port = url.removeprefix("http://").split(":")
+        net = {"node_ip_addr": host, "daemon_port": port, "direct_url": url}
+        return {"daemon_id": kind, "daemon_type": kind, "public_net": net}
+
+    proxy = node("proxy", gateway)
+    return json.dumps({"tmap": {"t": node("target", target)}, "pmap": {"p": proxy}, "proxy_si": proxy}).encode()
+
+
+@pytest.mark.parametrize("listens", [False, True])
+def test_direct_reads_go_on_through_the_gateway_when_the_target_is_dead(listens: bool) -> None:
+    """And ask for the map anew then, until it names one that is there."""
+
+    def gateway(received: Received) -> tuple[object, ...]:
+        if "what=smap" in received.target:
+            return 200, cluster_map(gate.url, targets.pop(0))
+        return 200, CONTENT, *checksum(CONTENT)
+
+    def closing(connection: PeerConnection) -> None:
+        connection.request()
+
+    with ExitStack() as stack:
+        living, gate = (stack.enter_context(Peer(answering(gateway))) for _ in range(2))
+        dead = Peer(closing)
+        stack.callback(dead.__exit__) if listens else dead.__exit__()
+        targets = [dead.url, dead.url, living.url]
+        reader = client_of(gate, 3).bucket("b").object("o").get_reader(direct=True)
+        for _ in range(3):
+            assert reader.read_all() == CONTENT
+        read = [one for one in gate.requests if one.target.startswith("/v1/objects/")]
+        assert (len(read), len(living.requests), targets) == (2, 1, [])
 
 
 @pytest.mark.parametrize(

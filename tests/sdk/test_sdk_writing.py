@@ -6,14 +6,15 @@ import array
 import gc
 import io
 import mmap
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
 import requests
 
-from aistore.sdk.errors import ErrBadChecksum, ErrBckNotFound, ErrObjNotFound
-from answering import answering, checksum, client_of
-from peer import Peer, PeerConnection, always
+from aistore.sdk.errors import AISError, ErrBadChecksum, ErrBckNotFound, ErrObjNotFound
+from answering import answering, checksum, client_of, refusal
+from peer import Peer, PeerConnection, Received, always
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -243,6 +244,72 @@ def test_a_failure_to_store_is_raised_by_close(client: Client) -> None:
         file.close()
     assert file.closed
     file.close()
+
+
+def dropping(answer: Callable[[Received], tuple[object, ...] | None]) -> Callable[[PeerConnection], None]:
+    """A script that answers as `answer` says, and closes the connection instead where that is None."""
+
+    def script(connection: PeerConnection) -> None:
+        while (said := answer(connection.request())) is not None:
+            status, body, *headers = said
+            connection.answer(status, body, *headers)  # type: ignore[arg-type]  # what the test returned
+
+    return script
+
+
+@pytest.mark.parametrize("lost", ["append", "flush"])
+def test_an_append_that_was_lost_is_neither_sent_again_nor_left_out(lost: str) -> None:
+    def answer(received: Received) -> tuple[object, ...] | None:
+        operation = "flush" if "append_type=flush" in received.target else "append"
+        return None if operation == lost and len(peer.requests) > 1 else (200, b"", "Ais-Append-Handle: h")
+
+    with Peer(dropping(answer)) as peer:
+        file = client_of(peer, 3).bucket("b").object("o").get_writer().as_file("a")
+        file.write(b"1" * (2 << 20))
+        with pytest.raises(requests.ConnectionError):
+            file.write(b"2" * (2 << 20))
+            file.flush()
+        for _ in range(2):
+            with pytest.raises((requests.ConnectionError, ValueError)):  # the asyncio face has closed the file
+                file.write(b"3" * (2 << 20))
+                file.flush()
+        with suppress(requests.ConnectionError):
+            file.close()
+        assert file.closed
+        sent = [(received.body[:1], "flush" in received.target) for received in peer.requests]
+        assert sent == [(b"1", False), (b"2", False), (b"", True)][: 2 if lost == "append" else 3]
+
+
+def test_a_replacement_that_failed_can_be_stored_again() -> None:
+    refusals = [507]
+
+    def answer(received: Received) -> tuple[object, ...] | None:
+        if received.method == "PUT" and refusals:
+            return refusals.pop(), b""
+        return 200, b"", *checksum(received.body)
+
+    with Peer(dropping(answer)) as peer:
+        with client_of(peer).bucket("b").object("o").get_writer().as_file("w") as file:
+            file.write(b"all of it")
+            with pytest.raises(AISError):
+                file.flush()
+        assert [received.body for received in peer.requests if received.method == "PUT"] == [b"all of it"] * 2
+
+
+def test_a_failure_to_clean_up_does_not_hide_why(caplog: pytest.LogCaptureFixture) -> None:
+    def answer(received: Received) -> tuple[object, ...] | None:
+        if len(peer.requests) == 1:
+            return 404, b"", "Hdr-Error: " + refusal("t[x]: ais://b/o does not exist", 404).decode().strip()
+        return (200, b"", *checksum(b"")) if received.method == "PUT" and not received.body else None
+
+    with Peer(dropping(answer)) as peer:
+        file = client_of(peer).bucket("b").object("o").get_writer().as_file("w")
+        file.write(b"content")
+        with pytest.raises(requests.ConnectionError, match=r"\[PUT ") as info:
+            file.close()
+        assert file.closed
+        assert info.value.__class__.__name__ == "ConnectionLost"
+        assert "could not be removed again" in caplog.text
 
 
 def test_a_file_in_a_missing_bucket_cannot_be_opened(client: Client) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import json
 import random
+import sqlite3
 import tarfile
 import threading
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -118,6 +120,44 @@ def test_every_format_is_read_by_name_and_by_pattern(call: Caller, extension: st
         assert got.headers["Content-Type"] == "application/x-tar"
         assert [name for name, _ in unpacked(".tar", got.body)] == wanted
     assert selection(call, f"s{extension}", "suffix", ".none").status == 404
+
+
+def test_index_of_an_archive_uploaded_in_parts_is_kept(call: Caller, cluster: LocalCluster) -> None:
+    members = [(f"{n:04}", bytes(100)) for n in range(200)]
+    content = tar(members)
+    with cluster.client() as client:
+        upload = client.bucket("b").object("s.tar").multipart_upload().create()
+        for number, start in enumerate(range(0, len(content), 100_000), 1):
+            upload.add_part(number).put_content(content[start : start + 100_000])
+        upload.complete()
+    assert member(call, "s.tar", "0199").body == bytes(100)
+
+    def kept() -> bool:
+        with closing(sqlite3.connect(f"file:{cluster.path}/catalog.db?mode=ro", uri=True)) as db:
+            return db.execute("SELECT damage FROM archive WHERE layout = 2").fetchall() == [("",)]
+
+    until(kept)
+    assert member(call, "s.tar", "0100").body == bytes(100)
+
+
+def test_indexes_are_made_ahead_by_a_job(call: Caller, cluster: LocalCluster) -> None:
+    members = [(f"m/{number:03}", random.Random(number).randbytes(1000)) for number in range(50)]
+    for name in ("shards/a.tar", "shards/b.tgz", "other/c.tar"):
+        put(call, name, packed(name[name.index(".") :], members))
+    put(call, "shards/cut.tar", tar(members)[:20_000])
+    put(call, "shards/no-archive", bytes(20_000))
+    got = call.action("POST", "/v1/buckets/b", "index-shard", {"prefix": "shards/", "num-workers": 2})
+    assert got.status == 200, got.body
+    job = got.body.decode()
+    until(lambda: all(snap["end-time"][:4] != "0001" for snap in snapshots(call, job)))
+    assert objects(call, job) == 2
+    assert "b/shards/cut.tar: " in errors(call, job)
+    with closing(sqlite3.connect(f"file:{cluster.path}/catalog.db?mode=ro", uri=True)) as db:
+        kept = "SELECT name, damage <> '' FROM object JOIN archive USING (layout, content) ORDER BY name"
+        assert db.execute(kept).fetchall() == [("shards/a.tar", 0), ("shards/b.tgz", 0), ("shards/cut.tar", 1)]
+    assert call.action("POST", "/v1/buckets/b", "index-shard", {"prefix": "../"}).status == 400
+    assert call.action("POST", "/v1/buckets/b", "index-shard", {"what": 1}).status == 400
+    assert member(call, "shards/a.tar", "m/007").body == members[7][1]
 
 
 def test_large_members_stream(call: Caller) -> None:

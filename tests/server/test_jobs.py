@@ -18,11 +18,17 @@ BUCKET = BucketId("ais", "", "", "b")
 OTHER = BucketId("ais", "", "", "other")
 
 
-def with_registry(folder: Path, test: Callable[[JobRegistry], Awaitable[None]], *, lives_for: float = 60.0) -> None:
+def with_registry(
+    folder: Path,
+    test: Callable[[JobRegistry], Awaitable[None]],
+    *,
+    lives_for: float = 60.0,
+    kept_for: float = 3600.0,
+) -> None:
     async def run() -> None:
         store = Store(folder, "relaxed")
         await store.open()
-        registry = JobRegistry(store, lives_for=lives_for)
+        registry = JobRegistry(store, lives_for=lives_for, kept_for=kept_for)
         await test(registry)
         await registry.close()
         await store.close()
@@ -151,6 +157,16 @@ def test_old_records_go_when_there_are_many(tmp_path: Path) -> None:
         await asyncio.gather(*registry._keeping)
         assert registry._store.catalog.read("SELECT count(*) FROM job").fetchone() == (1024,)
 
+    with_registry(tmp_path, test, kept_for=0)
+
+
+def test_records_of_the_last_hour_stay_however_many_there_are(tmp_path: Path) -> None:
+    async def test(registry: JobRegistry) -> None:
+        first = registry.start("lru", nothing)
+        for _ in range(1100):
+            await ended(registry.start("lru", nothing))
+        assert registry.find(first.id) is first
+
     with_registry(tmp_path, test)
 
 
@@ -236,6 +252,29 @@ def test_a_job_of_an_idle_kind_ends_by_itself_and_the_next_request_starts_anothe
         assert registry.join("archive", nothing, bucket=BUCKET) is not job
 
     with_registry(tmp_path, test, lives_for=0.01)
+
+
+def test_an_abort_at_the_moment_of_a_request_is_not_lost(tmp_path: Path) -> None:
+    async def test(registry: JobRegistry) -> None:
+        ran: list[Job] = []
+
+        async def late(job: Job) -> None:
+            ran.append(job)
+
+        done = asyncio.Event()
+
+        async def first(job: Job) -> None:
+            done.set()
+
+        job = registry.join("archive", first, bucket=BUCKET)
+        await done.wait()
+        await asyncio.sleep(0)  # it waits for the next request
+        assert registry.join("archive", late, bucket=BUCKET) is job
+        registry.abort(job)
+        await ended(job)
+        assert (job.aborted, ran) == (True, [])
+
+    with_registry(tmp_path, test)
 
 
 def test_abort_drops_the_requests_that_wait(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from aistore.server.store import catalog
-from aistore.server.store.errors import StoreClosed, StoreError, StoreFull
+from aistore.server.store.errors import StoreBroken, StoreClosed, StoreError, StoreFull
 from store_truth import bucket_id, make_bucket, opened, problems, put, read, settle
 
 if TYPE_CHECKING:
@@ -26,9 +26,12 @@ if TYPE_CHECKING:
 MODES: list[tuple[Durability, bool]] = [("strict", False), ("relaxed", False), ("relaxed", True)]
 
 
+INSERT = "INSERT INTO meta VALUES (?, ?)"
+
+
 def set_meta(key: str, value: str = "x") -> Callable[[Transaction], str]:
     def change(tx: Transaction) -> str:
-        tx.execute("INSERT INTO meta VALUES (?, ?)", (key, value))
+        tx.execute(INSERT, (key, value))
         return key
 
     return change
@@ -108,8 +111,8 @@ def test_a_failed_commit_fails_its_batch_and_no_other(tmp_path: Path, durability
     assert problems(tmp_path) == []
 
 
-class BrokenCommit(sqlite3.Connection):
-    """A connection whose next commit, and rollback, can be made to fail."""
+class Failing(sqlite3.Connection):
+    """A connection on which the next of some statements can be made to fail."""
 
     failing: set[str]
 
@@ -121,22 +124,52 @@ class BrokenCommit(sqlite3.Connection):
 
 
 @pytest.mark.parametrize(("durability", "shared"), MODES)
-@pytest.mark.parametrize("failing", [{"COMMIT"}, {"COMMIT", "ROLLBACK"}, {"BEGIN IMMEDIATE"}])
+@pytest.mark.parametrize("failing", [{INSERT}, {INSERT, "ROLLBACK"}, {"BEGIN IMMEDIATE"}])
 def test_the_writer_survives_failures(
     tmp_path: Path, durability: Durability, shared: bool, failing: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connect = sqlite3.connect
-    monkeypatch.setattr(sqlite3, "connect", lambda *args, **options: connect(*args, factory=BrokenCommit, **options))
+    monkeypatch.setattr(sqlite3, "connect", lambda *args, **options: connect(*args, factory=Failing, **options))
 
     async def main() -> None:
         async with opened(tmp_path, durability, shared=shared) as store:
             writer = store.catalog._writer
-            assert isinstance(writer, BrokenCommit)
+            assert isinstance(writer, Failing)
             writer.failing = set(failing)
             with pytest.raises(sqlite3.OperationalError, match="disk I/O error"):
                 await store.catalog.submit(set_meta("lost"))
             assert await store.catalog.submit(set_meta("kept")) == "kept"
             assert keys(store) == {"kept"}
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("durability", "shared"), MODES)
+@pytest.mark.parametrize("failing", [{"COMMIT"}, {"COMMIT", "ROLLBACK"}])
+def test_a_commit_that_fails_is_the_last(
+    tmp_path: Path, durability: Durability, shared: bool, failing: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *args, **options: connect(*args, factory=Failing, **options))
+
+    async def main() -> None:
+        async with opened(tmp_path, durability, shared=shared) as store:
+            await store.catalog.submit(set_meta("kept"))
+            writer = store.catalog._writer
+            assert isinstance(writer, Failing)
+            writer.failing = set(failing)
+            changes = [store.catalog.submit(set_meta("lost"))]
+            await asyncio.sleep(0)
+            if not store.catalog.broken:  # it is queued
+                changes.append(store.catalog.submit(set_meta("next")))
+            for outcome in await asyncio.gather(*changes, return_exceptions=True):
+                assert isinstance(outcome, StoreBroken)
+            with pytest.raises(StoreBroken, match=r"\(disk I/O error\).*start the server again"):
+                store.catalog.submit(set_meta("more"))
+            assert keys(store) == {"kept"}
+        async with opened(tmp_path, durability) as store:
+            await store.catalog.submit(set_meta("again"))
+            assert keys(store) == {"kept", "again"}
 
     asyncio.run(main())
 

@@ -1,6 +1,7 @@
 """Failing the n-th call to the system or the catalog, for n = 1, 2, 3... until the operation succeeds.
 
-After each failure the operation was made or it was not, whole; the store can be used; and nothing superfluous lies on the disk.
+After each failure the operation was made or it was not, whole; the store can be used, or after a failed commit says that it has to be
+started again, and can be used then; and nothing superfluous lies on the disk.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import pytest
 
 from aistore.server.store import content
 from aistore.server.store.copying import copy_objects, move_object
-from aistore.server.store.errors import StoreFull
+from aistore.server.store.errors import StoreBroken, StoreFull
 from aistore.server.store.work import WorkGone
 from store_truth import bucket_id, crash_copy, make_bucket, opened, problems, put, put_part, read, settle, upload
 
@@ -232,7 +233,7 @@ async def fail_once(
         failure: BaseException | None = None
         try:
             await operation(store, bucket)
-        except (OSError, StoreFull, sqlite3.OperationalError) as error:
+        except (OSError, StoreFull, StoreBroken, sqlite3.OperationalError) as error:
             failure = error
         finally:
             hit = FAULTS.hit
@@ -247,6 +248,11 @@ async def fail_once(
             if number == errno.ENOSPC and not str(hit).startswith("SELECT"):  # reading needs no room
                 assert isinstance(failure, StoreFull), f"{where}: {failure!r}"
         crash_copy(root / "data", root / f"crash{nth}")
+        assert store.catalog.broken == (hit == "COMMIT" and number == errno.EIO), where
+        if store.catalog.broken:
+            with pytest.raises(StoreBroken, match="start the server again"):
+                await make_bucket(store, "other")
+    async with opened(root / "data", durability) as store:
         # The store goes on, and cleans up.
         there = store.bucket(bucket_id("b")) or await make_bucket(store)
         await put(store, there, "next", b"next", in_file=True)
@@ -281,6 +287,58 @@ def test_failing_the_nth_call(
     while asyncio.run(fail_once(tmp_path / str(nth), operation, nth, kind, durability)):
         nth += 1
     assert nth > 1
+
+
+class Unsure(sqlite3.Connection):
+    """Its commits fail; with `written`, what they wrote is in the log all the same."""
+
+    armed = written = False
+
+    def execute(self, sql: str, *args: Any) -> sqlite3.Cursor:
+        if sql == "COMMIT" and Unsure.armed:
+            if Unsure.written:
+                super().execute(sql, *args)
+            raise sqlite3.OperationalError("disk I/O error")
+        return super().execute(sql, *args)
+
+
+@pytest.mark.parametrize("written", [False, True], ids=["lost", "found"])
+@pytest.mark.parametrize("crash", [False, True], ids=["stopped", "killed"])
+def test_whatever_becomes_of_a_commit_that_failed_nothing_acknowledged_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: bool, crash: bool
+) -> None:
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *args, **options: connect(*args, factory=Unsure, **options))
+    monkeypatch.setattr(Unsure, "written", written)
+
+    async def main() -> None:
+        async with opened(tmp_path / "data", "strict") as store:
+            bucket = await make_bucket(store)
+            for name in ("a", "b", "kept"):
+                await put(store, bucket, name, f"old {name}".encode(), in_file=True)
+            monkeypatch.setattr(Unsure, "armed", True)
+            new = [await upload(store, f"new {name}".encode()) for name in "ab"]
+            writes = [store.put(bucket, name, one, "none", "") for name, one in zip("ab", new, strict=True)]
+            for result in await asyncio.gather(*writes, return_exceptions=True):
+                assert isinstance(result, StoreBroken)
+            monkeypatch.setattr(Unsure, "armed", False)
+            # That the disk works again says nothing about what it was told before.
+            for change in (lambda: store.delete(bucket, ["kept"]), lambda: put(store, bucket, "c", b"c", in_file=True)):
+                with pytest.raises(StoreBroken, match=r"disk I/O error.*start the server again"):
+                    await change()
+            assert read(store, bucket, "kept") == b"old kept"
+            crash_copy(tmp_path / "data", tmp_path / "crash")
+        root = tmp_path / ("crash" if crash else "data")
+        async with opened(root, "strict") as store:
+            await settle(store)
+            bucket = store.bucket(bucket_id("b")) or await make_bucket(store)
+            state = "new" if written else "old"
+            for name in "ab":
+                assert read(store, bucket, name) == f"{state} {name}".encode()
+            await put(store, bucket, "next", b"next", in_file=True)
+        assert problems(root) == []
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize("kind", [(errno.ENOSPC, True), (errno.EIO, False)], ids=["full from there on", "one error"])

@@ -17,6 +17,7 @@ import pytest
 from aistore.http1.message import FilePart
 from aistore.server.store import content, schema
 from aistore.server.store.errors import BucketGone, ContentMissing, StoreCorrupt
+from aistore.server.store.purging import purge_dropped
 from aistore.server.store.schema import CATALOG_VERSION
 from aistore.server.store.store import Store
 from store_truth import (
@@ -97,6 +98,27 @@ def test_foreign_files_in_the_content_folder_are_left_alone(tmp_path: Path) -> N
             assert foreign.exists()
 
     asyncio.run(main())
+
+
+def test_deletes_in_a_destroyed_bucket_leave_no_totals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A delete that was on its way shares the commit with the end of the purge."""
+
+    async def later(_: Store) -> None:
+        pass
+
+    async def main() -> None:
+        async with opened(tmp_path) as store:
+            bucket = await make_bucket(store)
+            await put(store, bucket, "o", b"content", in_file=True)
+            monkeypatch.setattr("aistore.server.store.store.purge_dropped", later)
+            await store.destroy_bucket(bucket.id)
+            purging = asyncio.ensure_future(purge_dropped(store))
+            await asyncio.gather(store.delete(bucket, ["o"]), purging)
+            await settle(store)
+            assert store.objects == 0
+
+    asyncio.run(main())
+    assert problems(tmp_path) == []
 
 
 def test_a_destroyed_bucket_is_purged_after_a_crash(tmp_path: Path) -> None:

@@ -112,6 +112,25 @@ class StoreMachine(RuleBasedStateMachine):
         else:
             del self.model[name]
 
+    @rule(name=BUCKETS, new=BUCKETS)
+    def rename(self, name: str, new: str) -> None:
+        bucket = self.bucket(name)
+        if bucket is None:
+            return
+
+        async def rename() -> None:
+            await self.store.rename_bucket(bucket, bucket_id(new))
+
+        try:
+            self.run(rename())
+        except BucketExists:
+            assert new in self.model
+            return
+        self.model[new] = self.model.pop(name)
+        for uploading in self.uploads.values():
+            if uploading.bid == bucket.bid:
+                uploading.where = new
+
     @rule(
         where=BUCKETS,
         name=NAMES,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import socket
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -80,6 +81,14 @@ class TestStatus:
             transport = Transport(peer.url, retry=Policy(total=3))
             assert transport.exchange(Request(method, "o", body=b"{}")).status == 503
             assert len(peer.requests) == 1
+            transport.close()
+
+    @pytest.mark.parametrize(("status", "attempts"), [(500, 1), (502, 1), (504, 1), (429, 3), (503, 3)])
+    def test_an_append_is_repeated_only_if_the_server_did_not_begin_it(self, status: int, attempts: int) -> None:
+        with Peer(answers(status, status, 200)) as peer:
+            transport = Transport(peer.url, retry=Policy(total=3))
+            answer = transport.exchange(Request("PUT", "o", "append_type=append", body=b"part"))
+            assert (answer.status, len(peer.requests)) == (status if attempts == 1 else 200, attempts)
             transport.close()
 
     @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 416, 423, 501])
@@ -383,3 +392,21 @@ def test_an_address_that_does_not_answer() -> None:
             transport.exchange(Request("GET", "o"))
         for filler in fillers:
             filler.close()
+
+
+def test_a_call_on_an_object_goes_to_the_endpoint_when_nobody_answers_at_its_target() -> None:
+    with Peer(always(200, b"content")) as gate:
+        base = f"http://127.0.0.1:{free_port()}/v1"
+        transport = Transport(gate.url, retry=Policy(2))
+        request = Request("GET", "objects/b/o", "provider=ais", (("Ais-X", "y"),), base=base)
+        response = transport.exchange(request)
+        assert (response.content, response.url) == (b"content", f"{gate.url}/v1/objects/b/o?provider=ais")
+        assert (response.request.base, request.base) == (None, base)
+        assert gate.requests[0].headers["ais-x"] == "y"
+        with pytest.raises(ConnectionRefused, match=re.escape(base)):
+            Transport(gate.url, retry=Policy(1)).exchange(request)
+        # What only this node can tell, the gateway is not asked.
+        with pytest.raises(ConnectionRefused, match=re.escape(base)):
+            transport.exchange(Request("GET", "health", base=base))
+        assert len(gate.requests) == 1
+        transport.close()

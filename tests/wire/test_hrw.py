@@ -1,4 +1,4 @@
-"""The vectors of `protocol/00` 10.2."""
+"""The vectors of protocol/00 10.2."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import pytest
 from aistore.wire import listing
 from aistore.wire.listing import Entry, Page, Wanted, wanted_fields
 
-# The example of `protocol/10` 18.1.
+# The example of protocol/10 18.1.
 EXAMPLE = bytes.fromhex(
     "84 a455554944 a94e4d51463673 4a3978 b1436f6e74696e756174696f6e546f6b656e a0 a7456e7472696573 91 83a16ea161a17305a16640 a5466c61677300"
 )

@@ -110,3 +110,25 @@ def test_queries_ignore_unknown_keys() -> None:
     assert (query.id, query.kind, query.bck, query.show_active) == ("abc", "lru", None, None)
     with pytest.raises(ApiError, match=r"\[\*xact.QueryMsg\] \(GET\), err: EOF"):
         parse_query(b"", "GET", NODE)
+
+
+def test_a_million_names_are_taken() -> None:
+    names = [f"{n}.jpg" for n in range(1_000_000)]
+    message = parse_action(encode_action("delete-listrange", value={"objnames": names}), "DELETE", NODE)
+    assert decode_value(message.value, ListRange, message.action, NODE).objnames == names
+
+
+@pytest.mark.parametrize("dear", [b"[]", b"{}", b'{"a":1}', b"1", b'""', b"[[]]"])
+@pytest.mark.parametrize("end", [b"", b" and more"])
+def test_what_takes_long_to_decode_is_refused_unseen(dear: bytes, end: bytes) -> None:
+    body = b'{"action":"x","value":[%b]}%b' % (b",".join([dear] * 1_100_000), end)
+    with pytest.raises(ApiError, match="err: more than 1048576 values"):
+        parse_action(body, "PUT", NODE)
+
+
+def test_messages_with_too_many_members_are_refused() -> None:
+    many = {f"k{n}": n for n in range(1001)}
+    for document in (many, {"action": "x", "value": many}):
+        with pytest.raises(ApiError, match="more than 1000 members"):
+            message = parse_action(json.dumps(document).encode(), "GET", NODE)
+            decode_value(message.value, JobArgs, "x", NODE)

@@ -22,7 +22,7 @@ def test_defaults_are_those_of_the_reference() -> None:
 
 
 def change(value: object, props: BucketProps = PROPS) -> BucketProps:
-    return change_props(props, value, targets=1, mountpaths=1)
+    return change_props(props, value, targets=1)
 
 
 def test_only_given_leaves_change_and_keys_match_in_any_case() -> None:
@@ -85,7 +85,6 @@ def test_what_cannot_be_decoded(value: object) -> None:
             {"mirror": {"enabled": True, "copies": 64}},
             "invalid mirror.copies: 64 (expected value in range [2, 32] or zero for default)",
         ),
-        ({"mirror": {"enabled": True}}, "number of copies (2) exceeds the number of mountpaths (1)"),
         (
             {"ec": {"enabled": True, "data_slices": 77, "parity_slices": 77}},
             "invalid ec.data_slices: 77 (expected value in range [1, 32])",
@@ -114,9 +113,9 @@ def test_what_is_refused(value: object, message: str) -> None:
 
 
 def test_one_copy_turns_mirroring_off_and_turning_it_on_makes_two() -> None:
-    two = change_props(PROPS, {"mirror": {"enabled": True}}, targets=1, mountpaths=2)
+    two = change_props(PROPS, {"mirror": {"enabled": True}}, targets=1)
     assert (two.mirror.enabled, two.mirror.copies) == (True, 2)
-    one = change_props(two, {"mirror": {"copies": 1}}, targets=1, mountpaths=2)
+    one = change_props(two, {"mirror": {"copies": 1}}, targets=1)
     assert (one.mirror.enabled, one.mirror.copies) == (False, 1)
-    again = change_props(one, {"mirror": {"enabled": True}}, targets=1, mountpaths=2)
+    again = change_props(one, {"mirror": {"enabled": True}}, targets=1)
     assert (again.mirror.enabled, again.mirror.copies) == (True, 2)

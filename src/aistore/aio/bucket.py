@@ -11,7 +11,8 @@ from aistore.sdk.etl.etl_const import DEFAULT_ETL_TIMEOUT
 from aistore.sdk.provider import Provider
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+    from os import PathLike
     from pathlib import Path
     from typing import TypeAlias
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from aistore.sdk.multiobj.object_range import ObjectRange
     from aistore.sdk.namespace import Namespace
     from aistore.sdk.obj.object_props import ObjectProps
+    from aistore.sdk.transfer import Moved, TransferSummary
+    from aistore.sdk.types import NBIInfo
 
     # Inside of the class `object` is a method.
     Etl: TypeAlias = object
@@ -316,6 +319,31 @@ class AsyncBucket(BucketHandle):
         async for entry in self.list_objects_iter(prefix, "name"):
             yield self.object(entry.name).get_url(etl=etl)
 
+    async def create_inventory(
+        self, name: str = "", prefix: str = "", props: str = "", names_per_chunk: int = 0, force: bool = False
+    ) -> str:
+        """Record the names that this remote bucket has now, to list from them later; returns the id of the job.
+
+        Only names that start with `prefix` are recorded, with `props` of theirs (as for `list_objects`). `name` is that of the inventory,
+        by default the job's id; it is kept in chunks of `names_per_chunk` names (2 to 640,000; 0: 20,000), which a page has unless asked for
+        more. A bucket has one inventory: `force` replaces it, else a second one raises AISError.
+        """
+        from aistore.calls.inventories import create_inventory
+
+        return await self._client.run(create_inventory(self._ref, name, prefix, props, names_per_chunk, force))
+
+    async def show_inventory(self, name: str = "") -> dict[str, NBIInfo]:
+        """Its inventory, by the name of the object that it is stored as; empty if there is none, or not one of this `name`."""
+        from aistore.calls.inventories import show_inventory
+
+        return await self._client.run(show_inventory(self._ref, name))
+
+    async def destroy_inventory(self, name: str = "") -> None:
+        """Remove its inventory, if there is one of this `name`; whatever its name if that is empty."""
+        from aistore.calls.inventories import destroy_inventory
+
+        await self._client.run(destroy_inventory(self._ref, name))
+
     async def put_files(
         self,
         path: str | Path,
@@ -326,12 +354,92 @@ class AsyncBucket(BucketHandle):
         recursive: bool = False,
         dry_run: bool = False,
         verbose: bool = True,
+        *,
+        workers: int = 16,
+        progress: bool | None = None,
     ) -> list[str]:
-        """Store the files of a folder as objects; returns the names of the objects. Arguments as for the blocking `Bucket.put_files`."""
-        from aistore.calls.folders import put_files
+        """Store the files of a folder as objects; returns the names of the objects. Arguments as for the blocking `Bucket.put_files`.
 
-        steps = put_files(self._ref, path, prefix_filter, pattern, basename, prepend or "", recursive, dry_run, verbose)
-        return await self._client.run(steps)
+        What is cancelled leaves nothing half done.
+        """
+        from aistore.aio.transfers import Side, carry_out
+        from aistore.calls.folders import PutFiles
+
+        together = Side(self.client)
+        work = PutFiles(
+            self._ref, together, path, prefix_filter, pattern, basename, prepend or "", recursive, dry_run, verbose
+        )
+        await carry_out(self.client, work, workers, progress)
+        return work.finished()
+
+    async def get_files(
+        self,
+        folder: str | PathLike[str],
+        prefix: str = "",
+        pattern: str = "*",
+        *,
+        dry_run: bool = False,
+        workers: int = 16,
+        progress: bool | None = None,
+        on_each: Callable[[Moved], Value] | None = None,
+    ) -> TransferSummary:
+        """Make files of the objects whose names start with `prefix`. Arguments as for the blocking `Bucket.get_files`."""
+        return await self.sync(
+            to=folder,
+            prefix=prefix,
+            pattern=pattern,
+            dry_run=dry_run,
+            workers=workers,
+            progress=progress,
+            on_each=on_each,
+        )
+
+    async def sync(
+        self,
+        *,
+        source: str | PathLike[str] | AsyncBucket | None = None,
+        to: str | PathLike[str] | AsyncBucket | None = None,
+        prefix: str = "",
+        other_prefix: str = "",
+        pattern: str = "*",
+        delete: bool = False,
+        dry_run: bool = False,
+        workers: int = 16,
+        progress: bool | None = None,
+        on_each: Callable[[Moved], Value] | None = None,
+    ) -> TransferSummary:
+        """Make this bucket like `source`, or `to` like this bucket. Arguments as for the blocking `Bucket.sync`; buckets are asyncio ones."""
+        from aistore.aio.transfers import Side, carry_out
+        from aistore.calls.sync_kinds import sync_of
+        from aistore.calls.syncing import Choice
+
+        choice = Choice(prefix, other_prefix, pattern, delete, dry_run, on_each)
+        work = sync_of(self, source, to, choice, Side(self.client))
+        client = to.client if isinstance(to, AsyncBucket) else self.client
+        return await carry_out(client, work, workers, progress)
+
+    async def import_folder(
+        self,
+        folder: str | PathLike[str],
+        prefix: str = "",
+        pattern: str = "*",
+        *,
+        link: bool = False,
+        dry_run: bool = False,
+        workers: int = 8,
+        progress: bool | None = None,
+        on_each: Callable[[Moved], Value] | None = None,
+    ) -> TransferSummary:
+        """Make objects of the files of a folder on this machine. Arguments as for the blocking `Bucket.import_folder`."""
+        from aistore.aio.transfers import Side, carry_out
+        from aistore.calls.bucket_end import BucketEnd
+        from aistore.calls.importing import ImportFolder
+        from aistore.calls.syncing import Choice
+        from aistore.local.proof import prove
+
+        choice = Choice(prefix, pattern=pattern, dry_run=dry_run, on_each=on_each)
+        work = ImportFolder(folder, BucketEnd(self, prefix), choice, Side(self.client), link, prove)
+        return await carry_out(self.client, work, workers, progress)
 
     def _listed(self, entry: BucketEntry) -> AsyncObject:
         """The object of an entry of this bucket's listing."""

@@ -65,7 +65,7 @@ class AsyncCluster:
         return await self._client.run(list_etls(stages))
 
     async def get_performance(self) -> dict[str, object]:
-        """State and statistics of every target by its id, as the target tells them (`protocol/00` 13.2)."""
+        """State and statistics of every target by its id, as the target tells them (protocol/00 13.2)."""
         return await self._client.run(cluster.performance())
 
     async def get_node_log(self, node_id: str, severity: LogSeverity = LogSeverity.INFO) -> str:

@@ -26,14 +26,14 @@ class BucketRef:
         self.objects = f"objects/{quoted}/"
         """What the paths of its objects begin with."""
         if namespace is None:
-            # Sent with every request; providers are plain words (`protocol/00` 5.1).
+            # Sent with every request; providers are plain words (protocol/00 5.1).
             self.query = f"provider={provider}"
         else:
             self.query = encode_query({params.PROVIDER: provider, params.NAMESPACE: namespace})
 
     @property
     def uname(self) -> str:
-        """Unique name, with its final slash: `ais/@#/data/` (`protocol/00` 6.3)."""
+        """Unique name, with its final slash: `ais/@#/data/` (protocol/00 6.3)."""
         return f"{self.provider}/{self.namespace or '@#'}/{self.name}/"
 
     @property

@@ -1,4 +1,4 @@
-"""Calls on buckets (`protocol/10` 3-13)."""
+"""Calls on buckets (protocol/10 3-13)."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def create(ref: BucketRef, exist_ok: bool) -> Steps[None]:
     try:
         yield from act(ref, "POST", actions.CREATE_BUCKET)
     except ErrBckAlreadyExists as error:
-        # The same class covers a bucket that is busy, which says nothing about its being there (`protocol/10` 26.2).
+        # The same class covers a bucket that is busy, which says nothing about its being there (protocol/10 26.2).
         if not exist_ok or error.tcode not in ("", "ErrBucketAlreadyExists"):
             raise
 

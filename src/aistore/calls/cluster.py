@@ -1,4 +1,4 @@
-"""Calls on the cluster and its nodes (`protocol/00` 12-16)."""
+"""Calls on the cluster and its nodes (protocol/00 12-16)."""
 
 from __future__ import annotations
 

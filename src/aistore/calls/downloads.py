@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from aistore.calls.steps import Steps
 
-__all__ = ["Writable", "copy", "download"]
+__all__ = ["FileReader", "Writable", "copy", "download", "receive"]
 
 _LARGE = 1024 * 1024
 _SMALL = 256 * 1024
@@ -37,6 +37,26 @@ class FileReader(Protocol):
 
     def readinto(self, buffer: memoryview) -> int | Awaitable[int]:
         """Fill a buffer."""
+        ...
+
+
+class PartialFile(Protocol):
+    """A local file in the making."""
+
+    def open(self) -> None:
+        """Make it."""
+        ...
+
+    def write(self, data: memoryview, /) -> None:
+        """Append to it."""
+        ...
+
+    def finish(self) -> None:
+        """Give it its name: it is whole."""
+        ...
+
+    def abandon(self) -> None:
+        """Remove it, unless it is finished."""
         ...
 
 
@@ -71,7 +91,11 @@ class _Partial:
 
 def download(source: FileReader, path: str | os.PathLike[str]) -> Steps[int]:
     """Copy `source` to a file beside `path` and move it there when it is complete; returns its number of bytes."""
-    partial = _Partial(path)
+    return receive(source, _Partial(path))
+
+
+def receive(source: FileReader, partial: PartialFile) -> Steps[int]:
+    """Copy `source` to a file, which is finished when it is complete; returns its number of bytes."""
     total = 0
     try:
         yield from local(partial.open)

@@ -1,4 +1,4 @@
-"""Calls on ETLs, and transformations of buckets and of selected objects (`protocol/50` 3-5)."""
+"""Calls on ETLs, and transformations of buckets and of selected objects (protocol/50 3-5)."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def _init(message: Mapping[str, object], init_timeout: str) -> Steps[str]:
     import msgspec
 
     seconds = _seconds(init_timeout)
-    # The answer comes when all workers are ready; it must not be given up before the server gives up (`protocol/50` 3.6).
+    # The answer comes when all workers are ready; it must not be given up before the server gives up (protocol/50 3.6).
     answer = yield Request("PUT", "etl", body=msgspec.json.encode(message), timeout=Timeout(read=seconds))
     return answer.content.decode()
 
@@ -159,7 +159,7 @@ def _check_communication(comm_type: str) -> None:
 
 
 def _seconds(duration: str) -> float:
-    """Seconds of a duration: digits and one of `s`, `m`, `h` and `d`. Raises ValueError (`protocol/50` 2.3)."""
+    """Seconds of a duration: digits and one of `s`, `m`, `h` and `d`. Raises ValueError (protocol/50 2.3)."""
     match = _DURATION.fullmatch(duration) if isinstance(duration, str) else None
     if match is None or (match[2] and match[2] not in _SECONDS):
         raise ValueError(f"{duration!r} is no duration: digits and one unit, such as '45s', '5m' or '1h'")

@@ -38,7 +38,7 @@ class EtlHandle:
 
     @staticmethod
     def validate_etl_name(name: str) -> None:
-        """Raise ValueError unless ETLs can be called `name`: 6 to 32 of lower-case letters, digits and inner dashes (`protocol/50` 2.1)."""
+        """Raise ValueError unless ETLs can be called `name`: 6 to 32 of lower-case letters, digits and inner dashes (protocol/50 2.1)."""
         if len(name) < _SHORTEST:
             raise ValueError(f"ETL name '{name}' is too short")
         if len(name) > _LONGEST:

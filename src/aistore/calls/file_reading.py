@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["FileReading", "Source"]
 
 _RESUMES = 5
+_RANGE_NOT_SATISFIABLE = 416
 _CLOSED = "I/O operation on closed file."
 # Small reads are served from a window of this size; larger ones go straight to their destination.
 _WINDOW = 64 * 1024
@@ -52,7 +53,7 @@ class FileReading:
     """State and rules of a file-like reader.
 
     A stream that breaks, or ends too early, is resumed from the byte after the last one delivered, at most `max_resume` times
-    (`protocol/20` 18.6; None: 5). An object that is overwritten meanwhile is never mixed: that raises `ObjectFileReaderStreamError`. When it was read
+    (protocol/20 18.6; None: 5). An object that is overwritten meanwhile is never mixed: that raises `ObjectFileReaderStreamError`. When it was read
     from start to end, its checksum is verified. A read that fails, or is cancelled, leaves the position where it was.
     """
 
@@ -245,7 +246,7 @@ class FileReading:
             try:
                 if self._stream is None:
                     yield from self._open()
-                if (yield from self._skip_to_position()):
+                if self._stream is not None and (yield from self._skip_to_position()):
                     return self._stream
             except Exception as error:  # recoverable ones only, the others are raised again
                 self._resume(error)
@@ -257,7 +258,15 @@ class FileReading:
     def _open(self) -> Steps[None]:
         offset = self.position if self._source.client.can_get_at_offset() else 0
         end = None if self._span is None else offset + self._span - 1
-        self._stream = stream = yield from self._source.open(offset, end)
+        try:
+            self._stream = stream = yield from self._source.open(offset, end)
+        except Exception as error:
+            if not (offset and _is_out_of_range(error)):
+                raise
+            self._size = (yield from attributes_of(self._source.client, "size")).size
+            if offset < self._size:
+                raise
+            return  # there is nothing to read behind the end
         self._stream_position = stream.start
         self._span_end = stream.end
         if self._span is not None:
@@ -350,6 +359,12 @@ class FileReading:
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"at {self.position}"
         return f"{self._source.client.path} {state}"
+
+
+def _is_out_of_range(error: Exception) -> bool:
+    from aistore.sdk.errors import AISError
+
+    return isinstance(error, AISError) and error.status_code == _RANGE_NOT_SATISFIABLE
 
 
 def _is_recoverable(error: Exception) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from typing import TYPE_CHECKING
@@ -12,8 +13,11 @@ from aistore.calls.uploads import store
 
 if TYPE_CHECKING:
     from aistore.calls.steps import Steps
+    from aistore.http1.payload import BytesLike
 
 __all__ = ["BUFFER", "FileWriting", "writing_of"]
+
+log = logging.getLogger("aistore.sdk")
 
 BUFFER = 1024 * 1024
 """Bytes that a file collects before they are taken from it."""
@@ -23,12 +27,17 @@ IN_MEMORY = 16 * 1024 * 1024
 
 
 class FileWriting:
-    """Appends to an object, piece after piece; the cluster shows none of it before `commit`."""
+    """Appends to an object, piece after piece; the cluster shows none of it before `commit`.
+
+    After an append that failed, all further ones fail with the same error: it may have been executed, and sent again its bytes would be
+    stored twice, left out they would be missing in the middle.
+    """
 
     def __init__(self, path: str, query: str) -> None:
         self._path = path
         self._query = query
         self._handle = ""
+        self._failure: BaseException | None = None
         self._forgotten = False
 
     def begin(self) -> Steps[None]:
@@ -41,13 +50,22 @@ class FileWriting:
             yield from self._take(data)
 
     def _take(self, data: memoryview) -> Steps[None]:
-        self._handle = yield from objects.append(self._path, self._query, data, self._handle, False)
+        self._handle = yield from self._append(data, flush=False)
+
+    def _append(self, data: BytesLike, *, flush: bool) -> Steps[str]:
+        if self._failure is not None:
+            raise self._failure
+        try:
+            return (yield from objects.append(self._path, self._query, data, self._handle, flush))
+        except BaseException as failure:
+            self._failure = failure
+            raise
 
     def commit(self) -> Steps[None]:
         """Make visible what was taken."""
-        if self._handle and not self._forgotten:
-            handle, self._handle = self._handle, ""
-            yield from objects.append(self._path, self._query, b"", handle, True)
+        if (self._handle or self._failure is not None) and not self._forgotten:
+            yield from self._append(b"", flush=True)
+            self._handle = ""
 
     def forget(self) -> None:
         """Drop what was not committed, without a word to the cluster."""
@@ -108,10 +126,16 @@ class _Replacing(FileWriting):
         pending = not self._forgotten and self._spool is not None
         self.forget()
         if pending and self._made:
-            # The empty object was a promise that is not kept; another writer's object stays.
-            answer = yield from objects.head(self._path, self._query, "size")
-            if answer.head.headers.length == 0:
-                yield from objects.delete(self._path, self._query)
+            try:
+                yield from self._remove_made()
+            except Exception as error:  # another error is on its way to the caller, and tells more
+                log.warning("%s was made empty, and could not be removed again: %s", self._path, error)
+
+    def _remove_made(self) -> Steps[None]:
+        # The empty object was a promise that is not kept; another writer's object stays.
+        answer = yield from objects.head(self._path, self._query, "size")
+        if answer.head.headers.length == 0:
+            yield from objects.delete(self._path, self._query)
 
 
 def writing_of(path: str, query: str, mode: str) -> FileWriting:

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import logging
+import os
+import stat
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from aistore.calls.file_uploads import upload
 from aistore.calls.steps import local
+from aistore.calls.transfers import BATCH, Transfer
 from aistore.calls.uploads import store
 from aistore.sdk._paths import files_of, validate_file
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from os import PathLike
 
     from aistore.calls.bucket_ref import BucketRef
+    from aistore.calls.file_uploads import Together
     from aistore.calls.steps import Answer, Steps
 
-__all__ = ["put_file", "put_files"]
+__all__ = ["PutFiles", "put_file"]
 
 _log = logging.getLogger("aistore.sdk.bucket.put_files")
+# Windows knows only the second one, the others only the first.
+_READ = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
 def put_file(
@@ -34,27 +42,86 @@ def put_file(
         return (yield from store(path, query, content, custom_metadata))
 
 
-def put_files(
-    ref: BucketRef,
-    folder: str | Path,
-    prefix_filter: str,
-    pattern: str,
-    basename: bool,
-    prepend: str,
-    recursive: bool,
-    dry_run: bool,
-    verbose: bool,
-) -> Steps[list[str]]:
-    """Store the files of a folder as objects, as `Bucket.put_files` says; returns the names of the objects."""
-    files = yield from local(lambda: list(files_of(folder, prefix_filter, pattern, basename, prepend, recursive)))
-    stored = []
-    for file, name in files:
-        if not dry_run:
-            yield from put_file(ref.object_path(name), ref.query, file)
-        stored.append(name)
-        if verbose:
-            done = "would be uploaded" if dry_run else "uploaded"
-            _log.info("File '%s' %s as object '%s', %d bytes", file, done, name, file.stat().st_size)
-    if verbose:
-        _log.info("%d files of %s %s to bucket %s", len(stored), folder, "would go" if dry_run else "uploaded", ref)
-    return stored
+class _File(NamedTuple):
+    path: str
+    name: str
+
+
+class PutFiles(Transfer[_File]):
+    """Stores the files of a folder as objects, as `Bucket.put_files` says; the first failure ends it."""
+
+    title = "put_files"
+
+    def __init__(
+        self,
+        ref: BucketRef,
+        together: Together,
+        folder: str | Path,
+        prefix_filter: str,
+        pattern: str,
+        basename: bool,
+        prepend: str,
+        recursive: bool,
+        dry_run: bool,
+        verbose: bool,
+    ) -> None:
+        super().__init__(dry_run, None)
+        self.names: list[str] = []
+        """Names of the objects, in the order in which the files were found."""
+        self._ref = ref
+        self._together = together
+        self._folder = folder
+        self._verbose = verbose and _log.isEnabledFor(logging.INFO)
+        self._found: Iterator[tuple[str, str]] = files_of(folder, prefix_filter, pattern, basename, prepend, recursive)
+        self._basename = basename
+
+    def plan(self) -> Steps[list[_File]]:
+        return (yield from local(self._take))
+
+    def _take(self) -> list[_File]:
+        if self._basename:
+            # Of files of the same name the last one is what stays.
+            self._basename = False
+            last = {}
+            for path, name in self._found:
+                self.names.append(name)
+                last[name] = path
+            self._found = iter([(path, name) for name, path in last.items()])
+            return self._batch()
+        found = self._batch()
+        self.names += [one.name for one in found]
+        return found
+
+    def _batch(self) -> list[_File]:
+        return [_File(*found) for found in islice(self._found, BATCH)]
+
+    def act(self, item: _File) -> Steps[None]:
+        if self.dry_run:
+            how, size = "put", (yield from local(os.stat, item.path)).st_size
+        else:
+            path, query = self._ref.object_path(item.name), self._ref.query
+            how, size = yield from upload(path, query, lambda: _open(item.path), self.halt, self._together)
+        self.tally.moved(item.name, size, how)
+        if self._verbose:
+            done = "would be uploaded" if self.dry_run else "uploaded"
+            _log.info("File '%s' %s as object '%s', %d bytes", item.path, done, item.name, size)
+
+    def failed(self, item: _File, error: Exception) -> None:
+        self.tally.failed(item.name, str(error))
+        raise error
+
+    def finished(self) -> list[str]:
+        """The names of the objects, once all is done."""
+        if self._verbose:
+            done = "would go" if self.dry_run else "uploaded"
+            _log.info("%d files of %s %s to bucket %s", len(self.names), self._folder, done, self._ref)
+        return self.names
+
+
+def _open(path: str) -> tuple[int, os.stat_result]:
+    fd = os.open(path, _READ)
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(fd)
+        raise ValueError(f"Path: {path} is not a file")
+    return fd, status

@@ -1,4 +1,4 @@
-"""Calls on many objects (`protocol/10` 22, 23)."""
+"""Calls on many objects (protocol/10 22, 23)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls on jobs: start, stop, look, wait (`protocol/30`)."""
+"""Calls on jobs: start, stop, look, wait (protocol/30)."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def total_time(job_id: str, kind: str) -> Steps[timedelta | None]:
 
 
 def poll_interval(timeout: float) -> float:
-    """Seconds between two looks at a job that is waited for at most `timeout` seconds (`protocol/30` 14.1)."""
+    """Seconds between two looks at a job that is waited for at most `timeout` seconds (protocol/30 14.1)."""
     return max(timeout / 64, min(timeout / 8, 1.0), 0.1)
 
 

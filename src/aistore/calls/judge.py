@@ -1,4 +1,4 @@
-"""Which error a refused request means (`protocol/00` 8.5)."""
+"""Which error a refused request means (protocol/00 8.5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Listing the objects of a bucket (`protocol/10` 17-20)."""
+"""Listing the objects of a bucket (protocol/10 17-20)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Listing", "Pages", "all_entries", "archive_entries", "page"]
 
-_IN_ARCHIVE = 1 << 7  # flag of an entry (`protocol/10` 18.3)
+_IN_ARCHIVE = 1 << 7  # flag of an entry (protocol/10 18.3)
 _MSGPACK = ("Accept", headers.MSGPACK)
 
 

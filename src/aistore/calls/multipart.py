@@ -1,4 +1,4 @@
-"""Uploads of one object in parts (`protocol/20` 15)."""
+"""Uploads of one object in parts (protocol/20 15)."""
 
 from __future__ import annotations
 

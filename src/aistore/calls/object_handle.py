@@ -162,7 +162,7 @@ def _selection_query(query: str, archive_config: ArchiveConfig | None, etl: obje
 
 
 def etl_parameters(etl: object) -> dict[str, object]:
-    """Query parameters of an `ETLConfig`, or of what can be one's name (`protocol/50` 5.1)."""
+    """Query parameters of an `ETLConfig`, or of what can be one's name (protocol/50 5.1)."""
     if not etl:
         return {}
     from aistore.sdk.etl.etl_config import ETLConfig

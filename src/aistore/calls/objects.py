@@ -1,4 +1,4 @@
-"""Calls on one object (`protocol/20`)."""
+"""Calls on one object (protocol/20)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 ALL_PROPS = "checksum,atime,version,copies,ec,custom,location,chunked,last-modified,etag"
-"""Everything that a selective HEAD can tell (`protocol/20` 5.3); servers before 4.2 answer with all that they know."""
+"""Everything that a selective HEAD can tell (protocol/20 5.3); servers before 4.2 answer with all that they know."""
 
 _APPEND_HANDLE = headers.APPEND_HANDLE.lower()
 _ALL_PROPS_QUERY = encode_query({params.PROPS: ALL_PROPS})

@@ -15,7 +15,7 @@ _plain = re.compile(r"[A-Za-z0-9_.~/-]*").fullmatch
 
 
 def quote_name(name: str) -> str:
-    """Name of an object or bucket as a part of a path; `/` stays (`protocol/00` 6.6)."""
+    """Name of an object or bucket as a part of a path; `/` stays (protocol/00 6.6)."""
     if _plain(name):
         return name
     from urllib.parse import quote

@@ -38,7 +38,7 @@ class Selection:
     `uname`, the object's unique name, requests go straight to the target that owns it (`base`, once it is known).
     """
 
-    __slots__ = ("base", "byte_range", "client", "headers", "path", "query", "uname")
+    __slots__ = ("base", "byte_range", "client", "headers", "map_is_old", "path", "query", "uname")
 
     def __init__(
         self,
@@ -58,6 +58,8 @@ class Selection:
         self.byte_range = byte_range
         self.uname = uname
         self.base: str | None = None
+        self.map_is_old = False
+        """Whether the target that the map names did not answer."""
 
     def request(self, stream: bool = False, offset: int = 0, end: int | None = None) -> Request:
         """A GET from byte `offset` of the selection on, up to and including byte `end`."""
@@ -89,9 +91,10 @@ class Selection:
         return self.can_get_at_offset() and self.byte_range == (None, None)
 
 
-def find_owner(selection: Selection, force_update: bool = False) -> Steps[None]:
+def find_owner(selection: Selection) -> Steps[None]:
     """Find the target that owns the object."""
-    smap = yield from do(selection.client.get_smap, force_update)
+    smap = yield from do(selection.client.get_smap, selection.map_is_old)
+    selection.map_is_old = False
     node = smap.get_target_for_object(selection.uname or "")
     if node.public_net is None:
         from aistore.sdk.errors import NoTargetError
@@ -109,11 +112,15 @@ def fetch(selection: Selection, stream: bool = False, offset: int = 0, end: int 
     from aistore.sdk.errors import ErrObjNotFound
 
     try:
-        return (yield selection.request(stream, offset, end))  # type: ignore[return-value]  # as above
+        answer: StreamedAnswer = yield selection.request(stream, offset, end)  # type: ignore[assignment]  # as above
     except ErrObjNotFound:
-        # The map may have changed since it was read (`protocol/00` 10.3).
-        yield from find_owner(selection, force_update=True)
-        return (yield selection.request(stream, offset, end))  # type: ignore[return-value]  # as above
+        # The map may have changed since it was read (protocol/00 10.3).
+        selection.map_is_old = True
+        yield from find_owner(selection)
+        answer = yield selection.request(stream, offset, end)  # type: ignore[assignment]  # as above
+    if answer.request.base is None:  # the target did not answer, and the gateway was asked
+        selection.base, selection.map_is_old = None, True
+    return answer
 
 
 def read_range(selection: Selection, start: int, view: memoryview) -> Steps[Answer]:

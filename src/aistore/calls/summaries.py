@@ -1,4 +1,4 @@
-"""How much buckets hold (`protocol/10` 11, 12): a job counts it, and is asked until it is done."""
+"""How much buckets hold (protocol/10 11, 12): a job counts it, and is asked until it is done."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class TotalSizes(TypedDict):
 
 
 class Summary(TypedDict):
-    """What a bucket holds (`protocol/10` 11)."""
+    """What a bucket holds (protocol/10 11)."""
 
     name: str
     provider: str

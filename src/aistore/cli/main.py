@@ -13,9 +13,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _EPILOG = """\
-create, ls, get and put talk to --endpoint, else to $AIS_ENDPOINT, else to the server of your data folder
+create, ls, get, put and sync talk to --endpoint, else to $AIS_ENDPOINT, else to the server of your data folder
 (local:), which they start if it does not run. Objects are written as BUCKET/NAME or ais://BUCKET/NAME.
 """
+
+_SYNC = """\
+Make DST like SRC. A bucket is written ais://BUCKET or ais://BUCKET/PREFIX, anything else is a folder. What is
+there already, of the same size and checksum, is left as it is; a run that was interrupted goes on where it was.
+Exit status 0 if all is well, 1 if something failed, 130 after Ctrl-C.
+"""
+_as_written = argparse.RawDescriptionHelpFormatter
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,9 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    parser = argparse.ArgumentParser(
-        prog="ais", description=__doc__, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(prog="ais", description=__doc__, epilog=_EPILOG, formatter_class=_as_written)
     parser.add_argument("--version", action="version", version=f"aistore-py {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -94,14 +99,37 @@ def make_parser() -> argparse.ArgumentParser:
     get = commands.add_parser("get", help="read an object into a file, or to standard output")
     get.add_argument("object", metavar="BUCKET/NAME")
     get.add_argument("file", nargs="?", default="", metavar="FILE", help="default: the last part of NAME; - is stdout")
+    get.add_argument(
+        "-r", "--recursive", action="store_true", help="all objects below BUCKET/NAME, into folder FILE (default .)"
+    )
     put = commands.add_parser("put", help="store a file, or standard input, as an object")
     put.add_argument("file", metavar="FILE", help="- is standard input")
     put.add_argument("object", metavar="BUCKET/[NAME]", help="default NAME: the file's")
-    for command in (create, ls, get, put):
+    put.add_argument(
+        "-r", "--recursive", action="store_true", help="all files of folder FILE, as objects below BUCKET/NAME"
+    )
+    sync = commands.add_parser(
+        "sync", help="make a folder or bucket like another", description=_SYNC, formatter_class=_as_written
+    )
+    _add_sync(sync)
+    for command in (get, put, sync):
+        command.add_argument("-v", "--verbose", action="store_true", help="tell what is done with each of many names")
+    for command in (create, ls, get, put, sync):
         command.add_argument("--endpoint", help="URL of a cluster, or local:[///PATH]")
     for command in commands.choices.values():
         command.set_defaults(parser=command)
     return parser
+
+
+def _add_sync(sync: argparse.ArgumentParser) -> None:
+    sync.add_argument("source", metavar="SRC")
+    sync.add_argument("destination", metavar="DST")
+    sync.add_argument("--delete", action="store_true", help="remove at DST what SRC does not have")
+    sync.add_argument("--dry-run", action="store_true", help="only tell what would be done")
+    sync.add_argument("--pattern", default="*", metavar="GLOB", help="only names whose last part matches")
+    sync.add_argument("--workers", type=int, default=16, metavar="N", help="so many at a time (default 16)")
+    sync.add_argument("--from-endpoint", metavar="URL", help="cluster of SRC, if that is another one")
+    sync.add_argument("--to-endpoint", metavar="URL", help="cluster of DST, if that is another one")
 
 
 def _dispatch(asked: argparse.Namespace) -> int:
@@ -109,6 +137,10 @@ def _dispatch(asked: argparse.Namespace) -> int:
         from aistore.cli import serve
 
         return int(getattr(serve, asked.command)(asked))
+    if asked.command == "sync":
+        from aistore.cli import files
+
+        return files.sync(asked)
     from aistore.cli import objects
 
     return int(getattr(objects, asked.command)(asked))

@@ -14,21 +14,23 @@ if TYPE_CHECKING:
     from aistore.sdk import Bucket, Client
 
 
-def connect(asked: argparse.Namespace) -> Client:
-    """The client that a command talks through."""
+def connect(asked: argparse.Namespace, endpoint: str | None = None) -> Client:
+    """The client that a command talks through, to an endpoint of its own or to that of the command."""
     from aistore.sdk import Client
 
     _warn_once()
-    return Client(asked.endpoint or os.environ.get("AIS_ENDPOINT") or "local:")
+    return Client(endpoint or asked.endpoint or os.environ.get("AIS_ENDPOINT") or "local:")
 
 
 def _warn_once() -> None:
     """Show the first repeat of a request, so that a command that waits says why; the last failure is told anyhow."""
+    log = logging.getLogger("aistore.transport")
+    if log.handlers:  # of the other end of a sync
+        return
     warnings = logging.StreamHandler()
     warnings.setFormatter(logging.Formatter("ais: %(message)s"))
     untold = iter((True,))
     warnings.addFilter(lambda _: next(untold, False))
-    log = logging.getLogger("aistore.transport")
     log.addHandler(warnings)
     log.propagate = False
 
@@ -65,7 +67,11 @@ def ls(asked: argparse.Namespace) -> int:
 
 
 def get(asked: argparse.Namespace) -> int:
-    """Read an object. A file appears whole or not at all."""
+    """Read an object, or many. A file appears whole or not at all."""
+    if asked.recursive:
+        from aistore.cli.files import get_folder
+
+        return get_folder(asked)
     bucket, name = split_place(connect(asked), asked.object)
     if not name:
         raise ValueError(f"{asked.object!r} names a bucket, not an object")
@@ -80,7 +86,11 @@ def get(asked: argparse.Namespace) -> int:
 
 
 def put(asked: argparse.Namespace) -> int:
-    """Store a file, or standard input, as an object."""
+    """Store a file, or standard input, as an object, or the files of a folder."""
+    if asked.recursive:
+        from aistore.cli.files import put_folder
+
+        return put_folder(asked)
     bucket, name = split_place(connect(asked), asked.object)
     if asked.file == "-":
         if not name:

@@ -23,6 +23,9 @@ _trailer_line = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff
 
 _SIZE, _DATA, _DATA_END, _TRAILERS, _DONE = range(5)
 
+# Sizes as they are written, of chunks so small that the work for each is what a body costs.
+_SMALL: Final = {spelled.encode(): size for size in range(1, 256) for spelled in (f"{size:x}", f"{size:X}")}
+
 
 class ChunkedDecoder:
     """Takes the bytes of a chunked body as they arrive and gives back its content.
@@ -75,6 +78,9 @@ class ChunkedDecoder:
                 at += len(piece)
                 self.took(len(piece))
                 continue
+            if self._state == _SIZE and not self._searched and (after := self._small_chunks(data, at, pieces)) != at:
+                at = after
+                continue
             line_end = self._line_end(data, at)
             if line_end < 0:
                 self._line = data[at:]
@@ -84,6 +90,23 @@ class ChunkedDecoder:
         if self._state == _DONE:
             self.rest += data[at:]
         return pieces
+
+    def _small_chunks(self, data: bytes, at: int, pieces: list[bytes]) -> int:
+        """Take whole small chunks, plainly written, off `data`; where they end. A fifth of the work that others are."""
+        while True:
+            line_end = data.find(b"\r\n", at, at + 4)
+            size = _SMALL.get(data[at:line_end], 0) if line_end > at else 0
+            start = line_end + 2
+            if not size or not data.startswith(b"\r\n", start + size):
+                return at
+            self._announce(size)
+            pieces.append(data[start : start + size])
+            at = start + size + 2
+
+    def _announce(self, size: int) -> None:
+        self.total += size
+        if self._limit is not None and self.total > self._limit:
+            raise BodyTooLong(f"body is longer than {self._limit} bytes")
 
     def _line_end(self, data: bytes, at: int) -> int:
         """Index of the CR that ends the line starting at `at`, or -1 if the line is not complete."""
@@ -128,8 +151,6 @@ class ChunkedDecoder:
             self._extensions += len(match[2])
             if self._extensions > MAX_EXTENSIONS:
                 raise BadBody("chunk extensions are too long")
-        self.total += size
-        if self._limit is not None and self.total > self._limit:
-            raise BodyTooLong(f"body is longer than {self._limit} bytes")
+        self._announce(size)
         self.needed = size
         self._state = _DATA if size else _TRAILERS

@@ -31,6 +31,7 @@ SMALL_BODY: Final = 64 * 1024
 
 _PIPELINED_MAX: Final = 256 * 1024  # bytes of further requests kept while one is being answered
 _AT_ONCE: Final = 64  # pipelined requests that are served before other connections get their turn
+_CRUMBS: Final = 16 * 1024  # received at once of a body in tiny chunks: each costs the loop a microsecond
 _blank_lines: Final = cast("Callable[[bytes], re.Match[bytes]]", re.compile(rb"(?:\r\n)*").match)
 _TRY_AGAIN: Final = (("Retry-After", "1"),)
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -99,6 +100,8 @@ class Connection(asyncio.BufferedProtocol):
             sink = self._body.sink()
             if sink is not None:
                 return sink
+            if self._body.crumbs:
+                return self._server.receive_view[:_CRUMBS]
         # All connections of a loop receive into one buffer, because each consumes it before the loop goes on.
         return self._server.receive_view
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Body", "BrokenRequest", "Memory", "Request"]
 
 _PIECE: Final = 64 * 1024
+_CRUMB: Final = 64  # bytes of a chunk, on the average, below which taking chunks apart is what receiving them costs
 
 
 class Link(Protocol):
@@ -116,6 +117,7 @@ class Body:
         "_sink",
         "_sink_filled",
         "_waiter",
+        "crumbs",
         "length",
     )
 
@@ -123,6 +125,8 @@ class Body:
         self._connection = connection
         self.length: int | None = None if length == CHUNKED else length
         """Bytes announced, or None for a chunked body."""
+        self.crumbs = length == CHUNKED
+        """Whether it comes, as far as is known, in so many tiny chunks that little of it should be received at a time."""
         self._decoder = ChunkedDecoder(limit) if length == CHUNKED else None
         self._left = 0 if length == CHUNKED else length  # bytes not yet received (known length only)
         self._buffered: list[BytesLike] = []
@@ -230,7 +234,8 @@ class Body:
                 too_long = isinstance(error, BodyTooLong)
                 self.fail(error if too_long else BrokenRequest(f"malformed chunked body: {error}"))
                 raise
-            self._buffered.extend(pieces)
+            self.crumbs = len(pieces) * _CRUMB > len(data)
+            self._buffered.extend([b"".join(pieces)] if self.crumbs else pieces)
             rest = self._decoder.rest if self._decoder.done else b""
         else:
             piece, rest = data[: self._left], data[self._left :]

@@ -1,4 +1,4 @@
-"""Messages and records about ETLs (`protocol/50`), a part of `aistore.sdk.types`."""
+"""Messages and records about ETLs (protocol/50), a part of `aistore.sdk.types`."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class ETLSpecMsg(InitETLArgs):
     runtime: ETLRuntimeSpec
 
     def as_dict(self) -> Document:
-        """Document of the message (`protocol/50`)."""
+        """Document of the message (protocol/50)."""
         return {
             "name": self.name,
             "communication": f"{self.comm_type}://",

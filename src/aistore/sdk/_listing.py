@@ -22,7 +22,7 @@ _STATUS = (1 << 5) - 1
 
 
 class BucketEntry(msgspec.Struct, gc=False):
-    """One object of a listing; which fields are filled depends on the properties that were asked for (`protocol/10` 17.2).
+    """One object of a listing; which fields are filled depends on the properties that were asked for (protocol/10 17.2).
 
     `object` is a handle on the object itself. Fields have the short names of the wire, properties the readable ones.
     """
@@ -75,7 +75,7 @@ class BucketEntry(msgspec.Struct, gc=False):
 
     @property
     def flags(self) -> int:
-        """Status and kind of the entry, as bits (`protocol/10` 18.3)."""
+        """Status and kind of the entry, as bits (protocol/10 18.3)."""
         return self.f
 
     @property

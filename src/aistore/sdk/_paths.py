@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import fnmatch
+import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,10 +32,37 @@ def validate_directory(path: str | Path) -> None:
 
 def files_of(
     folder: str | Path, prefix: str, pattern: str, basename: bool, prepend: str, recursive: bool
-) -> Iterator[tuple[Path, str]]:
-    """Files of a folder that match, each with the name of the object that it becomes (`protocol/10` 25.1)."""
+) -> Iterator[tuple[str, str]]:
+    """Files of a folder that match, each with the name of the object that it becomes (protocol/10 25.1)."""
     validate_directory(folder)
-    root = Path(folder)
-    for file in root.rglob(pattern) if recursive else root.glob(pattern):
-        if file.is_file() and file.name.startswith(prefix):
-            yield file, prepend + (file.name if basename else file.relative_to(root).as_posix())
+    return _files_of(str(folder), prefix, pattern, basename, prepend, recursive)
+
+
+def _files_of(
+    root: str, prefix: str, pattern: str, basename: bool, prepend: str, recursive: bool
+) -> Iterator[tuple[str, str]]:
+    found = _matching(root, pattern, recursive)
+    for below in found:
+        name = below.rpartition("/")[2]
+        if name.startswith(prefix):
+            yield f"{root}/{below}", prepend + (name if basename else below)
+
+
+def _matching(root: str, pattern: str, recursive: bool) -> Iterator[str]:
+    """Paths below `root` of the files whose names match; links to files are files, links to folders are not followed."""
+    if "/" in pattern or "**" in pattern or pattern in ("", ".", ".."):
+        # What a pattern of several parts means, and which are none, is for `pathlib` to say.
+        paths = Path(root).rglob(pattern) if recursive else Path(root).glob(pattern)
+        yield from (path.relative_to(root).as_posix() for path in paths if path.is_file())
+        return
+    matches = re.compile(fnmatch.translate(pattern)).match
+    folders = [""]
+    while folders:
+        below = folders.pop()
+        with os.scandir(f"{root}/{below}") as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    if recursive:
+                        folders.append(f"{below}{entry.name}/")
+                elif matches(entry.name) and entry.is_file():
+                    yield below + entry.name

@@ -76,7 +76,7 @@ def settings_of(
 
 
 def as_timeout(timeout: float | tuple[float | None, float | None] | None) -> Timeout | None:
-    """Seconds as the transport takes them: a zero waits for ever (`protocol/00` 17); None stays None."""
+    """Seconds as the transport takes them: a zero waits for ever (protocol/00 17); None stays None."""
     if timeout is None:
         return None
     connect, read = timeout if isinstance(timeout, tuple) else (timeout, timeout)

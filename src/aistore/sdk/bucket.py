@@ -12,7 +12,8 @@ from aistore.sdk.obj.object import Object
 from aistore.sdk.provider import Provider
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from os import PathLike
     from pathlib import Path
     from typing import TypeAlias
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from aistore.sdk.obj.object_iterator import ObjectIterator
     from aistore.sdk.obj.object_props import ObjectProps
     from aistore.sdk.request_client import RequestClient
+    from aistore.sdk.transfer import Moved, TransferSummary
+    from aistore.sdk.types import NBIInfo
 
     # Inside of the class `object` is a method.
     Etl: TypeAlias = object
@@ -260,7 +263,7 @@ class Bucket(BucketHandle, AISSource):
         `props` says which properties the entries have (comma-separated: name, size, checksum, atime, version, location, custom, copies;
         default name and size), `page_size` how many entries there are at most (0: as many as the server likes, 10,000 in ais buckets).
         `uuid` and `continuation_token` are those of the page before. `start_after` begins behind that name (ais buckets only, else
-        NotImplementedError). `target` names the node that asks a remote backend.
+        NotImplementedError). `target` names the node that asks a remote backend. `inventory_name` lists what that inventory of the bucket has.
         """
         from aistore.calls import listing
 
@@ -330,6 +333,31 @@ class Bucket(BucketHandle, AISSource):
         for entry in self.list_objects_iter(prefix, "name"):
             yield self.object(entry.name).get_url(etl=etl)
 
+    def create_inventory(
+        self, name: str = "", prefix: str = "", props: str = "", names_per_chunk: int = 0, force: bool = False
+    ) -> str:
+        """Record the names that this remote bucket has now, to list from them later; returns the id of the job.
+
+        Only names that start with `prefix` are recorded, with `props` of theirs (as for `list_objects`). `name` is that of the inventory,
+        by default the job's id; it is kept in chunks of `names_per_chunk` names (2 to 640,000; 0: 20,000), which a page has unless asked for
+        more. A bucket has one inventory: `force` replaces it, else a second one raises AISError.
+        """
+        from aistore.calls.inventories import create_inventory
+
+        return self.client.run(create_inventory(self._ref, name, prefix, props, names_per_chunk, force))
+
+    def show_inventory(self, name: str = "") -> dict[str, NBIInfo]:
+        """Its inventory, by the name of the object that it is stored as; empty if there is none, or not one of this `name`."""
+        from aistore.calls.inventories import show_inventory
+
+        return self.client.run(show_inventory(self._ref, name))
+
+    def destroy_inventory(self, name: str = "") -> None:
+        """Remove its inventory, if there is one of this `name`; whatever its name if that is empty."""
+        from aistore.calls.inventories import destroy_inventory
+
+        self.client.run(destroy_inventory(self._ref, name))
+
     def put_files(
         self,
         path: str | Path,
@@ -340,17 +368,120 @@ class Bucket(BucketHandle, AISSource):
         recursive: bool = False,
         dry_run: bool = False,
         verbose: bool = True,
+        *,
+        workers: int = 16,
+        progress: bool | None = None,
     ) -> list[str]:
-        """Store the files of a folder as objects; returns the names of the objects.
+        """Store the files of a folder as objects, several at a time; returns the names of the objects.
 
         Files are those in `path`, and with `recursive` at any depth below it, that match `pattern` (as a shell does) and whose own names
         start with `prefix_filter`. Objects are named by the path below `path`, or with `basename` by the file's name alone, after `prepend`.
-        `dry_run` stores nothing. `verbose` logs every file at level INFO. Raises ValueError if `path` is no directory.
+        `dry_run` stores nothing. `verbose` logs every file at level INFO. `workers` files are sent at a time; `progress` shows a bar (None: on
+        a terminal, if it takes over a second). Raises ValueError if `path` is no directory. The first failure ends it; what is raised says
+        how many files are stored by then, and each of those is stored whole.
         """
-        from aistore.calls.folders import put_files
+        from aistore.calls.folders import PutFiles
+        from aistore.sdk._transfers import Side, carry_out
 
-        steps = put_files(self._ref, path, prefix_filter, pattern, basename, prepend or "", recursive, dry_run, verbose)
-        return self.client.run(steps)
+        together = Side(self.client)
+        work = PutFiles(
+            self._ref, together, path, prefix_filter, pattern, basename, prepend or "", recursive, dry_run, verbose
+        )
+        carry_out(self.client, work, workers, progress)
+        return work.finished()
+
+    def get_files(
+        self,
+        folder: str | PathLike[str],
+        prefix: str = "",
+        pattern: str = "*",
+        *,
+        dry_run: bool = False,
+        workers: int = 16,
+        progress: bool | None = None,
+        on_each: Callable[[Moved], Value] | None = None,
+    ) -> TransferSummary:
+        """Make files of the objects whose names start with `prefix`, in folders below `folder` as their names say behind it.
+
+        Only names whose last part matches `pattern` (as a shell does). Files that have the size and the checksum of their object already are
+        left as they are, so a call that was interrupted goes on where it was. Each file appears, or is replaced, when it is complete; nothing
+        is ever written outside of `folder`, whatever names and links say. What cannot be stored is told by the summary, and does not end
+        the call. `on_each` is called with what was done with each name. `workers` and `progress` as for `put_files`.
+        """
+        return self.sync(
+            to=folder,
+            prefix=prefix,
+            pattern=pattern,
+            dry_run=dry_run,
+            workers=workers,
+            progress=progress,
+            on_each=on_each,
+        )
+
+    def sync(
+        self,
+        *,
+        source: str | PathLike[str] | Bucket | None = None,
+        to: str | PathLike[str] | Bucket | None = None,
+        prefix: str = "",
+        other_prefix: str = "",
+        pattern: str = "*",
+        delete: bool = False,
+        dry_run: bool = False,
+        workers: int = 16,
+        progress: bool | None = None,
+        on_each: Callable[[Moved], Value] | None = None,
+    ) -> TransferSummary:
+        """Make this bucket like `source`, or `to` like this bucket; exactly one of them, which is a folder or another bucket.
+
+        Names in this bucket begin with `prefix`, those of another bucket with `other_prefix`; what stands behind is the path in a folder.
+        A bucket of another cluster is one of that cluster's client: content goes through this process then, else it is copied within the
+        cluster. What has the same size and checksum at both ends is left as it is. `delete` removes at the destination what the source has
+        no more, of what `pattern` matches. `dry_run` only counts. Buckets have to exist.
+
+        Links and special files in a folder are left out. What fails is told by the summary, and does not end the call; an unreachable
+        cluster, a missing bucket and a full disk do. Other arguments as for `get_files`.
+        """
+        from aistore.calls.sync_kinds import sync_of
+        from aistore.calls.syncing import Choice
+        from aistore.sdk._transfers import Side, carry_out
+
+        choice = Choice(prefix, other_prefix, pattern, delete, dry_run, on_each)
+        work = sync_of(self, source, to, choice, Side(self.client))
+        client = to.client if isinstance(to, Bucket) else self.client
+        return carry_out(client, work, workers, progress)
+
+    def import_folder(
+        self,
+        folder: str | PathLike[str],
+        prefix: str = "",
+        pattern: str = "*",
+        *,
+        link: bool = False,
+        dry_run: bool = False,
+        workers: int = 8,
+        progress: bool | None = None,
+        on_each: Callable[[Moved], Value] | None = None,
+    ) -> TransferSummary:
+        """Make objects of the files of a folder on this machine, taken by the embedded cluster from where they lie.
+
+        Where the file system shares blocks (Btrfs, XFS), nothing is copied and the objects stay what they are whatever becomes of the files
+        (`reflink` in the summary's `how`). Elsewhere they are copied (`copy`; small ones into the catalog, `inline`), unless `link` allows hard
+        links: those cost nothing either, but writing to such a file in place damages its object. Objects are named `prefix` and the path below
+        the folder; what is there already, unchanged, is skipped, and links and special files are left out, as `sync` does.
+
+        Raises ValueError for a cluster that is not an embedded one of the same user on this machine: `sync(source=...)` and `put_files` serve
+        any. Other arguments as for `get_files`.
+        """
+        from aistore.calls.bucket_end import BucketEnd
+        from aistore.calls.importing import ImportFolder
+        from aistore.calls.syncing import Choice
+        from aistore.local.proof import prove
+        from aistore.sdk._transfers import Side, carry_out
+
+        choice = Choice(prefix, pattern=pattern, dry_run=dry_run, on_each=on_each)
+        work = ImportFolder(folder, BucketEnd(self, prefix), choice, Side(self.client), link, prove)
+        return carry_out(self.client, work, workers, progress)
 
     def _listed(self, entry: BucketEntry) -> Object:
         """The object of an entry of this bucket's listing."""

@@ -65,7 +65,7 @@ class Cluster:
         return self._client.run(list_etls(stages))
 
     def get_performance(self) -> dict[str, object]:
-        """State and statistics of every target by its id, as the target tells them (`protocol/00` 13.2)."""
+        """State and statistics of every target by its id, as the target tells them (protocol/00 13.2)."""
         return self._client.run(cluster.performance())
 
     def get_node_log(self, node_id: str, severity: LogSeverity = LogSeverity.INFO) -> str:

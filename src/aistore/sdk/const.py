@@ -215,7 +215,7 @@ BYTE_RANGE_PREFIX_LENGTH = len("bytes=")
 GO_ZERO_TIME = ZERO_TIME
 XX_HASH_SEED = 1103515245
 
-# Layout of `glob.id` in job snapshots (`protocol/30` 10)
+# Layout of `glob.id` in job snapshots (protocol/30 10)
 JOGGER_COUNT_BITS = 10
 JOGGER_COUNT_MASK = (1 << JOGGER_COUNT_BITS) - 1
 WORKER_COUNT_BITS = 10

@@ -8,7 +8,7 @@ __all__ = ["Colocation", "FLTPresence", "LogSeverity", "NodeFilter"]
 
 
 class FLTPresence(IntEnum):
-    """Which objects and buckets a call means, with respect to the cluster (`protocol/00` 5.1)."""
+    """Which objects and buckets a call means, with respect to the cluster (protocol/00 5.1)."""
 
     FLT_EXISTS = 0
     """Inside or outside of the cluster."""

@@ -12,7 +12,7 @@ __all__ = ["ListObjectFlag"]
 
 
 class ListObjectFlag(Enum):
-    """Position of each listing flag in the bitmask of a request (`protocol/10` 17.1).
+    """Position of each listing flag in the bitmask of a request (protocol/10 17.1).
 
     `ALL`, `TRY_HEAD_REMOTE` and `USE_CACHE` are the names that SDK 1.17 had for three of them.
     """

@@ -14,5 +14,5 @@ class Namespace(BaseModel):
     name: str = ""
 
     def get_path(self) -> str:
-        """As in URLs and unique names: `@uuid#name` (`protocol/00` 6.2)."""
+        """As in URLs and unique names: `@uuid#name` (protocol/00 6.2)."""
         return f"@{self.uuid}#{self.name}"

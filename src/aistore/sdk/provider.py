@@ -11,7 +11,7 @@ ALIAS_S3 = "s3"
 
 
 class Provider(Enum):
-    """Provider of a bucket; the value is what goes over the wire (`protocol/00` 6.1).
+    """Provider of a bucket; the value is what goes over the wire (protocol/00 6.1).
 
     `HTTP` exists for servers before 5.0 only.
     """

@@ -35,7 +35,7 @@ class RequestClient:
     """Sends requests to one cluster and raises what its refusals mean. Safe in threads and after a fork; pickles.
 
     `timeout` is one number of seconds or a pair (connect, read), None for the defaults. `response_handler` judges answers, by default as
-    the cluster's (`protocol/00` 8.5).
+    the cluster's (protocol/00 8.5).
     """
 
     __slots__ = (

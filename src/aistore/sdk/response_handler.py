@@ -41,7 +41,7 @@ class ResponseHandler(ABC):
 
 
 class AISResponseHandler(ResponseHandler):
-    """Judges answers of the cluster (`protocol/00` 8.5)."""
+    """Judges answers of the cluster (protocol/00 8.5)."""
 
     @property
     def exc_class(self) -> type[APIRequestError]:

@@ -23,7 +23,7 @@ _POLICY = ("sleep", "stop", "wait", "retry", "before", "after", "before_sleep", 
 
 @dataclass
 class ColdGetConf:
-    """How long a read waits for an object that the cluster is still fetching from its remote backend (`protocol/00` 19).
+    """How long a read waits for an object that the cluster is still fetching from its remote backend (protocol/00 19).
 
     `est_bandwidth_bps`: bytes per second between cluster and backend, an estimate (default 10 Gbit/s) that spaces the polls.
     `max_cold_wait`: seconds to wait at most (default 180).
@@ -56,7 +56,7 @@ class RetryConfig:
 
     @staticmethod
     def default() -> RetryConfig:
-        """What a client does that is given none (`protocol/00` 18): a fresh configuration, to be changed at will."""
+        """What a client does that is given none (protocol/00 18): a fresh configuration, to be changed at will."""
         from aistore.transport import defaults
 
         return RetryConfig(defaults.http_retry(), defaults.network_retry(), ColdGetConf())

@@ -23,7 +23,7 @@ def resolve_ssl_config(
     ca_cert: str | None = None,
     client_cert: str | tuple[str, str] | None = None,
 ) -> tuple[bool | str, str | tuple[str, str] | None]:
-    """`verify` and `cert` as `requests` takes them, from arguments and environment (`protocol/00` 20)."""
+    """`verify` and `cert` as `requests` takes them, from arguments and environment (protocol/00 20)."""
     skip = os.environ.get("AIS_SKIP_VERIFY_CRT")
     if skip is None:
         skip = os.environ.get("AIS_SKIP_VERIFY", "")

@@ -70,7 +70,7 @@ __all__ = [
 # What JSON can hold; the protocol leaves the contents of some members open.
 Document = dict[str, Any]
 
-# Flags of nodes that take no requests: in maintenance, being decommissioned (`protocol/00` 12.2).
+# Flags of nodes that take no requests: in maintenance, being decommissioned (protocol/00 12.2).
 _INACTIVE = 4 | 8
 
 
@@ -120,7 +120,7 @@ class Smap(BaseModel):
     creation_time: str = ""
 
     def get_target_for_object(self, uname: str) -> Snode:
-        """Target that owns the object of this unique name (`protocol/00` 10.1); raises `NoTargetError` if none is active."""
+        """Target that owns the object of this unique name (protocol/00 10.1); raises `NoTargetError` if none is active."""
         from aistore.wire.hrw import owner
 
         active = {id_: node.id_digest for id_, node in self.tmap.items() if not node.in_maint_or_decomm()}
@@ -175,7 +175,7 @@ class ListObjectsMsg(BaseModel):
     start_after: str = ""
 
     def as_dict(self) -> Document:
-        """Document of the message (`protocol/10` 17)."""
+        """Document of the message (protocol/10 17)."""
         document: Document = {
             "prefix": self.prefix,
             "pagesize": self.page_size,
@@ -201,7 +201,7 @@ class CopyBckMsg(BaseModel):
     sync: bool
 
     def as_dict(self) -> Document:
-        """Document of the message (`protocol/10` 14)."""
+        """Document of the message (protocol/10 14)."""
         return {
             "prefix": self.prefix,
             "prepend": self.prepend,
@@ -220,7 +220,7 @@ class TransformBckMsg(BaseModel):
     timeout: str
 
     def as_dict(self) -> Document:
-        """Document of the message (`protocol/10` 15)."""
+        """Document of the message (protocol/10 15)."""
         return {"id": self.etl_name, "request_timeout": self.timeout, "pipeline": self.etl_pipeline}
 
 
@@ -294,7 +294,7 @@ class PromoteAPIArgs(BaseModel):
     src_not_file_share: bool = False
 
     def as_dict(self) -> Document:
-        """Document of the message (`protocol/20` 12)."""
+        """Document of the message (protocol/20 12)."""
         return {
             "tid": self.target_id,
             "src": self.source_path,
@@ -389,7 +389,7 @@ class ArchiveMultiObj(BaseModel):
     object_selection: Document
 
     def as_dict(self) -> Document:
-        """Document of the message (`protocol/10` 23.6)."""
+        """Document of the message (protocol/10 23.6)."""
         document: Document = {
             **self.object_selection,
             "archname": self.archive_name,
@@ -416,7 +416,7 @@ class JobArgs(BaseModel):
     buckets: list[BucketModel] | None = None
 
     def as_dict(self) -> Document:
-        """Document of the message (`protocol/30` 4); buckets stay models."""
+        """Document of the message (protocol/30 4); buckets stay models."""
         return {
             "ID": self.id,
             "Kind": self.kind,
@@ -434,7 +434,7 @@ class JobQuery(BaseModel):
     target: str = ""
 
     def as_dict(self) -> Document:
-        """Document of the message (`protocol/30` 6)."""
+        """Document of the message (protocol/30 6)."""
         return {"kind": self.kind, "node": self.target, "show_active": self.active}
 
 

@@ -50,7 +50,7 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class HttpError(BaseModel):
-    """The error document of a server (`protocol/00` 8.1)."""
+    """The error document of a server (protocol/00 8.1)."""
 
     status_code: int
     message: str = ""
@@ -119,7 +119,7 @@ def expand_braces(template: str) -> Iterator[str]:
 
 
 def get_digest(name: str) -> int:
-    """Digest of a unique name, which decides where the object lies (`protocol/00` 10.1)."""
+    """Digest of a unique name, which decides where the object lies (protocol/00 10.1)."""
     return hrw.placement_digest(name)
 
 

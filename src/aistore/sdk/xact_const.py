@@ -1,4 +1,4 @@
-"""Kinds of jobs (`protocol/30` 2)."""
+"""Kinds of jobs (protocol/30 2)."""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ from aistore.http1.message import Reply
 from aistore.http1.server import BrokenRequest, HttpServer, Limits, Request, Result
 from aistore.server import routes
 from aistore.server.api.messages import bucket_identity
+from aistore.server.api.s3_errors import is_s3, refusal
 from aistore.server.backends.registry import Backends, UnknownBucket
 from aistore.server.control import Control
 from aistore.server.descriptors import connections_allowed, shortage
@@ -26,7 +27,7 @@ from aistore.server.etl.registry import Etls
 from aistore.server.guard import Guard
 from aistore.server.smap import ClusterMap
 from aistore.server.stats import Stats
-from aistore.server.store.errors import BucketGone, CustomTooLong, StoreFull
+from aistore.server.store.errors import BucketGone, CustomTooLong, StoreBroken, StoreFull
 from aistore.server.store.store import Store
 from aistore.wire import access
 from aistore.wire import headers as header
@@ -116,6 +117,7 @@ class Node:
             await self._join()
             self.control = Control(self.store)
             undo.push_async_callback(self.control.close)
+            await self.control.jobs.recovered()
             undo.push_async_callback(self.backends.close)
             await self.backends.start()
             if settings.etl and self.is_gateway:
@@ -163,6 +165,8 @@ class Node:
         from aistore.server.targets import TargetProcesses
 
         def changed(urls: dict[str, str]) -> None:
+            if len(urls) < len(self._target_ids):
+                self.store.other_process_died()
             self._map.change_targets(urls)
             self._map.publish(self.store)
 
@@ -196,6 +200,9 @@ class Node:
     def refuse(self, request: Request, error: BaseException) -> Reply:
         """The reference's error body for an exception of a handler."""
         api_error = self._as_api_error(request, error)
+        if is_s3(request.path):
+            self.stats.refused(request.method, request.path)
+            return refusal(request, api_error, close=isinstance(error, BrokenRequest))
         caller = request.headers.get(_CALLER_NAME, "")
         body = error_body(api_error, request.method, request.path, request.peer, caller, self.name)
         headers = [
@@ -214,6 +221,8 @@ class Node:
             return error
         if isinstance(error, StoreFull):
             return out_of_space(str(error))
+        if isinstance(error, StoreBroken):
+            return ApiError(500, f"{self.name}: {error}")
         if isinstance(error, BucketGone):
             return ApiError(404, f'bucket "{error}" does not exist', "ErrBckNotFound")
         if isinstance(error, (BrokenRequest, CustomTooLong)):

@@ -13,6 +13,7 @@ from aistore.server.api.daemon import daemon, reverse
 from aistore.server.api.etl import etl
 from aistore.server.api.health import health, metrics
 from aistore.server.api.messages import method_refused
+from aistore.server.api.s3 import s3
 from aistore.wire import headers
 from aistore.wire import params as param
 from aistore.wire.errors import ApiError, invalid_request_uri, not_implemented
@@ -64,8 +65,8 @@ def handle(node: Node, request: Request) -> Result:
         return metrics(node, request)
     if path == "/favicon.ico" or (path == "*" and request.method == "OPTIONS"):
         return Reply(200)
-    if version == "s3":
-        raise not_implemented("use", "the S3 API")
+    if version == "s3" and node.is_gateway:
+        return s3(node, request, rest)
     raise invalid_request_uri(request.method, path, request.peer)
 
 

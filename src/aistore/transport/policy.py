@@ -1,7 +1,8 @@
 """What follows an answer or a failure: redirects, retries, waiting. Generators without I/O, driven by the blocking and the asyncio transport.
 
 Two layers, as the reference's client has them (protocol/00 18): the inner one repeats against the same URL after an error status, the
-outer one starts again from the endpoint after a failure of the network, so that a new target can be chosen.
+outer one starts again from the endpoint after a failure of the network, so that a new target can be chosen; so it does with a read
+that went to a target directly.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "Leg", "Sleep", "recover", "transport_error"]
 
 log = logging.getLogger("aistore.transport")
+
+_NO_TIME = frozenset((429, 503))
 
 
 class Answer(Protocol):
@@ -82,6 +85,7 @@ def recover(
     (`time.monotonic`); `make_leg` addresses a request of the transport's own to the endpoint.
     """
     network: NetworkRetries | None = None
+    direct = first.request.base is not None and first.request.path.startswith("objects/")
     while True:
         try:
             return (yield from _same_url(first, outcome, rules))
@@ -95,10 +99,18 @@ def recover(
         if cold_get.applies(first.request) and _is_read_timeout(failure):
             yield from _wait_for_object(first, rules, make_leg)
         network.before_sleep()
+        if direct:  # the gateway knows who has the object now, and nothing was wrong with it
+            first, direct, wait = make_leg(_through_endpoint(first.request)), False, 0.0
         log.warning("%s; attempt %d follows in %.1f s", failure, network.attempt + 1, wait)
         yield Sleep(wait, network.sleep)
         network.next_attempt()
         outcome = yield from _ask(first)
+
+
+def _through_endpoint(request: Request) -> Request:
+    return type(request)(
+        request.method, request.path, request.query, request.headers, request.body, request.stream, request.timeout
+    )
 
 
 def _ask(leg: Leg) -> Generator[Leg | Sleep, A | TransportError | None, A | TransportError]:
@@ -128,7 +140,7 @@ def _same_url(
         elif rules.may_repeat(outcome.status):
             retries = retries or rules.status_retries()
             wait = retries.after_answer(outcome)
-            if wait is None or not _can_repeat(leg):
+            if wait is None or not _was_refused_unseen(leg.request, outcome.status) or not _can_repeat(leg):
                 return outcome
             log.warning("%s %s answered %d; repeated in %.1f s", leg.request.method, leg.url, outcome.status, wait)
             yield Sleep(wait)
@@ -197,6 +209,11 @@ def _refuse_unless_repeatable(leg: Leg, failure: TransportError) -> None:
         raise BodyNotReplayable(
             f"{failure.reason}; {advice}", failure.method, failure.url, failure.attempts
         ) from failure
+
+
+def _was_refused_unseen(request: Request, status: int) -> bool:
+    """Whether an append may be sent again after an error status: only those that say that the server had no time for it."""
+    return status in _NO_TIME or not is_append(request)
 
 
 def is_append(request: Request) -> bool:

@@ -25,7 +25,8 @@ class Request:
 
     `path` is below the base URL and percent-encoded, `query` form-encoded; `headers` come on top of those that every request of the
     client carries. With `stream` the caller reads the body of the answer, otherwise it is read before the response is returned.
-    `base` is another base URL (ending in `/v1`) than the client's, for direct access to a target.
+    `base` is another base URL (ending in `/v1`) than the client's, for direct access to a target. Calls on objects go on without it,
+    which shows in the answer's request, when nobody answers there.
     """
 
     __slots__ = ("base", "body", "headers", "method", "path", "query", "stream", "timeout")

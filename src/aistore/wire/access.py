@@ -1,4 +1,4 @@
-"""Access bits of buckets and roles (`protocol/60` 16)."""
+"""Access bits of buckets and roles (protocol/60 16)."""
 
 from __future__ import annotations
 

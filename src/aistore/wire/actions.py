@@ -1,4 +1,4 @@
-"""Names of actions, case-sensitive (`protocol/00` 3). Kinds of jobs are in `kinds`."""
+"""Names of actions, case-sensitive (protocol/00 3). Kinds of jobs are in `kinds`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checksums of objects (`protocol/20` 3.2). A value is lower-case hex."""
+"""Checksums of objects (protocol/20 3.2). A value is lower-case hex."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def digest(kind: str, data: Buffer) -> str:
 
 
 def check_value(kind: str, value: str) -> None:
-    """Raise ApiError 400 unless a client's checksum is well-formed (`protocol/20` 7.2)."""
+    """Raise ApiError 400 unless a client's checksum is well-formed (protocol/20 7.2)."""
     if kind not in DIGITS:
         raise ApiError(400, f'checksum: unsupported type, have ("{kind}", "{value}")')
     if len(value) != DIGITS[kind] or not set(value) <= set("0123456789abcdefABCDEF"):

@@ -1,4 +1,4 @@
-"""Custom metadata of objects: limits and encodings (`protocol/20` 3.3)."""
+"""Custom metadata of objects: limits and encodings (protocol/20 3.3)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 MAX_BYTES = 2048
 # What the reference separates pairs with on disk.
 _RESERVED = (b"\x01", b"\xe3\x2f\xbd")
-# Shown first in listings, before what users set.
-_STANDARD = ("source", "version", "ETag", "md5", "crc32c", "LastModified", "Last-Modified")
+# What backends tell of their objects; shown first in listings, before what users set.
+STANDARD = ("source", "version", "ETag", "md5", "crc32c", "LastModified", "Last-Modified")
 
 
 def parse_lines(lines: Iterable[str]) -> dict[str, str]:
@@ -54,5 +54,5 @@ def format_listed(pairs: Mapping[str, str]) -> str:
     """The `custom-md` of a listing entry: `[k1:v1 k2:v2]`, standard keys first; empty when there are none."""
     if not pairs:
         return ""
-    first = [key for key in _STANDARD if key in pairs]
+    first = [key for key in STANDARD if key in pairs]
     return "[" + " ".join(f"{key}:{pairs[key]}" for key in (*first, *sorted(pairs.keys() - set(first)))) + "]"

@@ -1,4 +1,4 @@
-"""Errors of the protocol: what a server answers, and how a client reads it (`protocol/00` 8, `protocol/20` 17)."""
+"""Errors of the protocol: what a server answers, and how a client reads it (protocol/00 8, protocol/20 17)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class ApiError(Exception):
 
 
 class ErrorBody(msgspec.Struct):
-    """The JSON error document; the order of its fields is part of the protocol (`protocol/00` 8.1)."""
+    """The JSON error document; the order of its fields is part of the protocol (protocol/00 8.1)."""
 
     tcode: str | msgspec.UnsetType = msgspec.UNSET
     message: str = ""
@@ -71,7 +71,7 @@ def error_body(err: ApiError, method: str, url_path: str, remote_addr: str, call
         return msgspec.json.encode(document) + b"\n"
 
 
-# -- what a server says; the texts matter, clients classify by them (`protocol/00` 8.4) --
+# -- what a server says; the texts matter, clients classify by them (protocol/00 8.4) --
 
 
 def bucket_not_found(cname: str) -> ApiError:
@@ -100,7 +100,7 @@ def object_not_found(node: str, cname: str) -> ApiError:
 
 
 def object_gone(cname: str) -> ApiError:
-    """The answer to DELETE of a missing object, worded differently from all others (`protocol/20` 17)."""
+    """The answer to DELETE of a missing object, worded differently from all others (protocol/20 17)."""
     return ApiError(404, f"{cname} doesn't exist")
 
 
@@ -135,7 +135,7 @@ def invalid_action(action: str, detail: str = "") -> ApiError:
 
 
 def not_remote(action: str, cname: str) -> ApiError:
-    """`action` is only for remote buckets (`protocol/10` 6, 23)."""
+    """`action` is only for remote buckets (protocol/10 6, 23)."""
     return ApiError(400, f"{action}: expecting remote bucket (have {cname})", "ErrNotRemoteBck")
 
 
@@ -144,21 +144,21 @@ def out_of_space(detail: str) -> ApiError:
 
 
 def url_too_short(path: str, expected: int, got: int) -> ApiError:
-    """`path` is the decoded path without leading slashes (`protocol/00` 2.3)."""
+    """`path` is the decoded path without leading slashes (protocol/00 2.3)."""
     return ApiError(400, f"URL '{path}' is too short: expected {expected} items, got {got}")
 
 
 def invalid_request_uri(method: str, uri: str, remote_addr: str) -> ApiError:
-    """No such resource: 400, not 404 (`protocol/00` 2.3)."""
+    """No such resource: 400, not 404 (protocol/00 2.3)."""
     return ApiError(400, f"invalid request URI: '{method} {uri}' from {remote_addr}")
 
 
 def unmarshal_failed(node: str, what: str, go_type: str, detail: str) -> ApiError:
-    """A message or its value could not be decoded (`protocol/00` 3)."""
+    """A message or its value could not be decoded (protocol/00 3)."""
     return ApiError(400, f"{node}: failed to unmarshal {what} ({go_type}), err: {detail}")
 
 
-# -- what a client makes of it (`protocol/00` 8.5) --
+# -- what a client makes of it (protocol/00 8.5) --
 
 ErrorKind = Literal[
     "bucket-not-found",

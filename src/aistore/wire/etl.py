@@ -1,4 +1,4 @@
-"""Names of what servers and transformers say to each other (`protocol/50` 6), beyond the query parameters in `params`."""
+"""Names of what servers and transformers say to each other (protocol/50 6), beyond the query parameters in `params`."""
 
 from __future__ import annotations
 

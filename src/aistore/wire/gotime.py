@@ -1,4 +1,4 @@
-"""Times in a Go layout (`2006-01-02 15:04:05`), as listings take one for `atime` (`protocol/10` 17)."""
+"""Times in a Go layout (`2006-01-02 15:04:05`), as listings take one for `atime` (protocol/10 17)."""
 
 from __future__ import annotations
 

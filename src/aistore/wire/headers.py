@@ -1,4 +1,4 @@
-"""Names of headers, in canonical case, and rules about their values (`protocol/00` 7)."""
+"""Names of headers, in canonical case, and rules about their values (protocol/00 7)."""
 
 from __future__ import annotations
 
@@ -44,5 +44,5 @@ OCTETS = "application/octet-stream"
 
 
 def accepts_msgpack(accept: str) -> bool:
-    """Whether an `Accept` value names msgpack, in a list and with parameters or not (`protocol/00` 4.1)."""
+    """Whether an `Accept` value names msgpack, in a list and with parameters or not (protocol/00 4.1)."""
     return MSGPACK in accept and any(item.partition(";")[0].strip() == MSGPACK for item in accept.split(","))

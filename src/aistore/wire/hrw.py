@@ -1,4 +1,4 @@
-"""Which target owns an object: rendezvous hashing (`protocol/00` 10.1)."""
+"""Which target owns an object: rendezvous hashing (protocol/00 10.1)."""
 
 from __future__ import annotations
 

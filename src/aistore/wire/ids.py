@@ -1,4 +1,4 @@
-"""Identifiers of jobs, nodes and clusters (`protocol/00` 4.5, 6.4)."""
+"""Identifiers of jobs, nodes and clusters (protocol/00 4.5, 6.4)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def new_job_id() -> str:
 
 
 def new_letters(prefix: str = "") -> str:
-    """The ten-letter ids of `archive` and, after `tco-`, of multi-object copy (`protocol/10` 1.5)."""
+    """The ten-letter ids of `archive` and, after `tco-`, of multi-object copy (protocol/10 1.5)."""
     return prefix + _pick(_LETTERS, 10)
 
 

@@ -1,4 +1,4 @@
-"""The kinds of jobs (`protocol/30` 2), as data."""
+"""The kinds of jobs (protocol/30 2), as data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Listing of objects: request, flags, and pages in both encodings (`protocol/10` 17, 18).
+"""Listing of objects: request, flags, and pages in both encodings (protocol/10 17, 18).
 
 `Entry` and `Page` are what a server encodes as msgpack; JSON has structs of its own, because its keys differ and sizes are strings. A
 client decodes msgpack into entries that users see (`aistore.sdk._listing`).
@@ -78,7 +78,7 @@ class Wanted(NamedTuple):
 
 
 def wanted_fields(props: str, flags: int) -> tuple[Wanted, int]:
-    """Apply the rules of `protocol/10` 17.2: which fields, and the flags as they are after them."""
+    """Apply the rules of protocol/10 17.2: which fields, and the flags as they are after them."""
     if not props:
         if flags & CACHED:
             props = "name,size,checksum,atime"

@@ -1,10 +1,10 @@
-"""Action messages, and the values they carry (`protocol/00` 3, `protocol/10` 1.1)."""
+"""Action messages, and the values they carry (protocol/00 3, protocol/10 1.1)."""
 
 from __future__ import annotations
 
 import json
 from functools import lru_cache
-from typing import TypeVar, get_args
+from typing import Final, TypeVar, get_args
 
 import msgspec
 
@@ -12,6 +12,10 @@ from aistore.wire.errors import ApiError, unmarshal_failed
 from aistore.wire.names import BucketId, parse_bucket
 
 T = TypeVar("T", bound=msgspec.Struct)
+
+# Decoding holds the interpreter, in whatever thread it runs: half a second for that many of the dearest values.
+_VALUES_MAX: Final = 1 << 20
+_FIELDS_MAX: Final = 1000  # members of an object that stands for a message; those that no message has are looked at too
 
 
 class BadMessage(ValueError):
@@ -45,7 +49,7 @@ class BucketMessage(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ListRange(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Selection of objects, and what all multi-object values share (`protocol/10` 22, 23)."""
+    """Selection of objects, and what all multi-object values share (protocol/10 22, 23)."""
 
     objnames: list[str] = []
     template: str = ""
@@ -55,7 +59,7 @@ class ListRange(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class CopyBucket(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Value of `copy-bck`; transforming has the same fields, some of which mean nothing to a copy (`protocol/10` 14)."""
+    """Value of `copy-bck`; transforming has the same fields, some of which mean nothing to a copy (protocol/10 14)."""
 
     prefix: str = ""
     prepend: str = ""
@@ -73,7 +77,7 @@ class CopyBucket(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class CopyObjects(ListRange, forbid_unknown_fields=True, kw_only=True):
-    """Value of `copy-listrange` (`protocol/10` 23.4)."""
+    """Value of `copy-listrange` (protocol/10 23.4)."""
 
     tobck: BucketMessage | None = None
     prefix: str = ""
@@ -89,7 +93,7 @@ class CopyObjects(ListRange, forbid_unknown_fields=True, kw_only=True):
 
 
 class JobArgs(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Value of `start` and `stop` (`protocol/30` 4)."""
+    """Value of `start` and `stop` (protocol/30 4)."""
 
     id: str = ""
     kind: str = ""
@@ -103,7 +107,7 @@ class JobArgs(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class JobQuery(msgspec.Struct, kw_only=True):
-    """Body of the four job queries; unknown keys are ignored (`protocol/30` 6)."""
+    """Body of the four job queries; unknown keys are ignored (protocol/30 6)."""
 
     id: str = ""
     kind: str = ""
@@ -117,7 +121,9 @@ def encode_action(action: str, name: str = "", value: object = None) -> bytes:
 
 
 def parse_json(body: bytes) -> object:
-    """First JSON document of a body; what follows it is ignored. Raises BadMessage."""
+    """First JSON document of a body, of at most about a million values; what follows it is ignored. Raises BadMessage."""
+    if len(body) > _VALUES_MAX and body.count(b",") + body.count(b"[") + body.count(b"{") > _VALUES_MAX:
+        raise BadMessage(f"more than {_VALUES_MAX} values")
     try:
         return msgspec.json.decode(body)
     except RecursionError:
@@ -197,6 +203,8 @@ def _struct_in(annotation: object) -> type[msgspec.Struct] | None:
 def _fold(value: object, kind: type[msgspec.Struct]) -> object:
     if not isinstance(value, dict):
         return value
+    if len(value) > _FIELDS_MAX:
+        raise BadMessage(f"more than {_FIELDS_MAX} members")
     fields = _fields(kind)
     folded: dict[object, object] = {}
     for key, inner in value.items():

@@ -1,4 +1,4 @@
-"""Names of providers, namespaces, buckets and objects (`protocol/00` 6)."""
+"""Names of providers, namespaces, buckets and objects (protocol/00 6)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def parse_provider(text: str) -> str:
 
 
 def parse_namespace(text: str) -> tuple[str, str]:
-    """Split `@uuid#name` into uuid and name; both may be empty (`protocol/00` 6.2)."""
+    """Split `@uuid#name` into uuid and name; both may be empty (protocol/00 6.2)."""
     uuid, _, name = text.removeprefix("@").partition("#")
     return uuid, name
 
@@ -55,7 +55,7 @@ class BucketId(NamedTuple):
 
     @property
     def uname(self) -> str:
-        """Unique name, with its final slash: `ais/@#/data/` (`protocol/00` 6.3)."""
+        """Unique name, with its final slash: `ais/@#/data/` (protocol/00 6.3)."""
         return f"{self.provider}/@{self.uuid}#{self.namespace}/{self.name}/"
 
     @property
@@ -95,13 +95,13 @@ def parse_uname(uname: str) -> tuple[BucketId, str]:
     """Split a unique name into bucket (validated) and object name, which is empty for a bucket. Raises ApiError 400."""
     provider, _, rest = uname.partition("/")
     namespace, _, rest = rest.partition("/")
-    # Without its final slash a bucket's name is not a name: the reference reads it as empty (`protocol/10` 2).
+    # Without its final slash a bucket's name is not a name: the reference reads it as empty (protocol/10 2).
     bucket, slash, name = rest.partition("/")
     return parse_bucket(bucket if slash else "", provider, namespace), name
 
 
 def check_bucket_name(name: str) -> None:
-    """Raise ApiError 400 unless `name` may name a bucket (`protocol/00` 6.4)."""
+    """Raise ApiError 400 unless `name` may name a bucket (protocol/00 6.4)."""
     if name.startswith("."):
         if name not in SYSTEM_BUCKETS:
             raise ApiError(400, f'reserved bucket name "{name}" (unknown system bucket)')
@@ -121,7 +121,7 @@ def _check_characters(what: str, name: str) -> None:
 
 
 def check_object_name(name: str, directory: bool = False) -> str:
-    """Return the object name as it is stored; raises ApiError 400 for the names of `protocol/00` 6.5.
+    """Return the object name as it is stored; raises ApiError 400 for the names of protocol/00 6.5.
 
     A leading slash and doubled slashes vanish, as they do where objects are files. `directory` allows a trailing
     slash (HEAD). Control character NUL and segments over 1 KiB are refused too.

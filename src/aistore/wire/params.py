@@ -1,4 +1,4 @@
-"""Names of query parameters (`protocol/00` 5)."""
+"""Names of query parameters (protocol/00 5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bucket properties: their JSON, their defaults, sparse changes and what is refused (`protocol/10` 9, 10).
+"""Bucket properties: their JSON, their defaults, sparse changes and what is refused (protocol/10 9, 10).
 
 The sections are also those of the cluster's configuration, from which a new bucket takes them.
 """
@@ -263,13 +263,11 @@ def _of_64_bits(value: object) -> object:
     return value
 
 
-def change_props(
-    props: BucketProps, value: object, targets: int, mountpaths: int, default_copies: int = 2
-) -> BucketProps:
+def change_props(props: BucketProps, value: object, targets: int, default_copies: int = 2) -> BucketProps:
     """Apply a sparse change (value of `set-bprops` or `create-bck`) and validate what comes out of it.
 
-    `targets` and `mountpaths` say what the cluster has for erasure coding and mirroring. Raises BadMessage for what cannot be
-    decoded and ApiError 400 for what cannot be.
+    `targets` says what the cluster has for erasure coding. Raises BadMessage for what cannot be decoded and ApiError 400 for what
+    cannot be.
     """
     if isinstance(value, dict):
         # `force` overrides checks that are made here anyhow; it is not stored.
@@ -285,11 +283,11 @@ def change_props(
             else 1
         )
         new = replace(new, mirror=replace(new.mirror, copies=copies, enabled=copies > 1))
-    validate(new, targets, mountpaths)
+    validate(new, targets)
     return new
 
 
-def validate(props: BucketProps, targets: int, mountpaths: int) -> None:
+def validate(props: BucketProps, targets: int) -> None:
     """Raise ApiError 400 for properties that contradict the protocol or what the cluster has."""
     if props.checksum.type not in CHECKSUM_TYPES:
         raise _refuse(f'invalid checksum type "{props.checksum.type}" (expecting [{" ".join(CHECKSUM_TYPES)}])')
@@ -302,8 +300,6 @@ def validate(props: BucketProps, targets: int, mountpaths: int) -> None:
     if props.mirror.enabled and props.chunks.objsize_limit:
         both = "n-way mirroring and chunking cannot be enabled at the same time on the same bucket"
         raise _refuse(f"{both} (MPU chunking is still allowed)")
-    if props.mirror.enabled and copies > mountpaths:
-        raise _refuse(f"number of copies ({copies}) exceeds the number of mountpaths ({mountpaths})")
     _validate_erasure_coding(props.ec, targets)
 
 

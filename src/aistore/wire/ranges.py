@@ -1,4 +1,4 @@
-"""The `Range` header of object reads (`protocol/20` 4.3, RFC 9110 14.1.2)."""
+"""The `Range` header of object reads (protocol/20 4.3, RFC 9110 14.1.2)."""
 
 from __future__ import annotations
 

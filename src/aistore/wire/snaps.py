@@ -1,4 +1,4 @@
-"""What a server tells about jobs: status records and snapshots (`protocol/30` 7, 10)."""
+"""What a server tells about jobs: status records and snapshots (protocol/30 7, 10)."""
 
 from __future__ import annotations
 

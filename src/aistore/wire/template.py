@@ -1,4 +1,4 @@
-"""Range templates that select objects: brace, at and printf ranges, and prefixes (`protocol/10` 22.1)."""
+"""Range templates that select objects: brace, at and printf ranges, and prefixes (protocol/10 22.1)."""
 
 from __future__ import annotations
 

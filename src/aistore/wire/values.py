@@ -1,4 +1,4 @@
-"""Booleans, durations, sizes and times as the protocol writes them (`protocol/00` 4.3, 4.4)."""
+"""Booleans, durations, sizes and times as the protocol writes them (protocol/00 4.3, 4.4)."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def parse_time(text: str) -> int:
 
 
 def base36(number: int) -> str:
-    """A number as redirects and entity tags write it (`protocol/00` 4.4)."""
+    """A number as redirects and entity tags write it (protocol/00 4.4)."""
     out = ""
     while number:
         number, digit = divmod(number, 36)

@@ -27,7 +27,7 @@ class ETLConfig:
     args: str | dict[str, object] | int | float | None = None
 
     def update_qparams(self, params: MutableMapping[str, object]) -> None:
-        """Add what it means to the query parameters of a request (`protocol/50` 5.1)."""
+        """Add what it means to the query parameters of a request (protocol/50 5.1)."""
         if not self.name:
             return
         if isinstance(self.name, str):

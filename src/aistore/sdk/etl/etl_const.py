@@ -1,4 +1,4 @@
-"""Words and defaults of ETLs (`protocol/50` 1.1, 2.2, 3)."""
+"""Words and defaults of ETLs (protocol/50 1.1, 2.2, 3)."""
 
 from __future__ import annotations
 

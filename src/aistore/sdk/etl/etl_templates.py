@@ -1,4 +1,4 @@
-"""Manifests of pods for `Etl.init_spec`, one for each ready-made transformer (`protocol/50` 12); fill in with `str.format`.
+"""Manifests of pods for `Etl.init_spec`, one for each ready-made transformer (protocol/50 12); fill in with `str.format`.
 
 Deprecated with `Etl.init_spec`: `Etl.init` takes the image and its variables.
 """
@@ -22,7 +22,7 @@ __all__ = [
 
 
 def _manifest(image: str, variables: dict[str, str] | None = None, args: list[str] | None = None) -> str:
-    """A pod of one container, as clusters want it (`protocol/50` 3.4); values of `variables` may be placeholders."""
+    """A pod of one container, as clusters want it (protocol/50 3.4); values of `variables` may be placeholders."""
     lines = [
         "apiVersion: v1",
         "kind: Pod",

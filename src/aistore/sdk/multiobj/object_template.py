@@ -15,7 +15,7 @@ __all__ = ["ObjectTemplate"]
 class ObjectTemplate(ObjectCollection):
     """The objects that a template names, `shard-{000..999}.tar`.
 
-    Jobs act on what the server makes of the template (`protocol/10` 22.1); iterating expands it as bash does, which differs for templates
+    Jobs act on what the server makes of the template (protocol/10 22.1); iterating expands it as bash does, which differs for templates
     without braces (a prefix to the server, one name here), and in padding if the numbers are not written with the same width.
     """
 

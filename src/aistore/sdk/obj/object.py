@@ -55,7 +55,7 @@ class Object(ObjectHandle):
         return self.head()
 
     def head(self, props: str = "") -> ObjectProps:
-        """Its properties, requested now: all that the cluster knows, or those named in `props` (`protocol/20` 5.3).
+        """Its properties, requested now: all that the cluster knows, or those named in `props` (protocol/20 5.3).
 
         What comes back has the properties as attributes, and the headers that carry them as a read-only mapping. Raises `ErrObjNotFound`.
         """

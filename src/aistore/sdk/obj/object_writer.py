@@ -69,7 +69,7 @@ class ObjectWriter:
         """Append to the object; returns the handle of the next call.
 
         The first call has no handle. Nothing is visible until a call with `flush`, whose content is ignored (pass `b""`), and which returns
-        an empty handle (`protocol/20` 7).
+        an empty handle (protocol/20 7).
         """
         return self._client.run(objects.append(self._path, self._query, content, handle, flush))
 

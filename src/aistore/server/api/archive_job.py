@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from aistore.server.api.messages import text_reply
+from aistore.server.api.messages import job_reply
 from aistore.server.api.multiobj import Selected
 from aistore.server.api.remote import cached, write_through
 from aistore.server.api.remote_jobs import selected_names
@@ -41,7 +41,7 @@ class _ArchiveMessage(ListRange, forbid_unknown_fields=True, kw_only=True):
     aate: bool = False
 
 
-def archive(node: Node, bucket: Bucket, value: object) -> Reply:
+async def archive(node: Node, bucket: Bucket, value: object) -> Reply:
     """Have selected objects put into an archive; the answer is the id of the job, which lives on for further requests."""
     message = decode_value(value, _ArchiveMessage, actions.ARCHIVE, node.gateway_name)
     if message.tobck is None or not message.tobck.name:
@@ -99,7 +99,7 @@ def archive(node: Node, bucket: Bucket, value: object) -> Reply:
         destination=target.id if target.bid != bucket.bid else None,
         control=f"{bucket.id.cname}=>{target.id.object_cname(name)} {chosen}",
     )
-    return text_reply(job.id)
+    return await job_reply(job)
 
 
 def _names(node: Node, bucket: Bucket, selected: Selected[ListRange]) -> Callable[[], AsyncIterator[str]] | None:

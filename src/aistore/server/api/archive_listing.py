@@ -17,8 +17,9 @@ from aistore.wire.listing import ENTRY_ARCHIVE, ENTRY_CACHED, ENTRY_IN_ARCHIVE, 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from aistore.server.archive.index import Index, Member, Read
+    from aistore.server.archive.index import Index, Member
     from aistore.server.node import Node
+    from aistore.server.store.member_pages import Read
     from aistore.server.store.rows import Bucket
     from aistore.server.store.scan import Row
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["list_with_members"]
 
 _ROWS: Final = 64  # objects looked at before their archives are opened
+_BYTES_MAX: Final = 16 << 20  # of names and custom metadata
 _MEMBER: Final = ENTRY_CACHED | ENTRY_IN_ARCHIVE
 
 
@@ -41,8 +43,9 @@ async def list_with_members(
     make_entries: MakeEntries,
     *,
     recursive: bool,
-) -> list[Entry]:
-    """Up to `limit` entries behind `start`: objects whose names begin with `prefix`, and the members of those that are archives.
+) -> tuple[list[Entry], bool]:
+    """Up to `limit` entries behind `start`, and whether more may follow: objects whose names begin with `prefix`, and the members of
+    those that are archives. There are fewer entries if their names get long.
 
     `scan(start, limit)` gives rows behind a name (in a scanning thread), `make_entries` makes entries of them.
     """
@@ -64,7 +67,7 @@ async def list_with_members(
         if last:
             break
         start = rows[-1][0]
-    return page.entries
+    return page.entries, page.full
 
 
 def _archives_around(start: str) -> Iterator[str]:
@@ -110,13 +113,19 @@ class _Page:
         self.archives: dict[str, Index] = {}
         """Archives whose members may still come."""
         self._limit = limit
+        self._bytes = 0
         self._last = start
         self._make_entries = make_entries
 
     @property
     def full(self) -> bool:
-        """Whether it has as many entries as it may have."""
-        return len(self.entries) >= self._limit
+        """Whether it has as many entries as it may have, or long enough ones."""
+        return len(self.entries) >= self._limit or self._bytes >= _BYTES_MAX
+
+    def _append(self, entry: Entry) -> None:
+        self.entries.append(entry)
+        self._bytes += len(entry.name) + len(entry.custom)
+        self._last = entry.name
 
     def add(self, rows: list[Row], read: Read, *, last: bool) -> None:
         """Add the objects of these rows, and the members that come before them; after the `last` rows all others (in a thread)."""
@@ -133,8 +142,7 @@ class _Page:
             if row[0] in self.archives:
                 entry.flags |= ENTRY_ARCHIVE
                 self._push(heap, row[0], read)
-            self.entries.append(entry)
-            self._last = row[0]
+            self._append(entry)
         if last:
             self._members(heap, "")
 
@@ -155,6 +163,5 @@ class _Page:
         while heap and not self.full and (not before or heap[0][0] <= before):
             full_name, archive, member, members = heapq.heappop(heap)
             if full_name > self._last and full_name != before:  # an object of the same name hides a member
-                self.entries.append(Entry(full_name, size=member.size, flags=_MEMBER))
-                self._last = full_name
+                self._append(Entry(full_name, size=member.size, flags=_MEMBER))
             self._next(heap, archive, members)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from aistore.server.api import inventory
+from aistore.server.api.bucket_props import encode, make_copies
 from aistore.server.api.copying import copy_bucket, copy_many, rename_bucket
 from aistore.server.api.etl_offline import transform_bucket, transform_many
-from aistore.server.api.messages import text_reply
+from aistore.server.api.messages import job_reply
 from aistore.server.api.remote_jobs import prefetch
+from aistore.server.jobs.indexing import index_archives
 from aistore.server.jobs.objects import visit
-from aistore.wire import actions
-from aistore.wire.errors import ApiError, invalid_action, not_implemented, not_remote
+from aistore.wire import access, actions
+from aistore.wire.errors import ApiError, invalid_action
 from aistore.wire.messages import decode_value
 from aistore.wire.names import check_prefix
 
@@ -26,9 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["start"]
 
-_MAX_COPIES: Final = 16
-_MOUNTPATHS: Final = 1
-
 
 class _Rechunk(msgspec.Struct, forbid_unknown_fields=True):
     objsize_limit: int = msgspec.field(default=0, name="objsize-limit")
@@ -41,6 +41,8 @@ async def start(node: Node, request: Request, bucket: Bucket, message: ActionMes
     """Start the operation that the message names; the answer is the job's id."""
     action, value = message.action, message.value
     if action == actions.MOVE_BUCKET:
+        if bucket.remote is not None:  # its inventory carries its old name
+            await inventory.forget(node, bucket)
         return await rename_bucket(node, request, bucket)
     if action == actions.COPY_BUCKET:
         return await copy_bucket(node, request, bucket, value)
@@ -53,45 +55,39 @@ async def start(node: Node, request: Request, bucket: Bucket, message: ActionMes
             return await transform_bucket(node, request, node.etls, bucket, value)
         return await transform_many(node, node.etls, bucket, value)
     if action == actions.PREFETCH_OBJECTS:
-        return prefetch(node, bucket, value)
+        return await prefetch(node, bucket, value)
     if action == actions.CREATE_INVENTORY:
-        raise not_remote(action, bucket.id.cname)
+        return await inventory.create(node, bucket, value)
     if action == actions.MAKE_COPIES:
-        return _make_copies(node, bucket, value)
+        return await make_copies(node, bucket, value)
     if action == actions.EC_ENCODE:
-        return _encode(node, value)
+        return await encode(node, bucket, value)
     if action == actions.RECHUNK:
-        return _rechunk(node, bucket, value)
+        return await _rechunk(node, bucket, value)
     if action == actions.INDEX_SHARD:
-        raise not_implemented(action, bucket.id.cname)
+        return await _index_shards(node, bucket, value)
     raise invalid_action(action)
 
 
-def _make_copies(node: Node, bucket: Bucket, value: object) -> Reply:
-    text = str(value)
-    if isinstance(value, bool) or not text.isdecimal() or not 1 <= int(text) <= _MAX_COPIES:
-        raise ApiError(400, f"invalid number of copies {text[:64]} (expected value in range [1, {_MAX_COPIES}])")
-    if int(text) > _MOUNTPATHS:
-        raise ApiError(400, f"number of copies ({text}) exceeds the number of mountpaths ({_MOUNTPATHS})")
+class _IndexShards(msgspec.Struct, forbid_unknown_fields=True):
+    prefix: str = ""
+    # Accepted, and not acted on: archives are gone through in the order of their names, and an index is always verified.
+    num_workers: int = msgspec.field(default=0, name="num-workers")
+    skip_verify: bool = msgspec.field(default=False, name="skip-verify")
+
+
+async def _index_shards(node: Node, bucket: Bucket, value: object) -> Reply:
+    message = decode_value(value, _IndexShards, actions.INDEX_SHARD, node.name)
+    prefix = check_prefix(message.prefix, "bad request to index shards")
+    node.check_access(bucket, access.GET, "GET")
 
     async def work(job: Job) -> None:
-        await visit(job, node.control.scanner, bucket, "", 0)
+        await index_archives(job, node.store, node.control.scanner, node.control.archives, bucket, prefix)
 
-    return text_reply(node.control.jobs.start(actions.MAKE_COPIES, work, bucket=bucket.id).id)
-
-
-def _encode(node: Node, value: object) -> Reply:
-    if not isinstance(value, str):
-        raise ApiError(400, "invalid ec-encode request")
-    have = len(node.smap.targets)
-    raise ApiError(
-        400,
-        f"not enough target nodes: erasure coding needs content on several machines (have {have} on one)",
-        "ErrNotEnoughTargets",
-    )
+    return await job_reply(node.control.jobs.start(actions.INDEX_SHARD, work, bucket=bucket.id))
 
 
-def _rechunk(node: Node, bucket: Bucket, value: object) -> Reply:
+async def _rechunk(node: Node, bucket: Bucket, value: object) -> Reply:
     try:
         message = decode_value(value, _Rechunk, actions.RECHUNK, node.name)
         prefix = check_prefix(message.prefix, "bad rechunk request")
@@ -106,4 +102,4 @@ def _rechunk(node: Node, bucket: Bucket, value: object) -> Reply:
         if message.objsize_limit:
             await visit(job, node.control.scanner, bucket, prefix, message.objsize_limit)
 
-    return text_reply(node.control.jobs.start(actions.RECHUNK, work, bucket=bucket.id).id)
+    return await job_reply(node.control.jobs.start(actions.RECHUNK, work, bucket=bucket.id))

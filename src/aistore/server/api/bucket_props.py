@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
-from aistore.server.api.messages import OK
+from aistore.server.api.messages import OK, job_reply
 from aistore.server.api.registering import remote_props
+from aistore.server.backends.base import SOURCE
+from aistore.server.jobs.objects import visit
+from aistore.server.store.evicting import forget_key
+from aistore.wire import actions
 from aistore.wire.errors import ApiError
-from aistore.wire.messages import BadMessage
+from aistore.wire.messages import BadMessage, parse_json
 from aistore.wire.props import Decimal, backend_of, change_props, pack
 
 if TYPE_CHECKING:
     from aistore.http1.message import Reply
+    from aistore.server.jobs.registry import Job
     from aistore.server.node import Node
     from aistore.server.store.rows import Bucket
     from aistore.wire.props import BucketProps
 
-__all__ = ["reset_props", "set_props"]
+__all__ = ["encode", "make_copies", "reset_props", "set_props"]
+
+_MAX_COPIES: Final = 16
 
 
 async def set_props(node: Node, bucket: Bucket, value: object) -> Reply:
@@ -27,7 +34,7 @@ async def set_props(node: Node, bucket: Bucket, value: object) -> Reply:
         old = _current(node, bucket)
         try:
             copies = node.control.config.current.bucket.mirror.copies
-            new = change_props(old, value, targets=len(node.smap.targets), mountpaths=1, default_copies=copies)
+            new = change_props(old, value, targets=len(node.smap.targets), default_copies=copies)
         except BadMessage as error:
             raise ApiError(400, f"invalid set-bucket-props request (msg=actm[set-bprops]): {error}") from None
         behind = backend_of(new)
@@ -35,8 +42,61 @@ async def set_props(node: Node, bucket: Bucket, value: object) -> Reply:
             if bucket.id.is_remote:
                 raise ApiError(400, f"{bucket.id.cname} is remote itself, and cannot have a backend bucket")
             await node.backends.with_extra(behind, new.extra).check_bucket(behind)
+        kind = _job_for(bucket, old, new)
+        if behind != backend_of(old):
+            # What the bucket holds now did not come from that backend: it is its own, and is not to be evicted.
+            await forget_key(node.store, bucket, SOURCE)
         await _store(node, bucket, new)
-    return OK
+    return await go_over(node, bucket, kind) if kind else OK
+
+
+def _job_for(bucket: Bucket, old: BucketProps, new: BucketProps) -> str:
+    """The job that a change of properties starts, if any. Raises `ApiError` 409 for two at once."""
+    copies = new.mirror.enabled and (new.mirror.copies != old.mirror.copies or not old.mirror.enabled)
+    slices = new.ec.enabled and not old.ec.enabled
+    if copies and slices:
+        what = (
+            f'bucket "{bucket.id.cname}" is currently busy: mirroring and erasure coding cannot be turned on together'
+        )
+        raise ApiError(409, what, "ErrBusy")
+    return actions.MAKE_COPIES if copies else actions.EC_ENCODE if slices else ""
+
+
+async def go_over(node: Node, bucket: Bucket, kind: str) -> Reply:
+    """Start a job that visits all objects; the answer is its id. Copies and slices would lie on the same disk, so that none are made."""
+
+    async def work(job: Job) -> None:
+        await visit(job, node.control.scanner, bucket, "", 0)
+
+    return await job_reply(node.control.jobs.start(kind, work, bucket=bucket.id))
+
+
+async def make_copies(node: Node, bucket: Bucket, value: object) -> Reply:
+    """Set how many copies a mirrored bucket is to have, and start the job that would make them."""
+    text = str(value)
+    if isinstance(value, bool) or not text.isdecimal() or not 1 <= int(text) <= _MAX_COPIES:
+        raise ApiError(400, f"invalid number of copies {text[:64]} (expected value in range [1, {_MAX_COPIES}])")
+    await _change(node, bucket, {"mirror": {"enabled": int(text) > 1, "copies": int(text)}})
+    return await go_over(node, bucket, actions.MAKE_COPIES)
+
+
+async def encode(node: Node, bucket: Bucket, value: object) -> Reply:
+    """Turn erasure coding on, with the configuration that `value` has as JSON, and start the job that would make slices."""
+    if not isinstance(value, str):
+        raise ApiError(400, "invalid ec-encode request")
+    try:
+        message = parse_json(value.encode()) if value else {}
+        if not isinstance(message, dict):
+            raise ApiError(400, "invalid ec-encode request")
+        await _change(node, bucket, {"ec": {**message, "enabled": True}})
+    except BadMessage as error:
+        raise ApiError(400, f"invalid ec-encode request: {error}") from None
+    return await go_over(node, bucket, actions.EC_ENCODE)
+
+
+async def _change(node: Node, bucket: Bucket, value: object) -> None:
+    async with node.control.props_lock:
+        await _store(node, bucket, change_props(_current(node, bucket), value, targets=len(node.smap.targets)))
 
 
 async def reset_props(node: Node, bucket: Bucket) -> Reply:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec.structs import replace
 
 from aistore.http1.message import Reply
-from aistore.server.api import bucket_jobs, remote_buckets, remote_jobs
+from aistore.server.api import bucket_jobs, inventory, remote_buckets, remote_jobs
 from aistore.server.api.archive_job import archive
 from aistore.server.api.bucket_props import reset_props, set_props
 from aistore.server.api.listing import list_objects
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from aistore.server.node import Node
     from aistore.server.store.rows import Bucket
 
-__all__ = ["buckets"]
+__all__ = ["buckets", "create_native"]
 
 # PUT is served although the reference does not list it.
 _ALLOW: Final = "DELETE, GET, HEAD, PATCH, POST"
@@ -101,9 +101,7 @@ async def _get(node: Node, request: Request, tail: str) -> Reply:
         bucket = await _listed_bucket(node, request, bucket_name(request, name), message.value)
         return await list_objects(node, request, bucket, message.value)
     if action == actions.SHOW_INVENTORY:
-        if name:
-            node.bucket(name, request)
-        return json_reply(request, {})
+        return await inventory.show(node, request, node.bucket(name, request) if name else None, message.name)
     if action == actions.SUMMARY:
         return await summarize(node, request, name, message.value)
     if action == actions.SUMMARY_SHARD:
@@ -140,7 +138,7 @@ async def _list_buckets(node: Node, request: Request, name: str, message: Action
             )
     uuid, namespace = parse_namespace(params.get("namespace", ""))
     known = [bucket.id for bucket in node.store.buckets()]
-    if uuid and not only_present:
+    if not only_present:
         known += await list_elsewhere(node, provider, uuid)
     uuid = node.backends.resolve(BucketId("ais", uuid, "", "")).uuid
     found = [
@@ -194,16 +192,17 @@ async def _post(node: Node, request: Request, name: str) -> Reply:
         identity = bucket_identity(name, request)
         if identity.is_remote:
             return await remote_buckets.create(node, request, identity, message.value)
-        return await _create(node, identity, message.value)
+        return await create_native(node, identity, message.value)
     return await bucket_jobs.start(node, request, node.bucket(name, request), message)
 
 
-async def _create(node: Node, identity: BucketId, value: object) -> Reply:
+async def create_native(node: Node, identity: BucketId, value: object) -> Reply:
+    """Create a native bucket with the properties that `value` gives. Raises `ApiError` 400, 409."""
     if node.store.bucket(identity) is not None:
         raise bucket_exists(identity.cname)
     defaults = node.control.config.current.bucket_props()
     try:
-        props = change_props(defaults, value, targets=len(node.smap.targets), mountpaths=1)
+        props = change_props(defaults, value, targets=len(node.smap.targets))
     except BadMessage as error:
         raise value_refused(value, actions.CREATE_BUCKET, node.gateway_name, str(error)) from None
     if (behind := backend_of(props)) is not None:
@@ -226,7 +225,7 @@ async def _put(node: Node, request: Request, name: str) -> Reply:
     bucket = node.bucket(name, request)
     if message.action != actions.ARCHIVE:
         raise invalid_action(message.action)
-    return archive(node, bucket, message.value)
+    return await archive(node, bucket, message.value)
 
 
 async def _patch(node: Node, request: Request, name: str) -> Reply:
@@ -254,12 +253,14 @@ async def _delete(node: Node, request: Request, name: str) -> Reply:
         node.check_access(bucket, access.DESTROY_BUCKET, "DESTROY-BUCKET")
         if bucket.id.is_remote:
             return await remote_buckets.destroy(node, bucket)
+        if is_remote:
+            await inventory.forget(node, bucket)
         await node.store.destroy_bucket(identity)
         return OK
     if action == actions.DELETE_OBJECTS:
-        return (remote_jobs.delete_objects if is_remote else delete_objects)(node, bucket, message.value)
+        return await (remote_jobs.delete_objects if is_remote else delete_objects)(node, bucket, message.value)
     if action == actions.EVICT_OBJECTS:
-        return remote_jobs.evict_objects(node, bucket, message.value)
+        return await remote_jobs.evict_objects(node, bucket, message.value)
     if action == actions.DESTROY_INVENTORY:
-        return OK
+        return await inventory.destroy(node, bucket, message.name)
     raise invalid_action(action)

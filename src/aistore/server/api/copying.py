@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from msgspec.structs import replace
 
-from aistore.server.api.messages import text_reply
+from aistore.server.api.messages import job_reply
+from aistore.server.api.remote_copying import RemoteCopying
+from aistore.server.api.remote_jobs import workers_of
 from aistore.server.jobs.copying import Copying, Plan
 from aistore.server.store.errors import BucketExists
 from aistore.wire import access, actions, params
-from aistore.wire.errors import ApiError, backend_missing, bucket_exists, not_implemented, remote_cluster_missing
+from aistore.wire.errors import ApiError, bucket_exists, remote_cluster_missing
 from aistore.wire.ids import new_letters
 from aistore.wire.messages import CopyBucket, CopyObjects, decode_value
 from aistore.wire.names import BACKENDS, BucketId, check_object_name, parse_uname
-from aistore.wire.props import NATIVE_BID, Decimal, pack
+from aistore.wire.props import NATIVE_BID, BackendBucket, Decimal, pack
 from aistore.wire.template import parse_template
 
 if TYPE_CHECKING:
@@ -46,24 +48,27 @@ _EXCLUSIVE: Final = frozenset(
     {actions.COPY_BUCKET, actions.COPY_OBJECTS, actions.TRANSFORM_BUCKET, actions.TRANSFORM_OBJECTS}
 )
 _CONFLICT_WAIT: Final = 5.0
+# Values of `presence` that ask for what is not cached, too.
+_ALL: Final = frozenset({"0", "1"})
 
 
 async def copy_bucket(node: Node, request: Request, source: Bucket, value: object) -> Reply:
     """Start the copy of a bucket; the answer is the job's id."""
-    identity = destination_of(request)
+    identity = node.backends.resolve(destination_of(request))
     message = decode_value(value, CopyBucket, actions.COPY_BUCKET, node.gateway_name)
     check_plan(message)
-    if identity == source.id and not message.dry_run:
+    if identity == source.id and not (message.dry_run or source.remote is not None):
         raise ApiError(400, f'cannot {actions.COPY_BUCKET} bucket "{identity.cname}" onto itself')
     node.check_access(source, access.GET, "GET")
     for job in node.control.jobs.select(actions.COPY_BUCKET, running=True):
         if job.pair == (source.id, identity):
             raise ApiError(400, f"{job.kind}[{job.id}] is already running - not starting")
     target = find_destination(node, source, identity)
-    plan = Plan(message.prepend, message.ext, message.dry_run, message.synchronize, message.coer)
+    if source.remote is not None and request.params.get(params.PRESENCE, "") in _ALL:
+        return await _start_copies(node, source, identity, target, _as_selection(message))
 
     async def work(job: Job, destination: Bucket | None) -> None:
-        copying = _copying(node, job, source, destination, plan)
+        copying = _copying(node, job, source, destination, message, everything=False)
         await copying.prefix(message.prefix, count_bytes=identity != source.id)
         if message.synchronize:
             await copying.synchronize(message.prefix)
@@ -81,7 +86,7 @@ async def copy_bucket(node: Node, request: Request, source: Bucket, value: objec
     )  # fmt: skip
     if made is not None:
         await when_made(node, identity, made)
-    return text_reply(job.id)
+    return await job_reply(job)
 
 
 async def copy_many(node: Node, source: Bucket, value: object) -> Reply:
@@ -90,32 +95,45 @@ async def copy_many(node: Node, source: Bucket, value: object) -> Reply:
     if message.tobck is None:
         raise ApiError(400, "bucket name is missing")
     try:
-        identity = message.tobck.bucket_id()
+        identity = node.backends.resolve(message.tobck.bucket_id())
     except ApiError as error:
         if error.tcode != "ErrInvalidBackendProvider":
             raise
-        return _start_refused(node, source, error)
+        return await _start_refused(node, source, error)
     check_plan(message)
     node.check_access(source, access.GET, "GET")
     target = find_destination(node, source, identity)
+    return await _start_copies(node, source, identity, target, message)
+
+
+def _as_selection(message: CopyBucket) -> CopyObjects:
+    """The request to copy all objects of a remote bucket, as the request that does that (protocol/10 14)."""
+    return CopyObjects(
+        **{name: getattr(message, name) for name in message.__struct_fields__ if name in CopyObjects.__struct_fields__}
+    )
+
+
+async def _start_copies(
+    node: Node, source: Bucket, identity: BucketId, target: Bucket | None, message: CopyObjects
+) -> Reply:
     if target is None and not message.dry_run:
         try:
             target = await create_like(node, source, identity)
         except BucketExists:
             target = node.store.bucket(identity)
-    plan = Plan(message.prepend, message.ext, message.dry_run, message.synchronize, message.coer)
 
     async def work(job: Job) -> None:
-        await _copy_selected(_copying(node, job, source, target, plan), message, f"{node.name}: {{}} does not exist")
+        copying = _copying(node, job, source, target, message, everything=True)
+        await _copy_selected(copying, message, f"{node.name}: {{}} does not exist")
 
     job = node.control.jobs.join(
         actions.COPY_OBJECTS, work, bucket=source.id, source=source.id, destination=identity, job_id=new_letters("tco-"),
         control=f"cp {source.id.cname}=>{identity.cname}",
     )  # fmt: skip
-    return text_reply(job.id)
+    return await job_reply(job)
 
 
-def _start_refused(node: Node, source: Bucket, error: ApiError) -> Reply:
+async def _start_refused(node: Node, source: Bucket, error: ApiError) -> Reply:
     """An unknown provider of the destination is what the job finds, and not the call (protocol/10 23.4)."""
 
     async def work(_: Job) -> None:
@@ -124,10 +142,10 @@ def _start_refused(node: Node, source: Bucket, error: ApiError) -> Reply:
     job = node.control.jobs.join(
         actions.COPY_OBJECTS, work, bucket=source.id, source=source.id, job_id=new_letters("tco-")
     )
-    return text_reply(job.id)
+    return await job_reply(job)
 
 
-async def _copy_selected(copying: Copying, message: CopyObjects, missing: str) -> None:
+async def _copy_selected(copying: Copying | RemoteCopying, message: CopyObjects, missing: str) -> None:
     if message.objnames:
         names = []
         for name in message.objnames:
@@ -157,7 +175,19 @@ def check_plan(message: CopyBucket | CopyObjects) -> None:
         raise ApiError(400, f"invalid num-workers {message.num_workers} (expected -1 or more)")
 
 
-def _copying(node: Node, job: Job, source: Bucket, target: Bucket | None, plan: Plan) -> Copying:
+def _copying(
+    node: Node,
+    job: Job,
+    source: Bucket,
+    target: Bucket | None,
+    message: CopyBucket | CopyObjects,
+    *,
+    everything: bool,
+) -> Copying | RemoteCopying:
+    plan = Plan(message.prepend, message.ext, message.dry_run, message.synchronize, message.coer)
+    if source.remote is not None or (target is not None and node.remote_of(target) is not None):
+        latest = message.latest_ver or message.synchronize
+        return RemoteCopying(job, node, source, target, plan, workers_of(message.num_workers), latest, everything)
     checksum = node.props(target).checksum.type if target is not None else ""
     return Copying(job, node.store, node.control.scanner, source, target, checksum, plan)
 
@@ -174,24 +204,30 @@ def destination_of(request: Request) -> BucketId:
 
 
 def find_destination(node: Node, source: Bucket, identity: BucketId) -> Bucket | None:
-    """The bucket to copy into, None for one that has to be made. Raises ApiError 403 and 404."""
-    target = node.store.bucket(identity)
-    if target is not None and target.remote is not None:
-        raise not_implemented("copy", f"objects into remote bucket {identity.cname}")
+    """The bucket to copy into, None for one that has to be made.
+
+    Raises ApiError 403 and 404, and `UnknownBucket` for a remote one that is not registered yet.
+    """
+    target: Bucket | None
+    if identity.is_remote:
+        if identity.uuid and node.backends.cluster(identity.uuid) is None:
+            raise remote_cluster_missing(node.gateway_name, identity.cname, identity.uuid, source.id.name)
+        target = node.find(identity)
+    else:
+        target = node.store.bucket(identity)
     if target is not None:
         node.check_access(target, access.PUT, "PUT")
-    elif identity.provider in BACKENDS:
-        raise backend_missing(node.gateway_name, identity.cname, BACKENDS[identity.provider])
-    elif identity.uuid:
-        raise remote_cluster_missing(node.gateway_name, identity.cname, identity.uuid, source.id.name)
     return target
 
 
 def create_like(
     node: Node, source: Bucket, identity: BucketId, told: Callable[[int], None] | None = None
 ) -> asyncio.Future[Bucket]:
-    """Make a bucket with the properties of another; `told` learns its number."""
-    props = node.props(source)
+    """Make a bucket with the properties of another, or of a cloud bucket with those of new ones; `told` learns its number."""
+    is_cloud = source.id.provider in BACKENDS
+    props = node.control.config.current.bucket_props() if is_cloud else node.props(source)
+    # The copy is native: what it holds is its own.
+    props = replace(props, backend_bck=BackendBucket())
     created = Decimal(time.time_ns())
 
     def document(number: int) -> bytes:
@@ -241,7 +277,7 @@ async def rename_bucket(node: Node, request: Request, bucket: Bucket) -> Reply:
     job = node.control.jobs.start(
         actions.MOVE_BUCKET, work, bucket=new, source=old, destination=new, control=f"mv {old.cname}=>{new.cname}"
     )  # fmt: skip
-    return text_reply(job.id)
+    return await job_reply(job)
 
 
 async def _wait_for_conflicts(node: Node, bucket: Bucket) -> None:

@@ -9,14 +9,23 @@ from aistore.server.backends.base import own_pairs
 from aistore.wire.errors import object_not_found
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from aistore.server.node import Node
     from aistore.server.store.rows import Bucket
 
 __all__ = ["copy_out"]
 
 
-async def copy_out(node: Node, bucket: Bucket, name: str, target: Bucket, new_name: str) -> None:
-    """Store an object that the cluster holds in the backend of another bucket. Raises `ApiError`."""
+async def copy_out(
+    node: Node,
+    bucket: Bucket,
+    name: str,
+    target: Bucket,
+    new_name: str,
+    custom: Mapping[str, str] | None = None,
+) -> None:
+    """Store an object that the cluster holds in the backend of another bucket, with its own metadata or `custom`. Raises `ApiError`."""
     remote, backend = node.remote_of(target), node.backends.of(target)
     assert remote is not None
     found = node.store.lookup(bucket, name)
@@ -24,10 +33,11 @@ async def copy_out(node: Node, bucket: Bucket, name: str, target: Bucket, new_na
     if current is None:
         raise object_not_found(node.name, bucket.id.object_cname(name))
     row, fd = current
-    async with node.backends.writing(target, new_name):
+    pairs = own_pairs(row.custom) if custom is None else custom
+    async with node.backends.changing(target, new_name):
         if row.data is not None:
-            await backend.put(remote, new_name, row.data, own_pairs(row.custom))
+            await backend.put(remote, new_name, row.data, pairs)
         else:
             with os.fdopen(fd, "rb") as file:
-                await backend.put(remote, new_name, file, own_pairs(row.custom))
+                await backend.put(remote, new_name, file, pairs)
         await node.store.delete(target, [new_name])

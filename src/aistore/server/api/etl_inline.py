@@ -186,7 +186,7 @@ async def _source(node: Node, request: Request, bucket: Bucket, name: str, runni
     """The object's content. Raises ApiError 404, noted where errors are kept."""
     try:
         if _fresh(request):
-            await remote.refresh(node, bucket, name)
+            await remote.ensure_current(node, bucket, name)
         row = await remote.cached(node, bucket, name)
         source = Source.open(node.store, bucket, row)
         if source is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aistore.server.api.copying import check_plan, create_like, destination_of, find_destination, when_made
-from aistore.server.api.messages import text_reply
+from aistore.server.api.messages import job_reply
 from aistore.server.etl.offline import Chain, Transforming
 from aistore.server.jobs.copying import Plan
 from aistore.server.store.errors import BucketExists
@@ -56,7 +56,7 @@ async def transform_bucket(node: Node, request: Request, etls: Etls, source: Buc
     )  # fmt: skip
     if made is not None:
         await when_made(node, identity, made)
-    return text_reply(job.id)
+    return await job_reply(job)
 
 
 async def transform_many(node: Node, etls: Etls, source: Bucket, value: object) -> Reply:
@@ -87,7 +87,7 @@ async def transform_many(node: Node, etls: Etls, source: Bucket, value: object) 
         actions.TRANSFORM_OBJECTS, work, bucket=source.id, source=source.id, destination=identity,
         job_id=new_letters("tco-"), control=f"etl {chain.running.name} {source.id.cname}=>{identity.cname}",
     )  # fmt: skip
-    return text_reply(job.id)
+    return await job_reply(job)
 
 
 async def _selected(transforming: Transforming, message: CopyObjects) -> None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from aistore.server.api.messages import OK, json_reply, read_message, text_reply
-from aistore.server.api.remote_jobs import prefetch_all
+from aistore.server.api.messages import OK, job_reply, json_reply, read_message
+from aistore.server.api.remote_jobs import blob_download, prefetch_all
 from aistore.server.jobs.objects import visit
 from aistore.wire import actions, whats
 from aistore.wire.errors import ApiError, not_remote, unsupported
 from aistore.wire.headers import TEXT
 from aistore.wire.ids import is_job_id, new_job_id
 from aistore.wire.kinds import Kind, find_kind
-from aistore.wire.messages import JobArgs, decode_value, parse_query
+from aistore.wire.messages import ActionMessage, JobArgs, decode_value, parse_query
 
 if TYPE_CHECKING:
     from aistore.http1.message import Reply
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from aistore.server.jobs.registry import Job
     from aistore.server.node import Node
     from aistore.server.store.rows import Bucket
-    from aistore.wire.messages import ActionMessage, BucketMessage, JobQuery
+    from aistore.wire.messages import BucketMessage, JobQuery
     from aistore.wire.names import BucketId
 
 __all__ = ["QUERIES", "query", "start", "stop"]
@@ -30,6 +30,8 @@ QUERIES: Final = frozenset({whats.JOB_STATUS, whats.ALL_JOB_STATUSES, whats.RUNN
 
 # Kinds that run on one target, of which the gateway knows no status: their snapshots tell (protocol/30 13.9).
 _UNRECORDED: Final = frozenset({actions.BLOB_DOWNLOAD})
+# Key of the catalog's for the number of the last rebalance.
+_REBALANCES: Final = "rebalances"
 # Where the reference's targets execute what the gateway passes on; errors found there show it.
 _TARGETS_PATH: Final = "/v1/xactions"
 
@@ -58,10 +60,21 @@ async def start(node: Node, request: Request, message: ActionMessage) -> Reply:
     if kind.start == "unsupported":
         raise unsupported("start", f"xaction {kind.name}")
     _check_start(node, kind, args, bucket)
-    node.control.jobs.start(
+    if kind.name == actions.BLOB_DOWNLOAD and bucket is not None:
+        return await blob_download(node, bucket, ActionMessage(kind.name, message.name))
+    if kind.name == "rebalance":
+        job_id = await _next_rebalance(node)
+    job = node.control.jobs.start(
         kind.name, lambda job: _work(node, job, args, buckets), job_id=job_id, bucket=bucket.id if bucket else None
     )
-    return text_reply(job_id)
+    return await job_reply(job)
+
+
+async def _next_rebalance(node: Node) -> str:
+    """Rebalances are numbered (protocol/30 3)."""
+    number = int(node.store.catalog.meta(_REBALANCES) or 0) + 1
+    await node.store.catalog.set_meta({_REBALANCES: str(number)})
+    return f"g{number}"
 
 
 def _find(node: Node, message: BucketMessage) -> Bucket:

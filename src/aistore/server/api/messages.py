@@ -16,6 +16,7 @@ from aistore.wire.props import encode_wire
 
 if TYPE_CHECKING:
     from aistore.http1.server import Request
+    from aistore.server.jobs.registry import Job
     from aistore.server.node import Node
     from aistore.wire.names import BucketId
 
@@ -23,6 +24,7 @@ __all__ = [
     "ALL_METHODS",
     "OK",
     "bucket_name",
+    "job_reply",
     "json_reply",
     "method_refused",
     "read_action",
@@ -59,6 +61,12 @@ def json_reply(request: Request, document: object, content_type: str = JSON_UTF8
 def text_reply(text: str) -> Reply:
     """A plain answer such as a job id: no quotes, no newline."""
     return Reply(200, [("Content-Type", TEXT)], text.encode())
+
+
+async def job_reply(job: Job) -> Reply:
+    """The id of a job, once that is noted: whoever learned of a job can ask for it after a crash."""
+    await job.noted()
+    return text_reply(job.id)
 
 
 def method_refused(request: Request, allow: str) -> Reply:

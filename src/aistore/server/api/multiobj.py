@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from aistore.server.api.messages import text_reply
+from aistore.server.api.messages import job_reply
 from aistore.server.jobs.objects import delete_names, delete_prefix
 from aistore.wire import access, actions
 from aistore.wire.errors import ApiError
@@ -53,7 +53,7 @@ def select(node: Node, value: object, kind: type[M], action: str) -> Selected[M]
     return Selected(message, names, template, control)
 
 
-def delete_objects(node: Node, bucket: Bucket, value: object) -> Reply:
+async def delete_objects(node: Node, bucket: Bucket, value: object) -> Reply:
     """Start a job that deletes the selected objects; the answer is its id."""
     node.check_access(bucket, access.DELETE_OBJECT, "DELETE-OBJECT")
     selected = select(node, value, ListRange, actions.DELETE_OBJECTS)
@@ -70,7 +70,7 @@ def delete_objects(node: Node, bucket: Bucket, value: object) -> Reply:
             await delete_prefix(job, store, scanner, bucket, template.prefix, recursive=recursive)
 
     job = node.control.jobs.start(actions.DELETE_OBJECTS, work, bucket=bucket.id, control=selected.control)
-    return text_reply(job.id)
+    return await job_reply(job)
 
 
 def _check_workers(selection: ListRange) -> None:

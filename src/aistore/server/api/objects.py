@@ -25,7 +25,6 @@ from aistore.wire import custom as custom_metadata
 from aistore.wire import params as param
 from aistore.wire.errors import (
     ApiError,
-    not_implemented,
     not_remote,
     object_gone,
     object_not_found,
@@ -108,7 +107,10 @@ def _handle_remote(node: Node, request: Request, bucket: Bucket, name: str) -> R
 
 async def _delete_remote(node: Node, request: Request, bucket: Bucket, name: str) -> Reply:
     """Delete an object, or with the message `evict-listrange` only what is cached of it (protocol/20 9)."""
-    if await request.read(_MESSAGE_MAX) and _delete_action(node, request) == actions.EVICT_OBJECTS:
+    action = _delete_action(node, request) if await request.read(_MESSAGE_MAX) else ""
+    if action == actions.MULTIPART_ABORT:
+        return await abort_upload(node, request, bucket, name)
+    if action == actions.EVICT_OBJECTS:
         if await remote.evict_one(node, bucket, name) is None:
             raise object_not_found(node.name, bucket.id.object_cname(name))
         return OK
@@ -243,10 +245,9 @@ async def _post(node: Node, request: Request, bucket_name: str, object_name: str
         return Reply(202 if (bucket.bid, name) in node.reading else 200)
     if action == actions.RENAME_OBJECT:
         return await _rename(node, bucket, name, message.name)
-    if bucket.remote is not None:
-        raise not_implemented("upload", f"objects of remote bucket {bucket.id.cname} in parts")
     if action == actions.MULTIPART_UPLOAD:
         return await begin_upload(node, bucket, name)
     if action == actions.MULTIPART_COMPLETE:
-        return await complete_upload(node, request, bucket, name, message.value)
+        elsewhere = None if bucket.remote is None else remote.Remote(node, bucket)
+        return await complete_upload(node, request, bucket, name, message.value, elsewhere)
     return await abort_upload(node, request, bucket, name)

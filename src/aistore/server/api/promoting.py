@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
-from aistore.server.api.messages import OK, text_reply
+from aistore.server.api.importing import import_file
+from aistore.server.api.messages import OK, job_reply
+from aistore.server.api.remote import Remote
 from aistore.server.jobs.promoting import Promotion, files_in, is_file
 from aistore.server.store.content import in_thread
 from aistore.wire import access, actions
-from aistore.wire.errors import ApiError, not_implemented
+from aistore.wire.errors import ApiError
 from aistore.wire.messages import decode_value
 
 if TYPE_CHECKING:
@@ -34,6 +36,9 @@ class _Promote(msgspec.Struct, forbid_unknown_fields=True):
     ovw: bool = False
     dls: bool = False
     notshr: bool = False
+    # Of this server alone, see `importing`.
+    imp: Literal["", "reflink", "link"] = ""
+    proof: str = ""
 
 
 async def promote(node: Node, bucket: Bucket, message: ActionMessage) -> Reply:
@@ -43,17 +48,18 @@ async def promote(node: Node, bucket: Bucket, message: ActionMessage) -> Reply:
     if message.name and asked.src and message.name != asked.src:
         raise ApiError(400, f'conflicting promote source: "{message.name}" vs "{asked.src}"')
     source = asked.src or message.name
+    if asked.imp:
+        return await import_file(node, bucket, source, asked.obj, asked.proof, link=asked.imp == "link")
     _check_source(node, source)
-    if bucket.remote is not None:
-        raise not_implemented("promote", f"files into remote bucket {bucket.id.cname}")
     if asked.tid and not node.smap.has_target(asked.tid):
         what = f"node {asked.tid} not present in Smap v{node.smap.version}"
         raise ApiError(400, f"{node.gateway_name}: promote failure: {what}", "errNodeNotFound")
     files = await in_thread(_find, node, bucket, source, asked.obj, asked.rcr)
     props = node.props(bucket)
     promotion = Promotion(
-        node.store, bucket, props.checksum.type, props.versioning.enabled, asked.obj, asked.ovw, asked.dls
-    )
+        node.store, bucket, props.checksum.type, props.versioning.enabled, asked.obj, asked.ovw, asked.dls,
+        None if bucket.remote is None else Remote(node, bucket),
+    )  # fmt: skip
     if len(files) <= _AT_ONCE:
         try:
             await promotion.all(files)
@@ -67,7 +73,7 @@ async def promote(node: Node, bucket: Bucket, message: ActionMessage) -> Reply:
     job = node.control.jobs.start(
         actions.PROMOTE, work, bucket=bucket.id, control=f"{source}=>{bucket.id.object_cname(asked.obj)}"
     )
-    return text_reply(job.id)
+    return await job_reply(job)
 
 
 def _check_source(node: Node, source: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from aistore.http1.message import FilePart, Reply, printable
 from aistore.server.api.archive_reading import archive_query, read_from_archive
@@ -22,11 +22,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aistore.http1.server import Request, Result
+    from aistore.server.backends.base import RemoteObject
     from aistore.server.node import Node
     from aistore.server.store.rows import Bucket, ObjectRow
     from aistore.wire.names import BucketId
 
 __all__ = [
+    "Dress",
+    "entity_tag",
     "get",
     "head",
     "namespace_headers",
@@ -56,8 +59,20 @@ _HEAD_PROPS: Final = frozenset(
 )
 
 
-def get(node: Node, request: Request, bucket: Bucket, name: str) -> Result:
-    """The object's content, or a range of it."""
+class Dress(Protocol):
+    """What another protocol says of an object in the headers of its content; it may refuse by raising `ApiError`."""
+
+    def of_row(self, row: ObjectRow) -> list[tuple[str, str]]:
+        """Headers for an object of the store."""
+        ...
+
+    def of_remote(self, found: RemoteObject) -> list[tuple[str, str]]:
+        """Headers for an object that is not cached."""
+        ...
+
+
+def get(node: Node, request: Request, bucket: Bucket, name: str, dress: Dress | None = None) -> Result:
+    """The object's content, or a range of it; with `dress` the headers are those of another protocol."""
     headers = request.headers
     if request.query not in ("", "provider=ais"):
         if request.params.get(param.ETL_NAME):
@@ -75,18 +90,23 @@ def get(node: Node, request: Request, bucket: Bucket, name: str) -> Result:
         raise object_not_found(node.name, bucket.id.object_cname(name))
     if row.data is None:
         try:
-            return _get_from_file(node, request, bucket, row, fd)
+            return _get_from_file(node, request, bucket, row, fd, dress)
         except BaseException:
             os.close(fd)
             raise
     if "range" in headers:
-        return _get_range(node, request, bucket, row)
+        return _get_range(node, request, bucket, row, dress)
     if node.props(bucket).checksum.validate_warm_get and row.checksum:
         _compare(bucket, row, digest(row.checksum_type, row.data))
-    return _whole(node, row, row.data)
+    return _whole(node, row, row.data, dress)
 
 
-def _whole(node: Node, row: ObjectRow, data: bytes) -> bytes:
+def _whole(node: Node, row: ObjectRow, data: bytes, dress: Dress | None) -> bytes | Reply:
+    if dress is not None:
+        headers = [("Content-Type", header.OCTETS), *dress.of_row(row)]
+        node.stats.read(row.size)
+        node.store.atimes.note(row, time.time_ns())
+        return Reply(200, headers, data)
     start = row.head
     if start is None:
         start = row.head = _encode_head(row)
@@ -113,7 +133,9 @@ def object_headers(row: ObjectRow) -> list[tuple[str, str]]:
     return headers
 
 
-def _get_from_file(node: Node, request: Request, bucket: Bucket, row: ObjectRow, fd: int) -> Result:
+def _get_from_file(
+    node: Node, request: Request, bucket: Bucket, row: ObjectRow, fd: int, dress: Dress | None
+) -> Result:
     """The answer from the content file `fd`, which is closed when it was sent, or by the caller if this raises."""
     props = node.props(bucket).checksum
     offset, length, status = 0, row.size, 200
@@ -125,11 +147,10 @@ def _get_from_file(node: Node, request: Request, bucket: Bucket, row: ObjectRow,
     data = read_if_in_memory(fd, offset, length) if not validate and not hash_range else None
     if data is not None and status == 200:
         os.close(fd)
-        return _whole(node, row, data)
-    headers = [("Content-Type", header.OCTETS), *object_headers(row)]
+        return _whole(node, row, data, dress)
+    headers = _content_headers(node, row, dress)
     if status == 206:
         headers += _range_headers(row, offset, length)
-    headers.append((header.ATIME, str(node.store.atimes.note(row, time.time_ns()))))
     node.stats.read(length)
     if data is not None:
         os.close(fd)
@@ -139,6 +160,14 @@ def _get_from_file(node: Node, request: Request, bucket: Bucket, row: ObjectRow,
     if validate:
         return _send_validated(reply, bucket, row, part)
     return _send_range_hashed(reply, row, part) if hash_range else reply
+
+
+def _content_headers(node: Node, row: ObjectRow, dress: Dress | None) -> list[tuple[str, str]]:
+    headers = [("Content-Type", header.OCTETS), *(object_headers(row) if dress is None else dress.of_row(row))]
+    accessed = node.store.atimes.note(row, time.time_ns())
+    if dress is None:
+        headers.append((header.ATIME, str(accessed)))
+    return headers
 
 
 def part_of_file(node: Node, row: ObjectRow, fd: int, offset: int, length: int) -> FilePart:
@@ -191,17 +220,12 @@ def read_if_in_memory(fd: int, offset: int, length: int) -> bytes | None:
     return bytes(buffer)
 
 
-def _get_range(node: Node, request: Request, bucket: Bucket, row: ObjectRow) -> Reply:
+def _get_range(node: Node, request: Request, bucket: Bucket, row: ObjectRow, dress: Dress | None) -> Reply:
     """A range of content that lives in the catalog."""
     assert row.data is not None
     offset, length = parse_range(request.headers["range"], row.size, bucket.id.object_cname(row.name))
     data = row.data[offset : offset + length]
-    headers: Sequence[tuple[str, str]] = [
-        ("Content-Type", header.OCTETS),
-        *object_headers(row),
-        *_range_headers(row, offset, length),
-        (header.ATIME, str(node.store.atimes.note(row, time.time_ns()))),
-    ]
+    headers = _content_headers(node, row, dress) + _range_headers(row, offset, length)
     node.stats.read(length)
     if node.props(bucket).checksum.enable_read_range and length < row.size and row.checksum:
         headers = _with_slice_checksum(headers, digest(row.checksum_type, data))

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING, Final
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aistore.http1.message import Reply
-from aistore.server.api import reading, writing
+from aistore.server.api import multipart, reading, writing
 from aistore.server.api.registering import answered
 from aistore.server.backends import errors
 from aistore.server.backends.base import SOURCE
-from aistore.server.backends.download import Blob
+from aistore.server.backends.download import Blob, same_content
 from aistore.server.backends.errors import RemoteError
+from aistore.server.store.evicting import evict as evict_rows
 from aistore.wire import access
 from aistore.wire import headers as header
 from aistore.wire import params as param
@@ -23,10 +25,12 @@ from aistore.wire.ranges import parse_range
 from aistore.wire.values import parse_bool, parse_size
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
+    from pathlib import Path
 
     from aistore.http1.message import BytesLike
     from aistore.http1.server import Answer, Request, Result
+    from aistore.server.api.reading import Dress
     from aistore.server.backends.base import Backend, RemoteObject
     from aistore.server.backends.download import Download
     from aistore.server.node import Node
@@ -35,9 +39,11 @@ if TYPE_CHECKING:
     from aistore.wire.names import BucketId
 
 __all__ = [
+    "Remote",
     "cached",
     "delete",
     "delete_there",
+    "ensure_current",
     "evict_one",
     "get",
     "head",
@@ -70,12 +76,30 @@ _STALE: Final = ("Warning", '111 aistore "Revalidation Failed"')
 # -- GET -----------------------------------------------------------------------------------------------------------
 
 
-def get(node: Node, request: Request, bucket: Bucket, name: str) -> Result:
-    """The object's content, from the cache if it is there."""
+def get(node: Node, request: Request, bucket: Bucket, name: str, dress: Dress | None = None) -> Result:
+    """The object's content, from the cache if it is there; `dress` as `reading.get` takes it."""
     row = node.store.lookup(bucket, name)
     if row is not None and not _wants_latest(node, request, bucket):
-        return reading.get(node, request, bucket, name)
-    return _get(node, request, bucket, name, row)
+        try:
+            return reading.get(node, request, bucket, name, dress)
+        except ApiError:
+            row = node.store.lookup(bucket, name)
+            if row is not None:
+                raise
+            # Another process has evicted it at this moment.
+    return _get(node, request, bucket, name, row, dress)
+
+
+async def _from_cache(node: Node, request: Request, bucket: Bucket, name: str, dress: Dress | None) -> Answer | None:
+    """The answer from the cache; None if the object is not there (any more)."""
+    if node.store.lookup(bucket, name) is None:
+        return None
+    try:
+        return await answered(reading.get(node, request, bucket, name, dress))
+    except ApiError:
+        if node.store.lookup(bucket, name) is not None:
+            raise
+        return None
 
 
 def _wants_latest(node: Node, request: Request, bucket: Bucket) -> bool:
@@ -87,7 +111,9 @@ def _wants_latest(node: Node, request: Request, bucket: Bucket) -> bool:
     )
 
 
-async def _get(node: Node, request: Request, bucket: Bucket, name: str, row: ObjectRow | None) -> Answer:
+async def _get(
+    node: Node, request: Request, bucket: Bucket, name: str, row: ObjectRow | None, dress: Dress | None
+) -> Answer:
     if row is not None:
         try:
             current = await is_current(node, bucket, name, row)
@@ -95,16 +121,19 @@ async def _get(node: Node, request: Request, bucket: Bucket, name: str, row: Obj
             if error.kind not in ("unreachable", "throttled"):
                 raise
             logger.warning("%s: served as it is cached: %s", bucket.id.object_cname(name), error.message)
-            return _with_header(await answered(reading.get(node, request, bucket, name)), _STALE)
-        if current:
-            return await answered(reading.get(node, request, bucket, name))
+            answer = await _from_cache(node, request, bucket, name, dress)
+            if answer is None:
+                raise
+            return _with_header(answer, _STALE)
+        if current and (answer := await _from_cache(node, request, bucket, name, dress)) is not None:
+            return answer
     blob = parse_blob(request)
     for attempt in range(_ROUNDS):
-        answer = await _get_cold(node, request, bucket, name, blob)
+        answer = await _get_cold(node, request, bucket, name, blob, row, dress)
+        answer = answer or await _from_cache(node, request, bucket, name, dress)
         if answer is not None:
             return answer
-        if node.store.lookup(bucket, name) is not None:
-            return await answered(reading.get(node, request, bucket, name))
+        row = None  # evicted
         logger.info(
             "%s was written or evicted while it was read: attempt %d", bucket.id.object_cname(name), attempt + 2
         )
@@ -124,8 +153,18 @@ async def is_current(node: Node, bucket: Bucket, name: str, row: ObjectRow) -> b
     return found.is_cached_as(row)
 
 
-async def _get_cold(node: Node, request: Request, bucket: Bucket, name: str, blob: Blob | None) -> Answer | None:
-    """Read from the backend; None if the object has to be looked up again."""
+async def _get_cold(
+    node: Node,
+    request: Request,
+    bucket: Bucket,
+    name: str,
+    blob: Blob | None,
+    old: ObjectRow | None,
+    dress: Dress | None,
+) -> Answer | None:
+    """Read from the backend what is not cached, or only as `old`; None if the object has to be looked up again."""
+    if not same_content(node.store.lookup(bucket, name), old):
+        return None  # it came a moment ago
     if node.props(bucket).features & _NO_COLD_GET:
         raise ApiError(
             404, f"{node.name}: {bucket.id.object_cname(name)} does not exist (cold GET disabled)", "ErrNotFound"
@@ -135,21 +174,25 @@ async def _get_cold(node: Node, request: Request, bucket: Bucket, name: str, blo
     wants_range = "range" in request.headers and not part
     under_way = node.backends.under_way(bucket, name)
     if wants_range and blob is None and under_way is None and not node.backends.caches_ranges(where(bucket)):
-        return await _pass_range(node, request, bucket, name)
+        return await _pass_range(node, request, bucket, name, dress)
     download = node.backends.download(bucket, name, blob)
     found = await _shielded(download)
+    if found is None:  # another process has fetched it
+        return None
     if not part and found.size > _AT_ONCE and not node.props(bucket).checksum.validate_cold_get:
-        reply = _follow(node, request, bucket, download, found)
+        reply = _follow(node, request, bucket, download, found, dress)
         if reply is not None:
             return reply
-    row = await _until_cached(download)
-    return None if row is None else await answered(reading.get(node, request, bucket, name))
+    await _until_cached(download)
+    return None
 
 
-def _follow(node: Node, request: Request, bucket: Bucket, download: Download, found: RemoteObject) -> Reply | None:
+def _follow(
+    node: Node, request: Request, bucket: Bucket, download: Download, found: RemoteObject, dress: Dress | None
+) -> Reply | None:
     """The answer from content that is still coming."""
     offset, length, status = 0, found.size, 200
-    headers: list[tuple[str, str]] = [("Content-Type", header.OCTETS), *_headers(found)]
+    headers: list[tuple[str, str]] = [("Content-Type", header.OCTETS), *_headers(found, dress)]
     if "range" in request.headers:
         offset, length = parse_range(request.headers["range"], found.size, bucket.id.object_cname(found.name))
         status = 206
@@ -165,14 +208,14 @@ def _follow(node: Node, request: Request, bucket: Bucket, download: Download, fo
     return Reply(status, headers, part)
 
 
-async def _pass_range(node: Node, request: Request, bucket: Bucket, name: str) -> Reply:
+async def _pass_range(node: Node, request: Request, bucket: Bucket, name: str, dress: Dress | None) -> Reply:
     """A range that only passes by: nothing is cached."""
     remote, backend = where(bucket), node.backends.of(bucket)
     found = await backend.head(remote, name)
     offset, length = parse_range(request.headers["range"], found.size, bucket.id.object_cname(name))
     headers = [
         ("Content-Type", header.OCTETS),
-        *_headers(found),
+        *_headers(found, dress),
         *_range_headers(offset, length, found.size),
     ]
     node.stats.read(length)
@@ -213,14 +256,18 @@ async def cached(node: Node, bucket: Bucket, name: str) -> ObjectRow:
 
 
 async def refresh(node: Node, bucket: Bucket, name: str) -> None:
-    """Forget a cached object that is not the version that its backend has (`latest-ver`)."""
+    """Fetch an object anew that is cached as another version than its backend has. Raises `RemoteError`."""
+    await _until_cached(node.backends.download(bucket, name))
+
+
+async def ensure_current(node: Node, bucket: Bucket, name: str) -> None:
+    """As `refresh`, where the cached version is another one; nothing for an object that is not cached or whose bucket is native."""
     row = node.store.lookup(bucket, name) if node.remote_of(bucket) is not None else None
     if row is not None and not await is_current(node, bucket, name, row):
-        async with node.backends.writing(bucket, name):
-            await node.store.delete(bucket, [name])
+        await refresh(node, bucket, name)
 
 
-async def _shielded(download: Download) -> RemoteObject:
+async def _shielded(download: Download) -> RemoteObject | None:
     """A reader that goes away leaves the download to the others."""
     return await asyncio.shield(download.opened)
 
@@ -290,7 +337,9 @@ def _head_v2(found: RemoteObject, wanted: frozenset[str]) -> list[tuple[str, str
     return headers
 
 
-def _headers(found: RemoteObject) -> list[tuple[str, str]]:
+def _headers(found: RemoteObject, dress: Dress | None = None) -> list[tuple[str, str]]:
+    if dress is not None:
+        return dress.of_remote(found)
     headers = _checksum_headers(found)
     if found.version:
         headers.append((header.VERSION, found.version))
@@ -318,12 +367,13 @@ def put(node: Node, request: Request, bucket: Bucket, name: str) -> Result:
     """Store an object in the backend, and then in the cache. A copy of a cached object is written by `writing`."""
     params = request.params
     for option, what in (
-        (param.UPLOAD_ID, "parts of objects"),
         (param.ARCHPATH, "members of archives"),
         (param.APPEND_TYPE, "appended bytes"),
     ):
         if params.get(option):
             raise unsupported("write", f"{what} to remote bucket {bucket.id.cname}")
+    if params.get(param.UPLOAD_ID):
+        return multipart.put_part(node, request, bucket, name)
     return _copy(node, request, bucket, name) if params.get(param.OBJECT_TO) else _put(node, request, bucket, name)
 
 
@@ -355,7 +405,7 @@ async def write_through(
 ) -> ObjectRow:
     """Store content (bytes or a finished upload, which belongs to the store then) in the backend and in the cache of a remote bucket."""
     try:
-        async with node.backends.writing(bucket, name):
+        async with node.backends.changing(bucket, name):
             source = content if isinstance(content, bytes) else content.path
             found = await node.backends.of(bucket).put(where(bucket), name, source, custom)
             return await node.store.put(
@@ -368,9 +418,39 @@ async def write_through(
         raise
 
 
+class Remote(NamedTuple):
+    """A remote bucket as what stores content that did not come in a PUT (promoted files, uploads in parts) knows it."""
+
+    node: Node
+    bucket: Bucket
+    custom: Mapping[str, str] = {}
+    """The metadata that users gave to the object."""
+
+    async def exists(self, name: str) -> bool:
+        """Whether there is such an object. Raises `RemoteError`."""
+        try:
+            await self.node.backends.of(self.bucket).head(where(self.bucket), name)
+        except RemoteError as error:
+            if error.kind != "object":
+                raise
+            return False
+        return True
+
+    async def put(self, name: str, content: bytes | Upload, checksum: tuple[str, str]) -> ObjectRow:
+        """Store an object in the backend and in the cache. Raises `ApiError`, `StoreError`."""
+        return await write_through(self.node, self.bucket, name, content, checksum, dict(self.custom))
+
+    @asynccontextmanager
+    async def sent(self, name: str, path: Path) -> AsyncIterator[tuple[str, Mapping[str, str]]]:
+        """Store a file in the backend, and hold off other writers of the object until the cache has it too."""
+        async with self.node.backends.changing(self.bucket, name):
+            found = await self.node.backends.of(self.bucket).put(where(self.bucket), name, path, self.custom)
+            yield found.version, {**self.custom, **found.custom}
+
+
 async def delete(node: Node, bucket: Bucket, name: str) -> Reply:
     """Delete an object in the backend, and then in the cache."""
-    async with node.backends.writing(bucket, name):
+    async with node.backends.changing(bucket, name):
         await delete_there(node, bucket, name)
         await node.store.delete(bucket, [name])
     node.stats.deleted()
@@ -396,7 +476,7 @@ async def evict_one(node: Node, bucket: Bucket, name: str) -> int | None:
             raise ApiError(
                 400, f"cannot evict {bucket.id.object_cname(name)}: it did not come from a backend, and is nowhere else"
             )
-        await node.store.delete(bucket, [name])
+        await evict_rows(node.store, bucket, [name], SOURCE)
         return row.size
 
 

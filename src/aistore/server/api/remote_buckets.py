@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from typing import TYPE_CHECKING, Final
 
+from aistore.server.api import inventory
 from aistore.server.api.messages import OK
 from aistore.server.api.multiobj import Selected
 from aistore.server.api.registering import add, register, remote_props
 from aistore.server.api.remote_jobs import cached_names
-from aistore.server.backends.ais import ask_map
 from aistore.server.backends.base import SOURCE
 from aistore.server.backends.errors import RemoteError
 from aistore.server.backends.registry import DEFUNCT
+from aistore.server.store.evicting import evict as evict_rows
+from aistore.server.store.evicting import first_without
 from aistore.wire import actions, params
 from aistore.wire.errors import ApiError, bucket_exists, not_remote, unsupported
 from aistore.wire.ids import new_job_id
@@ -29,6 +33,8 @@ if TYPE_CHECKING:
     from aistore.server.store.rows import Bucket
 
 __all__ = ["attach_or_detach", "attached_clusters", "create", "destroy", "evict", "list_elsewhere"]
+
+logger = logging.getLogger(__name__)
 
 _AT_ONCE: Final = 200
 _URL_SCHEMES: Final = ("http://", "https://")
@@ -55,7 +61,7 @@ async def create(node: Node, request: Request, identity: BucketId, value: object
     if node.store.bucket(identity) is not None:
         raise bucket_exists(identity.cname)
     try:
-        props = change_props(remote_props(node, identity), value, targets=len(node.smap.targets), mountpaths=1)
+        props = change_props(remote_props(node, identity), value, targets=len(node.smap.targets))
     except BadMessage as error:
         raise value_refused(value, actions.CREATE_BUCKET, node.gateway_name, str(error)) from None
     if not parse_bool(request.params.get(params.DONT_HEAD_REMOTE_BCK, "")):
@@ -75,6 +81,7 @@ async def destroy(node: Node, bucket: Bucket) -> Reply:
         error = unsupported("destroy", f"cloud bucket {bucket.id.cname}")
         raise ApiError(405, error.message, error.tcode)
     await node.backends.cluster_backend(bucket.id.uuid).destroy_bucket(bucket.id)
+    await inventory.forget(node, bucket)
     await node.store.destroy_bucket(bucket.id)
     return OK
 
@@ -89,6 +96,7 @@ async def evict(node: Node, identity: BucketId, *, keep: bool) -> Reply:
         raise not_remote(actions.EVICT_BUCKET, identity.cname)
     if identity.is_remote and not keep:
         await _refuse_to_lose(node, bucket)
+        await inventory.forget(node, bucket)
         await node.store.destroy_bucket(identity)
     else:
         await _drop_all(node, bucket)
@@ -104,16 +112,9 @@ async def evict(node: Node, identity: BucketId, *, keep: bool) -> Reply:
 async def _refuse_to_lose(node: Node, bucket: Bucket) -> None:
     """Raise `ApiError` 400 if something in the bucket did not come from its backend."""
 
-    def look() -> tuple[str] | None:
-        sql = "SELECT name FROM object WHERE bucket = ? AND (custom IS NULL OR NOT instr(custom, ?)) LIMIT 1"
-        found: tuple[str] | None = (
-            node.store.catalog.thread_reader().execute(sql, (bucket.bid, f'"{SOURCE}":')).fetchone()
-        )
-        return found
-
-    found = await node.control.scanner.run(look)
+    found = await node.control.scanner.run(lambda: first_without(node.store.catalog, bucket.bid, SOURCE))
     if found is not None:
-        what = f"{bucket.id.object_cname(found[0])} did not come from a backend, and is nowhere else"
+        what = f"{bucket.id.object_cname(found)} did not come from a backend, and is nowhere else"
         raise ApiError(400, f"cannot evict {bucket.id.cname}: {what}")
 
 
@@ -125,21 +126,21 @@ async def _drop_all(node: Node, bucket: Bucket) -> None:
     async def drop() -> None:
         for name in names:
             node.backends.drop(bucket, name)
-        await node.store.delete(bucket, names)
+        await evict_rows(node.store, bucket, names, SOURCE)
         names.clear()
 
     async for name in cached_names(node, bucket, everything):
-        row = node.store.lookup(bucket, name)
-        if row is not None and SOURCE in row.custom:
-            names.append(name)
+        names.append(name)
         if len(names) == _AT_ONCE:
             await drop()
     await drop()
 
 
 async def list_elsewhere(node: Node, provider: str, uuid: str) -> list[BucketId]:
-    """Buckets that exist in backends, as far as these tell: of one cluster, of all (`@`), or of none."""
-    if provider not in ("", "ais") or not uuid:
+    """Buckets that exist in backends, as far as these tell: of clouds, or of one cluster or of all (`@`)."""
+    if not uuid:
+        return await _list_clouds(node, [one for one in node.backends.clouds if provider in ("", one)])
+    if provider not in ("", "ais"):
         return []
     if uuid == "@":
         uuids = [one.uuid for one in node.backends.attached if one.uuid != DEFUNCT]
@@ -152,6 +153,22 @@ async def list_elsewhere(node: Node, provider: str, uuid: str) -> list[BucketId]
     for known in uuids:
         found += await node.backends.cluster_backend(known).list_buckets()
     return found
+
+
+async def _list_clouds(node: Node, providers: list[str]) -> list[BucketId]:
+    """Buckets of cloud accounts. A cloud that does not answer, or does not let its buckets be listed, hides none that are known."""
+
+    async def one(provider: str) -> list[BucketId]:
+        try:
+            return await node.backends.at(BucketId(provider, "", "", "")).list_buckets()
+        except ApiError as error:
+            logger.warning(
+                "buckets of %s cannot be listed, only those that were asked for: %s", provider, error.message
+            )
+            return []
+
+    found = await asyncio.gather(*map(one, providers))
+    return [bucket for buckets in found for bucket in buckets]
 
 
 def list_failed(node: Node, uuid: str) -> ApiError:
@@ -192,7 +209,7 @@ async def attach_or_detach(node: Node, request: Request, action: str) -> Reply:
 async def attached_clusters(node: Node) -> dict[str, object]:
     """The document of `what=remote`."""
     found = [
-        {"smap": await ask_map(one.url), "url": one.url, "alias": one.alias, "uuid": one.uuid}
+        {"smap": await node.backends.map_of(one), "url": one.url, "alias": one.alias, "uuid": one.uuid}
         for one in node.backends.attached
     ]
     return {"a": found or None, "ver": 0}

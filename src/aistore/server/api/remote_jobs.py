@@ -9,9 +9,9 @@ import msgspec
 
 from aistore.http1.message import Reply
 from aistore.server.api import remote
-from aistore.server.api.messages import text_reply
+from aistore.server.api.messages import job_reply
 from aistore.server.api.multiobj import Selected, select
-from aistore.server.backends.download import Blob
+from aistore.server.backends.download import Blob, same_content
 from aistore.server.backends.errors import RemoteError
 from aistore.server.store.errors import StoreFull
 from aistore.server.store.scan import Bounds
@@ -24,6 +24,7 @@ from aistore.wire.values import parse_duration
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from aistore.server.backends.base import RemoteObject
     from aistore.server.jobs.registry import Job
     from aistore.server.node import Node
     from aistore.server.store.rows import Bucket, ObjectRow
@@ -34,14 +35,18 @@ __all__ = [
     "cached_names",
     "delete_objects",
     "evict_objects",
+    "in_parallel",
+    "objects_there",
     "prefetch",
     "prefetch_all",
     "selected_names",
+    "workers_of",
 ]
 
 _WORKERS: Final = 8
 _WORKERS_MAX: Final = 64
 _SCAN: Final = 1000
+_PROGRESS: Final = 0.25  # seconds between two looks at how far a download is
 _BLOB_THRESHOLD_MIN: Final = 1 << 20
 
 
@@ -67,7 +72,7 @@ class BlobMessage(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 # -- prefetch ------------------------------------------------------------------------------------------------------
 
 
-def prefetch(node: Node, bucket: Bucket, value: object) -> Reply:
+async def prefetch(node: Node, bucket: Bucket, value: object) -> Reply:
     """Start a job that brings the selected objects into the cache; the answer is its id."""
     if node.remote_of(bucket) is None:
         raise not_remote(actions.PREFETCH_OBJECTS, bucket.id.cname)
@@ -80,7 +85,7 @@ def prefetch(node: Node, bucket: Bucket, value: object) -> Reply:
         bucket=bucket.id,
         control=selected.control,
     )
-    return text_reply(job.id)
+    return await job_reply(job)
 
 
 async def prefetch_all(job: Job, node: Node, bucket: Bucket) -> None:
@@ -105,7 +110,7 @@ async def _prefetch(job: Job, node: Node, bucket: Bucket, selected: Selected[Pre
         except StoreFull as error:
             raise out_of_space(str(error)) from error
 
-    await _each(selected_names(node, bucket, selected), _workers(message), one)
+    await in_parallel(selected_names(node, bucket, selected), workers_of(message.num_workers), one)
 
 
 async def _fetch(node: Node, bucket: Bucket, name: str, message: Prefetch) -> ObjectRow | None:
@@ -118,6 +123,8 @@ async def _fetch(node: Node, bucket: Bucket, name: str, message: Prefetch) -> Ob
         found = await node.backends.of(bucket).head(remote.where(bucket), name)
         if found.size >= max(message.blob_threshold, _BLOB_THRESHOLD_MIN):
             blob = Blob(message.blob_chunk_size, message.blob_workers)
+    if not same_content(node.store.lookup(bucket, name), row):
+        return None  # it came a moment ago
     download = node.backends.download(bucket, name, blob)
     if blob is not None:
         _start_blob(node, bucket, name, blob)
@@ -127,7 +134,7 @@ async def _fetch(node: Node, bucket: Bucket, name: str, message: Prefetch) -> Ob
 # -- evict, delete -------------------------------------------------------------------------------------------------
 
 
-def evict_objects(node: Node, bucket: Bucket, value: object) -> Reply:
+async def evict_objects(node: Node, bucket: Bucket, value: object) -> Reply:
     """Start a job that drops the selected objects from the cache; the answer is its id."""
     if node.remote_of(bucket) is None:
         raise not_remote(actions.EVICT_BUCKET, bucket.id.cname)
@@ -150,10 +157,10 @@ def evict_objects(node: Node, bucket: Bucket, value: object) -> Reply:
             await one(job, name)
 
     job = node.control.jobs.start(actions.EVICT_OBJECTS, work, bucket=bucket.id, control=selected.control)
-    return text_reply(job.id)
+    return await job_reply(job)
 
 
-def delete_objects(node: Node, bucket: Bucket, value: object) -> Reply:
+async def delete_objects(node: Node, bucket: Bucket, value: object) -> Reply:
     """Start a job that deletes the selected objects in the backend and in the cache; the answer is its id."""
     node.check_access(bucket, access.DELETE_OBJECT, "DELETE-OBJECT")
     selected = select(node, value, ListRange, actions.DELETE_OBJECTS)
@@ -161,7 +168,7 @@ def delete_objects(node: Node, bucket: Bucket, value: object) -> Reply:
     async def work(job: Job) -> None:
         async def one(name: str) -> None:
             try:
-                async with node.backends.writing(bucket, name):
+                async with node.backends.changing(bucket, name):
                     await remote.delete_there(node, bucket, name)
                     gone = await node.store.delete(bucket, [name])
             except RemoteError as error:
@@ -170,10 +177,10 @@ def delete_objects(node: Node, bucket: Bucket, value: object) -> Reply:
             else:
                 job.done(1, sum(size for _, size in gone))
 
-        await _each(selected_names(node, bucket, selected), _workers(selected.message), one)
+        await in_parallel(selected_names(node, bucket, selected), workers_of(selected.message.num_workers), one)
 
     job = node.control.jobs.start(actions.DELETE_OBJECTS, work, bucket=bucket.id, control=selected.control)
-    return text_reply(job.id)
+    return await job_reply(job)
 
 
 # -- blob download -------------------------------------------------------------------------------------------------
@@ -198,20 +205,25 @@ async def blob_download(node: Node, bucket: Bucket, message: ActionMessage) -> R
         raise ApiError(400, f"blob-download: {cname} has {found.size} bytes, not {value.full_size}")
     if node.backends.under_way(bucket, name) is not None:
         raise ApiError(400, f"blob-download of {cname} is already running - not starting", "ErrXactUsePrev")
-    return text_reply(_start_blob(node, bucket, name, Blob(value.chunk_size, value.workers)).id)
+    return await job_reply(_start_blob(node, bucket, name, Blob(value.chunk_size, value.workers)))
 
 
 def _start_blob(node: Node, bucket: Bucket, name: str, blob: Blob) -> Job:
     async def work(job: Job) -> None:
         download = node.backends.download(bucket, name, blob)
+        told = 0
         try:
-            row = await asyncio.shield(download.done)
-        except asyncio.CancelledError:
-            download.cancel()
-            await download.ended()
+            while not (await asyncio.wait((download.done,), timeout=_PROGRESS))[0]:
+                job.done(0, download.received - told)
+                told = download.received
+            row = download.done.result()
+        except BaseException as error:
+            job.done(0, -told)  # nothing of it stays
+            if isinstance(error, asyncio.CancelledError):
+                download.cancel()
+                await download.ended()
             raise
-        if row is not None:
-            job.done(1, row.size)
+        job.done(*((1, row.size - told) if row is not None else (0, -told)))
 
     return node.control.jobs.start(actions.BLOB_DOWNLOAD, work, bucket=bucket.id, control=name)
 
@@ -219,11 +231,12 @@ def _start_blob(node: Node, bucket: Bucket, name: str, blob: Blob) -> Job:
 # -- which objects -------------------------------------------------------------------------------------------------
 
 
-def _workers(message: ListRange) -> int:
-    return 1 if message.num_workers < 0 else min(message.num_workers or _WORKERS, _WORKERS_MAX)
+def workers_of(number: int) -> int:
+    """How many objects a job works on at a time, of the number that its request tells (protocol/10 14)."""
+    return 1 if number < 0 else min(number or _WORKERS, _WORKERS_MAX)
 
 
-async def _each(names: AsyncIterator[str], workers: int, one: Callable[[str], Awaitable[None]]) -> None:
+async def in_parallel(names: AsyncIterator[str], workers: int, one: Callable[[str], Awaitable[None]]) -> None:
     """Do `one` for every name, several at a time; what it raises ends all."""
     turn = asyncio.Lock()
 
@@ -260,14 +273,18 @@ async def selected_names(
         for name in selected.names or map(check_object_name, selected.template.names()):
             yield name
         return
+    async for found in objects_there(node, bucket, prefix, recursive=not selected.message.non_recurs):
+        yield found.name
+
+
+async def objects_there(node: Node, bucket: Bucket, prefix: str, *, recursive: bool) -> AsyncIterator[RemoteObject]:
+    """Objects with a prefix as the backend lists them."""
     backend, token = node.backends.of(bucket), ""
     while True:
-        page = await backend.list(
-            remote.where(bucket), prefix, token, backend.page_size, recursive=not selected.message.non_recurs
-        )
+        page = await backend.list(remote.where(bucket), prefix, token, backend.page_size, recursive=recursive)
         for found in page.objects:
             if not found.directory:
-                yield found.name
+                yield found
         token = page.token
         if not token:
             return

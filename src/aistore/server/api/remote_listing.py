@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from aistore.server.store.scan import Bounds
+import msgspec
+
 from aistore.wire import listing
 from aistore.wire.custom import format_listed
 from aistore.wire.errors import ApiError
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RemoteListing", "check_flags", "list_page"]
 
-_SCAN: Final = 10_000
+_NAMES_AT_ONCE: Final = 500
 _REMOTE_ONLY: Final = listing.CACHED | listing.NAME_ONLY | listing.NAME_SIZE | listing.NOT_CACHED
 
 
@@ -71,32 +72,34 @@ async def list_page(node: Node, bucket: Bucket, uuid: str, asked: RemoteListing)
             return Page(uuid, token, entries)
 
 
-async def _cached(node: Node, bucket: Bucket, asked: RemoteListing, objects: list[RemoteObject]) -> dict[str, Entry]:
-    """Entries of the cache among the names of a page."""
-    names = [one.name for one in objects if not one.directory]
+async def _cached(
+    node: Node, bucket: Bucket, asked: RemoteListing, objects: list[RemoteObject]
+) -> dict[str, tuple[Entry, Row]]:
+    """Entries of the cache among the names of a page, with the rows that they were made from."""
+    names = sorted({one.name for one in objects if not one.directory})
     if not names:
         return {}
-    last, scanner = max(names), node.control.scanner
-    bounds = Bounds("", min(names))
+    scanner = node.control.scanner
 
-    def scan() -> list[Row]:
+    def look() -> list[Row]:
+        # One by one: between two names of a level, or of a page after much was deleted there, anything may lie in the cache.
         found: list[Row] = []
-        at = bounds
-        while True:
-            rows = scanner.rows(bucket.bid, at, asked.columns, _SCAN)
-            found += (row for row in rows if row[0] <= last)
-            if len(rows) < _SCAN or rows[-1][0] > last:
-                return found
-            at = Bounds("", rows[-1][0], inclusive=False)
+        for at in range(0, len(names), _NAMES_AT_ONCE):
+            some = names[at : at + _NAMES_AT_ONCE]
+            wanted = ",".join("?" * len(some))
+            sql = f"SELECT name{asked.columns} FROM object WHERE bucket = ? AND name IN ({wanted}) ORDER BY name"  # noqa: S608 (own columns)
+            found += scanner.reader().execute(sql, (bucket.bid, *some))
+        return found
 
-    return {entry.name: entry for entry in asked.make(await scanner.run(scan))}
+    rows = await scanner.run(look)
+    return {entry.name: (entry, row) for entry, row in zip(asked.make(rows), rows, strict=True)}
 
 
-def _entry(found: RemoteObject, cached: Entry | None, asked: RemoteListing) -> Entry:
+def _entry(found: RemoteObject, kept: tuple[Entry, Row] | None, asked: RemoteListing) -> Entry:
     wanted, flags = asked.wanted, asked.flags
     if found.directory:
         return Entry(found.name, flags=listing.ENTRY_DIRECTORY)
-    if cached is None:
+    if kept is None:
         return Entry(
             found.name,
             checksum=(found.checksum[1] or found.custom.get("ETag", "")) if wanted.checksum else "",
@@ -104,8 +107,24 @@ def _entry(found: RemoteObject, cached: Entry | None, asked: RemoteListing) -> E
             custom=format_listed(found.custom) if wanted.custom else "",
             size=found.size if wanted.size else 0,
         )
-    if flags & listing.DIFF and (found.size != cached.size or found.version != cached.version):
+    cached, row = kept
+    if flags & listing.DIFF and _differs(found, row):
         cached.flags |= listing.ENTRY_VERSION_CHANGED
     if wanted.size and flags & listing.ONLY_REMOTE_PROPS:
         cached.size = found.size
     return cached
+
+
+def _differs(found: RemoteObject, row: Row) -> bool:
+    """Whether what the backend has is another version than the cached one, as far as a listing tells."""
+    _, size, checksum, _, version, custom = row  # custom metadata was asked for, so that all columns were read
+    if found.size != size:
+        return True
+    pairs = msgspec.json.decode(custom or "{}", type=dict[str, str])
+    known = [key for key in ("ETag", "version") if found.custom.get(key) and pairs.get(key)]
+    if known:
+        return any(found.custom[key] != pairs[key] for key in known)
+    if found.version and version:
+        return found.version != str(version)
+    theirs = found.checksum[1]
+    return bool(theirs) and len(theirs) == len(checksum) and theirs != checksum

@@ -15,6 +15,7 @@ from aistore.server.api.multipart import put_part
 from aistore.server.api.reading import object_headers
 from aistore.server.store.content import finished, in_thread
 from aistore.server.store.copying import copy_objects
+from aistore.server.store.errors import StoreFull
 from aistore.server.store.schema import INLINE_MAX
 from aistore.wire import access
 from aistore.wire import headers as header
@@ -68,7 +69,10 @@ def put(node: Node, request: Request, bucket: Bucket, name: str) -> Result:
         return _put_slowly(node, request, bucket, name, custom)
     kind = node.props(bucket).checksum.type
     store = node.store
-    store.check_room(len(content), in_catalog=True)
+    try:
+        store.check_room(len(content), in_catalog=True)
+    except StoreFull:  # what can be fetched again may go
+        return _put_slowly(node, request, bucket, name, custom)
     future = store.put(
         bucket, name, content, kind, digest(kind, content), custom=custom,
         versioned=node.props(bucket).versioning.enabled, fresh=is_fresh(request), counted_from=headers.get(_VERSION, ""),
@@ -168,6 +172,8 @@ async def _already_there(
 async def _receive(node: Node, request: Request, kinds: list[str]) -> tuple[bytes | Upload, dict[str, str]]:
     """Receive a body into the catalog's size or a content file; its checksums by type."""
     store = node.store
+    if (length := _announced(request)) is not None:
+        await node.backends.make_room(length, in_catalog=length <= INLINE_MAX)
     if request.content is not None and len(request.content) <= INLINE_MAX:
         store.check_room(len(request.content), in_catalog=True)
         return request.content, {kind: digest(kind, request.content) for kind in kinds}
@@ -202,6 +208,13 @@ async def _receive(node: Node, request: Request, kinds: list[str]) -> tuple[byte
             upload.abandon()
         raise
     return upload, {kind: hashers[kind].hexdigest() if kind in hashers else "" for kind in kinds}
+
+
+def _announced(request: Request) -> int | None:
+    """Bytes of the body, if that is known."""
+    if request.content is not None:
+        return len(request.content)
+    return request.body.length if request.body is not None else None
 
 
 async def _receive_pieces(

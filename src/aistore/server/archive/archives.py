@@ -13,15 +13,16 @@ from aistore.server.archive.index import CatalogIndex, Stop, build
 from aistore.server.archive.reading import gather
 from aistore.server.archive.source import BytesSource, FileSource
 from aistore.server.store.content import finished
-from aistore.server.store.schema import LAYOUT_FILE, LAYOUT_INLINE
+from aistore.server.store.member_pages import MemberPages, keep_end, keep_pages
+from aistore.server.store.schema import LAYOUT_INLINE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
     from aistore.server.archive.formats import Format
-    from aistore.server.archive.index import Index, Key, MemoryIndex
+    from aistore.server.archive.index import Index, MemoryIndex
     from aistore.server.archive.source import Source
-    from aistore.server.store.catalog import Transaction
+    from aistore.server.store.member_pages import Key
     from aistore.server.store.rows import Bucket, ObjectRow
     from aistore.server.store.store import Store
 
@@ -94,7 +95,7 @@ class Archives:
         if row.layout == LAYOUT_INLINE:  # a few kilobytes: quicker read than looked up
             return await self.run(build, content.source, form, self._stop)
         key = (row.layout, row.content, int(form))
-        known = CatalogIndex.open(self._store.catalog.read, key)
+        known = CatalogIndex.open(MemberPages(self._store.catalog.read, key))
         if known is not None:
             return known
         task = self._building.get(key)
@@ -118,37 +119,12 @@ class Archives:
     async def _keep(self, made: MemoryIndex, key: Key) -> None:
         pages = made.pages()
         while some := list(islice(pages, _PAGES_AT_ONCE)):
-            if not await self._store.catalog.submit(_keep_pages(key, some)):
+            if not await self._store.catalog.submit(lambda tx: keep_pages(tx, key, some)):
                 return
-        await self._store.catalog.submit(_keep_index(key, made.damage))
+        await self._store.catalog.submit(lambda tx: keep_end(tx, key, made.damage))
 
     async def close(self) -> None:
         """End what is being made, and wait for it."""
         self._stop.set = True
         await asyncio.gather(*self._building.values(), return_exceptions=True)
         self._threads.shutdown(wait=True)
-
-
-def _exists(tx: Transaction, key: Key) -> bool:
-    # What is kept for content that is gone already would stay for ever.
-    table = "file" if key[0] == LAYOUT_FILE else "parts"
-    return tx.execute(f"SELECT 1 FROM {table} WHERE id = ?", (key[1],)).fetchone() is not None  # noqa: S608 (two constants)
-
-
-def _keep_pages(key: Key, pages: list[tuple[bytes, bytes]]) -> Callable[[Transaction], bool]:
-    def change(tx: Transaction) -> bool:
-        if not _exists(tx, key):
-            return False
-        for first, members in pages:
-            tx.execute("INSERT OR REPLACE INTO archive_page VALUES (?, ?, ?, ?, ?)", (*key, first, members))
-        return True
-
-    return change
-
-
-def _keep_index(key: Key, damage: str) -> Callable[[Transaction], None]:
-    def change(tx: Transaction) -> None:
-        if _exists(tx, key):
-            tx.execute("INSERT OR REPLACE INTO archive VALUES (?, ?, ?, ?)", (*key, damage))
-
-    return change

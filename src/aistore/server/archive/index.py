@@ -18,16 +18,15 @@ from aistore.server.archive.errors import BadArchive
 from aistore.server.archive.formats import Format
 from aistore.server.archive.names import clean
 from aistore.server.archive.source import cursor_over
+from aistore.server.store.member_pages import MemberPages
 
 if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from aistore.server.archive.source import Source
+    from aistore.server.store.member_pages import Read
 
-    Read = Callable[[str, tuple[object, ...]], sqlite3.Cursor]
-
-__all__ = ["CatalogIndex", "Index", "Key", "Member", "MemoryIndex", "Stop", "build"]
+__all__ = ["CatalogIndex", "Index", "Member", "MemoryIndex", "Stop", "build"]
 
 # An index in the making is in memory: a name and 62 bytes for each member.
 _MEMBERS_MAX: Final = 2_000_000
@@ -35,9 +34,6 @@ _NAMES_MAX: Final = 192 << 20
 _NAME_MAX: Final = 4096
 _PAGE_MEMBERS: Final = 128
 _WHERE: Final = struct.Struct(">QQQBL")
-
-Key = tuple[int, int, int]
-"""Layout and number of the content, and the format that it is read as."""
 
 _decode_page = msgspec.msgpack.Decoder(list[bytes]).decode
 _encode_page = msgspec.msgpack.Encoder().encode
@@ -132,27 +128,22 @@ class MemoryIndex:
 
 
 class CatalogIndex:
-    """An index that the catalog keeps; `read` runs a query in the thread that uses it."""
+    """An index that the catalog keeps."""
 
-    def __init__(self, read: Read, key: Key, damage: str) -> None:
-        self._read = read
-        self._key = key
+    def __init__(self, pages: MemberPages, damage: str) -> None:
+        self._pages = pages
         self.damage = damage
 
     @classmethod
-    def open(cls, read: Read, key: Key) -> CatalogIndex | None:
+    def open(cls, pages: MemberPages) -> CatalogIndex | None:
         """The index of this content, if it was made before."""
-        row = read("SELECT damage FROM archive WHERE layout = ? AND content = ? AND format = ?", key).fetchone()
-        return cls(read, key, row[0]) if row is not None else None
+        damage = pages.damage()
+        return cls(pages, damage) if damage is not None else None
 
     def _page(self, name: str) -> list[bytes]:
         """The page that has this name, if any has."""
-        row = self._read(
-            "SELECT members FROM archive_page WHERE layout = ? AND content = ? AND format = ? AND first <= ?"
-            " ORDER BY first DESC LIMIT 1",
-            (*self._key, name.encode("utf-8", "replace")),
-        ).fetchone()
-        return _decode_page(row[0]) if row is not None else []
+        page = self._pages.page(name.encode("utf-8", "replace"))
+        return _decode_page(page) if page is not None else []
 
     def find(self, name: str) -> Member | None:
         """The first member of this name, or None."""
@@ -160,16 +151,13 @@ class CatalogIndex:
 
     def after(self, name: str) -> Iterator[Member]:
         """The members whose names come after this one, in order."""
-        rest = self._read(
-            "SELECT members FROM archive_page WHERE layout = ? AND content = ? AND format = ? AND first > ? ORDER BY first",
-            (*self._key, name.encode("utf-8", "replace")),
-        )
+        rest = self._pages.after(name.encode("utf-8", "replace"))
         yield from MemoryIndex(self._page(name), "").after(name)
-        yield from map(_unpack, chain.from_iterable(_decode_page(page) for (page,) in rest))
+        yield from map(_unpack, chain.from_iterable(map(_decode_page, rest)))
 
     def in_thread(self, read: Read) -> CatalogIndex:
         """The same for another thread, whose queries `read` runs."""
-        return CatalogIndex(read, self._key, self.damage)
+        return CatalogIndex(MemberPages(read, self._pages.key), self.damage)
 
 
 class Stop:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import urllib3
 
     from aistore.server.backends.base import Content
+    from aistore.server.backends.options import ClusterAccess
     from aistore.transport.aio import AsyncResponse
     from aistore.transport.retry import ColdGetRules
 
@@ -66,9 +67,9 @@ def _patience() -> _Patience:
     )
 
 
-async def ask_map(url: str) -> dict[str, object] | None:
+async def ask_map(url: str, access: ClusterAccess) -> dict[str, object] | None:
     """The cluster map that a cluster answers with; None if nobody does."""
-    transport = AsyncTransport(url, timeout=_MAP_TIMEOUT, retry=_patience)
+    transport = AsyncTransport(url, timeout=_MAP_TIMEOUT, retry=_patience, token=access.token, tls=access.tls)
     try:
         answer = await transport.exchange(Request("GET", "daemon", "what=smap"))
         found = msgspec.json.decode(answer.content) if answer.status == 200 else None
@@ -84,11 +85,13 @@ class RemoteCluster:
 
     page_size = listing.DEFAULT_PAGE
 
-    def __init__(self, uuid: str, alias: str, url: str) -> None:
+    def __init__(self, uuid: str, alias: str, url: str, access: ClusterAccess) -> None:
         self.uuid = uuid
         self.endpoint = url
         self._label = f"remote-cluster[{uuid}/@{alias}]"
-        self._transport = AsyncTransport(url, timeout=_TIMEOUT, retry=_patience, pool_size=32)
+        self._transport = AsyncTransport(
+            url, timeout=_TIMEOUT, retry=_patience, token=access.token, tls=access.tls, pool_size=32
+        )
 
     async def close(self) -> None:
         """Close the connections."""

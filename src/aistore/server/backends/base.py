@@ -31,7 +31,7 @@ PIECE: Final = 1 << 20
 """Bytes read from a backend at a time."""
 
 SOURCE: Final = "source"
-"""Key of the custom metadata that tells where an object came from: only what has it can be fetched again (`protocol/20` 3.3)."""
+"""Key of the custom metadata that tells where an object came from: only what has it can be fetched again (protocol/20 3.3)."""
 
 
 class RemoteObject(NamedTuple):
@@ -118,7 +118,7 @@ class Backend(Protocol):
     endpoint: str
     """How messages name the place."""
     page_size: int
-    """Entries of a page that nobody asked a size for, and the most there are (`protocol/10` 19.2)."""
+    """Entries of a page that nobody asked a size for, and the most there are (protocol/10 19.2)."""
 
     async def check_bucket(self, bucket: BucketId) -> None:
         """Raise unless the bucket exists."""

@@ -2,38 +2,47 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 import re
 from collections import OrderedDict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.error import HTTPError
 
 from aistore.server.backends import errors
 from aistore.server.backends.base import PIECE, SOURCE, RemoteObject, RemotePage, own_pairs, size_of
-from aistore.server.backends.options import cloud_config
+from aistore.server.backends.bucket_lists import azure_containers, s3_buckets
+from aistore.server.backends.errors import RemoteError
+from aistore.server.backends.options import client_options, cloud_config
 from aistore.server.settings import SettingsError
+from aistore.server.store.content import in_thread
 from aistore.server.store.scan import successor
 from aistore.wire.errors import ApiError
+from aistore.wire.names import BucketId
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
     from datetime import timedelta
 
     from obstore import ListStream, ObjectMeta
     from obstore.store import ObjectStore
 
     from aistore.server.backends.base import Content
-    from aistore.server.backends.errors import RemoteError
-    from aistore.wire.names import BucketId
     from aistore.wire.props import Extra
 
 __all__ = ["CloudBackend", "obstore_missing"]
 
-# Entries of a page (`protocol/10` 19.2).
+logger = logging.getLogger(__name__)
+
+# Entries of a page (protocol/10 19.2).
 _PAGE_SIZES: Final = {"aws": 1000, "gcp": 1000, "azure": 5000}
 _DEFAULT_ENDPOINTS: Final = {"aws": "AWS", "gcp": "Google Cloud Storage", "azure": "Azure"}
 # How long a request is repeated, throttled ones with growing waits, before whoever waits for it is told.
 _RETRIES: Final = 4
 _RETRY_SECONDS: Final = 30
+_THROTTLED_PAUSES: Final = (1.0, 2.0)
 _OPEN_LISTINGS: Final = 64
 _STATUS: Final = re.compile(r"status code: (\d{3})")
 _CODE: Final = re.compile(r"<Code>([A-Za-z]+)</Code>")
@@ -69,6 +78,7 @@ class CloudBackend:
         self.page_size = extra.aws.max_pagesize or _PAGE_SIZES[provider] if provider == "aws" else _PAGE_SIZES[provider]
         try:
             self._config = cloud_config(provider, table, extra)
+            self._client = client_options(table)
         except SettingsError as error:
             raise ApiError(
                 400, f"the {provider} backend is not configured well: {error}", "ErrMissingBackend"
@@ -96,7 +106,13 @@ class CloudBackend:
         from obstore.store import AzureStore, GCSStore, S3Store
 
         plain = self.endpoint.startswith("http://")
-        client: Any = {"allow_http": plain, "timeout": "1d", "connect_timeout": "5s", "user_agent": "aistore-py"}
+        client: Any = {
+            "allow_http": plain,
+            "timeout": "1d",
+            "connect_timeout": "5s",
+            "user_agent": "aistore-py",
+            **self._client,
+        }
         retry: Any = {
             "max_retries": _RETRIES,
             "retry_timeout": timedelta(seconds=_RETRY_SECONDS),
@@ -130,8 +146,24 @@ class CloudBackend:
             raise self._error(bucket, "", error) from error
 
     async def list_buckets(self) -> list[BucketId]:
-        """Nothing: obstore knows no buckets but those it is told of."""
-        return []
+        """The account's buckets at S3 and Azure; none at Google."""
+        ask = {"aws": s3_buckets, "azure": azure_containers}.get(self.provider)
+        if ask is None:
+            return []
+        anywhere = BucketId(self.provider, "", "", "")
+        client = {"allow_http": self.endpoint.startswith("http://"), **self._client}
+        try:
+            names = await in_thread(ask, self._config, client)
+        except HTTPError as error:
+            with error:
+                if error.code in (401, 403):
+                    raise errors.forbidden(anywhere, self.endpoint, f"status {error.code}") from error
+                raise errors.broken(anywhere.cname, self.endpoint, f"status {error.code}") from error
+        except OSError as error:
+            raise errors.unreachable(anywhere, self.endpoint, str(error)) from error
+        except Exception as error:
+            raise self._error(anywhere, "", error) from error
+        return [BucketId(self.provider, "", "", name) for name in names]
 
     # -- objects -----------------------------------------------------------------------------------------------
 
@@ -139,11 +171,9 @@ class CloudBackend:
         """An object's attributes."""
         import obstore
 
-        try:
-            found = await obstore.get_async(self._store(bucket), name, options={"head": True})
-            return self._described(name, found.meta, found.attributes)
-        except Exception as error:
-            raise self._error(bucket, name, error) from error
+        store = self._store(bucket)
+        found = await self._patiently(bucket, name, lambda: obstore.get_async(store, name, options={"head": True}))
+        return self._described(name, found.meta, found.attributes)
 
     async def open(
         self,
@@ -164,10 +194,8 @@ class CloudBackend:
             options["range"] = {"offset": start}
         if same is not None and "ETag" in same.custom:
             options["if_match"] = f'"{same.custom["ETag"]}"'
-        try:
-            found = await obstore.get_async(self._store(bucket), name, options=options)
-        except Exception as error:
-            raise self._error(bucket, name, error) from error
+        store = self._store(bucket)
+        found = await self._patiently(bucket, name, lambda: obstore.get_async(store, name, options=options))
         described = self._described(name, found.meta, found.attributes)
         return _Reader(self, bucket, described, found.stream(min_chunk_size=PIECE).__aiter__())
 
@@ -177,10 +205,13 @@ class CloudBackend:
 
         kept = own_pairs(custom)
         store = self._store(bucket)
-        try:
-            done = await obstore.put_async(store, name, content, attributes=kept or None, max_concurrency=4)
-        except Exception as error:
-            raise self._error(bucket, name, error) from error
+
+        def put() -> Awaitable[Any]:
+            if not isinstance(content, (bytes, Path)):
+                content.seek(0)
+            return obstore.put_async(store, name, content, attributes=kept or None, max_concurrency=4)
+
+        done = await self._patiently(bucket, name, put)
         return RemoteObject(
             name, size_of(content), done["version"] or "", {**kept, **self._system(done["e_tag"], done["version"])}
         )
@@ -189,10 +220,8 @@ class CloudBackend:
         """Delete an object. One that is not there is no error in S3."""
         import obstore
 
-        try:
-            await obstore.delete_async(self._store(bucket), name)
-        except Exception as error:
-            raise self._error(bucket, name, error) from error
+        store = self._store(bucket)
+        await self._patiently(bucket, name, lambda: obstore.delete_async(store, name))
 
     # -- listing -----------------------------------------------------------------------------------------------
 
@@ -222,7 +251,7 @@ class CloudBackend:
         store = self._store(bucket)
         found = await obstore.list_with_delimiter_async(store, folder or None)
         if rest and any(f"{one}/" == f"{prefix}/" for one in found["common_prefixes"]):
-            # It names a virtual directory (`protocol/10` 19.5).
+            # It names a virtual directory (protocol/10 19.5).
             found = await obstore.list_with_delimiter_async(store, prefix)
             prefix += "/"
         entries = {f"{one}/": RemoteObject(f"{one}/", directory=True) for one in found["common_prefixes"]}
@@ -231,7 +260,20 @@ class CloudBackend:
         page = [entries[name] for name in names[:limit]]
         return RemotePage(page, names[limit - 1] if len(names) > limit else "")
 
-    # -- what comes back ---------------------------------------------------------------------------------------
+    # -- what comes back, or does not --------------------------------------------------------------------------------------
+
+    async def _patiently(self, bucket: BucketId, name: str, call: Callable[[], Awaitable[Any]]) -> Any:
+        """What `call` gives. After the attempts of obstore, which does not tell how long a throttled one asks to wait, some more."""
+        for pause in (*_THROTTLED_PAUSES, None):
+            try:
+                return await call()
+            except Exception as error:
+                meant = self._error(bucket, name, error)
+                if pause is None or not (isinstance(meant, RemoteError) and meant.kind == "throttled"):
+                    raise meant from error
+                logger.warning("%s; the next attempt is in %g s", meant.message, pause)
+            await asyncio.sleep(pause)
+        raise AssertionError("the last attempt returns or raises")
 
     def _system(self, etag: str | None, version: str | None) -> dict[str, str]:
         custom = {SOURCE: self.provider}
@@ -260,7 +302,7 @@ class CloudBackend:
         why = code[1] if code else (f"status {status}" if status else text[-300:])
         cname = bucket.object_cname(name)
         if any(sign in text for sign in _NO_BUCKET) or (status == 404 and not name):
-            return errors.bucket_missing(bucket)
+            return errors.bucket_missing(bucket, self.endpoint)
         if isinstance(error, FileNotFoundError) or status == 404:
             return errors.object_missing(self.endpoint, cname)
         if isinstance(error, exceptions.PreconditionError) or status == 412:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from aistore.wire.checksum import Hasher
     from aistore.wire.names import BucketId
 
-__all__ = ["Blob", "Download", "Growing"]
+__all__ = ["Blob", "Download", "Growing", "same_content"]
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class Blob(NamedTuple):
     workers: int = 0
 
     def clamped(self) -> int:
-        """Bytes of a chunk (`protocol/20` 4.6)."""
+        """Bytes of a chunk (protocol/20 4.6)."""
         return min(max(self.chunk or CHUNK, CHUNK_MIN), CHUNK_MAX)
 
     def workers_for(self, size: int) -> int:
@@ -65,7 +65,8 @@ class Download:
     """One object on its way into the cache.
 
     `opened` is done when its attributes are known, `done` when it is stored; the latter gives its row, or None if the object was
-    written or evicted meanwhile, so that what came was not kept. Both have the error if there was one. Nobody has to wait for either.
+    written or evicted meanwhile, so that what came was not kept. Both give None if another process had it downloaded before this one
+    came to it. Both have the error if there was one. Nobody has to wait for either.
     """
 
     def __init__(self, node: Node, bucket: Bucket, remote: BucketId, name: str, blob: Blob | None = None) -> None:
@@ -82,7 +83,7 @@ class Download:
         self._more = loop.create_future()
         self.dropped = False
         """Set when the object is written or evicted: what comes is then for the readers only."""
-        self.opened: asyncio.Future[RemoteObject] = loop.create_future()
+        self.opened: asyncio.Future[RemoteObject | None] = loop.create_future()
         self.done: asyncio.Future[ObjectRow | None] = loop.create_future()
         for future in (self.opened, self.done):
             future.add_done_callback(_seen)
@@ -92,6 +93,11 @@ class Download:
     def cname(self) -> str:
         """Printable name of the object."""
         return self._bucket.id.object_cname(self._name)
+
+    @property
+    def received(self) -> int:
+        """Bytes of the object that are there."""
+        return self._received
 
     def cancel(self) -> None:
         """Give up; those who wait are told."""
@@ -112,7 +118,9 @@ class Download:
 
     async def available(self, offset: int) -> int:
         """Wait until bytes behind `offset` are there; up to where. Raises what ended the download."""
-        size = (await asyncio.shield(self.opened)).size
+        found = await asyncio.shield(self.opened)
+        assert found is not None  # there is nothing to follow then
+        size = found.size
         while True:
             if self.done.done():
                 self.done.result()
@@ -136,7 +144,7 @@ class Download:
 
     async def _run(self) -> None:
         try:
-            row = await self._fetch()
+            row = await self._fetch_once()
         except asyncio.CancelledError:
             self._fail(RemoteError("failed", 503, f"the download of {self.cname} was given up"))
             raise
@@ -156,6 +164,15 @@ class Download:
         for future in (self.opened, self.done):
             if not future.done():
                 future.set_exception(error)
+
+    async def _fetch_once(self) -> ObjectRow | None:
+        """Fetch it, unless another process of the data folder does so at this moment."""
+        node = self._node
+        async with node.backends.claimed(self._bucket, self._name):
+            if node.shared and not same_content(node.store.lookup(self._bucket, self._name), self._before):
+                self.opened.set_result(None)
+                return None
+            return await self._fetch()
 
     async def _fetch(self) -> ObjectRow | None:
         node, store = self._node, self._node.store
@@ -213,9 +230,7 @@ class Download:
         before = self._before
 
         def unchanged(old: ObjectRow | None) -> None:
-            if (old is None) != (before is None) or (
-                old is not None and before is not None and (old.layout, old.content) != (before.layout, before.content)
-            ):
+            if not same_content(old, before):
                 raise ContentChanged(self._name)
 
         try:
@@ -360,13 +375,20 @@ class Growing(FilePart):
         return await self._download.available(offset)
 
 
+def same_content(row: ObjectRow | None, other: ObjectRow | None) -> bool:
+    """Whether two rows of an object have the same content, or there is none."""
+    if row is None or other is None:
+        return row is other
+    return (row.layout, row.content) == (other.layout, other.content)
+
+
 def _take(upload: Upload, hashers: dict[str, Hasher], data: bytes | bytearray | memoryview) -> None:
     for hasher in hashers.values():
         hasher.update(data)
     upload.write(data)
 
 
-def _seen(future: asyncio.Future[RemoteObject] | asyncio.Future[ObjectRow | None]) -> None:
+def _seen(future: asyncio.Future[RemoteObject | None] | asyncio.Future[ObjectRow | None]) -> None:
     """An error that nobody waits for is no mistake: the next reader gets its own."""
     if not future.cancelled():
         with suppress(BaseException):

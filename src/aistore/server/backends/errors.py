@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from aistore.wire.errors import ApiError
 from aistore.wire.names import BACKENDS
@@ -23,6 +23,9 @@ __all__ = [
     "unreachable",
 ]
 
+_RETRY_AFTER: Final = "1"
+"""Seconds that a client is asked to wait; the server has waited, too."""
+
 RemoteKind = Literal["object", "bucket", "forbidden", "throttled", "unreachable", "changed", "refused", "failed"]
 
 
@@ -36,7 +39,8 @@ class RemoteError(ApiError):
     def __init__(
         self, kind: RemoteKind, status: int, message: str, tcode: str = "", call: tuple[str, str] | None = None
     ) -> None:
-        super().__init__(status, message, tcode, call=call)
+        headers = {"Retry-After": _RETRY_AFTER} if kind == "throttled" else {}
+        super().__init__(status, message, tcode, headers=headers, call=call)
         self.kind: RemoteKind = kind
 
     @property
@@ -49,10 +53,11 @@ def object_missing(node: str, cname: str) -> RemoteError:
     return RemoteError("object", 404, f"{node}: {cname} does not exist", "ErrNotFound")
 
 
-def bucket_missing(bucket: BucketId) -> RemoteError:
-    """`protocol/10` 26.1: the canonical provider's name comes first."""
+def bucket_missing(bucket: BucketId, endpoint: str = "") -> RemoteError:
+    """protocol/10 26.1: the canonical provider's name comes first."""
     what = f"{bucket.provider} bucket" if bucket.provider in BACKENDS else "remote bucket"
-    return RemoteError("bucket", 404, f'{what} "{bucket.cname}" does not exist', "ErrRemoteBckNotFound")
+    hint = f" at {endpoint} (check its name and the endpoint, or create it there)" if endpoint else ""
+    return RemoteError("bucket", 404, f'{what} "{bucket.cname}" does not exist{hint}', "ErrRemoteBckNotFound")
 
 
 def forbidden(bucket: BucketId, endpoint: str, detail: str) -> RemoteError:
@@ -65,12 +70,15 @@ def forbidden(bucket: BucketId, endpoint: str, detail: str) -> RemoteError:
 
 def throttled(bucket: BucketId, endpoint: str, detail: str) -> RemoteError:
     return RemoteError(
-        "throttled", 429, f'bucket "{bucket.cname}" at {endpoint} is throttled: {detail}', "ErrTooManyRequests"
+        "throttled",
+        429,
+        f'bucket "{bucket.cname}" at {endpoint} is throttled: {detail} (ask again later, or with fewer workers)',
+        "ErrTooManyRequests",
     )
 
 
 def unreachable(bucket: BucketId, endpoint: str, detail: str) -> RemoteError:
-    """What is cached is still served (`protocol/10` 26.1)."""
+    """What is cached is still served (protocol/10 26.1)."""
     return RemoteError(
         "unreachable",
         410,
@@ -88,4 +96,4 @@ def refused(cname: str, endpoint: str, status: int, detail: str) -> RemoteError:
 
 
 def broken(cname: str, endpoint: str, detail: str) -> RemoteError:
-    return RemoteError("failed", 502, f"{cname}: {endpoint}: {detail}")
+    return RemoteError("failed", 502, f"{cname}: {endpoint}: {detail} (try again; if it stays so, look at the backend)")

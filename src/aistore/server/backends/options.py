@@ -10,16 +10,26 @@ from __future__ import annotations
 import configparser
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aistore.server.settings import SettingsError
+from aistore.transport.tls import TlsConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from aistore.wire.props import Extra
 
-__all__ = ["CLOUDS", "check_backends", "cloud_config", "configured_clouds"]
+__all__ = [
+    "CLOUDS",
+    "ClusterAccess",
+    "check_backends",
+    "client_options",
+    "cloud_config",
+    "cluster_access",
+    "configured_clouds",
+    "configured_clusters",
+]
 
 CLOUDS: Final = ("aws", "gcp", "azure")
 
@@ -37,7 +47,10 @@ _RENAMED: Final = {
     "azure": {"account": "account_name", "key": "account_key"},
 }
 # What only this server reads.
-OWN: Final = frozenset({"ranges"})
+OWN: Final = frozenset({"ranges", "skip_verify", "ca"})
+_CLUSTER: Final = "ais."
+_CLUSTER_OPTIONS: Final = ("endpoint", "token", "token_file", "skip_verify", "ca")
+_DEFAULT_ALIAS: Final = "remais"
 _PROFILE_KEYS: Final = {
     "aws_access_key_id": "access_key_id",
     "aws_secret_access_key": "secret_access_key",
@@ -52,14 +65,81 @@ def check_backends(backends: Mapping[str, Mapping[str, str]]) -> None:
     for name, options in backends.items():
         if name == "ais":
             for alias, url in options.items():
-                if not url.startswith(("http://", "https://")):
-                    raise SettingsError(f"backends.ais.{alias} = {url!r} is not the URL of a cluster")
+                _check_cluster_url(f"backends.ais.{alias}", url)
+        elif name.startswith(_CLUSTER):
+            _check_cluster(name, options)
         elif name not in CLOUDS:
             raise SettingsError(
                 f"there is no backend {name!r}: supported are ais (other AIStore clusters), {', '.join(CLOUDS)}"
             )
         elif options.get("ranges", "pass") not in ("pass", "cache"):
             raise SettingsError(f"backends.{name}.ranges = {options['ranges']!r} is neither 'pass' nor 'cache'")
+        else:
+            _skips_verify(name, options)
+
+
+def _check_cluster(name: str, options: Mapping[str, str]) -> None:
+    for option, value in options.items():
+        if option not in _CLUSTER_OPTIONS:
+            known = ", ".join(_CLUSTER_OPTIONS)
+            raise SettingsError(f'backends."{name}" has no option {option!r}: there are {known}')
+        if option == "endpoint":
+            _check_cluster_url(f'backends."{name}".endpoint', value)
+    _skips_verify(name, options)
+
+
+def _check_cluster_url(option: str, url: str) -> None:
+    if not url.startswith(("http://", "https://")):
+        raise SettingsError(f"{option} = {url!r} is not the URL of a cluster")
+
+
+def _skips_verify(name: str, options: Mapping[str, str]) -> bool:
+    """Whether the certificate of an HTTPS endpoint counts for nothing."""
+    value = options.get("skip_verify", "false")
+    if value not in ("true", "false"):
+        raise SettingsError(f"backends.{name}.skip_verify = {value!r} is neither 'true' nor 'false'")
+    return value == "true"
+
+
+def configured_clusters(backends: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """URLs of the clusters to attach, by alias."""
+    found = {_DEFAULT_ALIAS if alias == "endpoint" else alias: url for alias, url in backends.get("ais", {}).items()}
+    for name, options in backends.items():
+        if name.startswith(_CLUSTER) and "endpoint" in options:
+            found[name.removeprefix(_CLUSTER)] = options["endpoint"]
+    return found
+
+
+class ClusterAccess(NamedTuple):
+    """How an attached cluster is talked to."""
+
+    token: str | None = None
+    tls: TlsConfig | None = None
+
+
+def cluster_access(backends: Mapping[str, Mapping[str, str]], alias: str) -> ClusterAccess:
+    """What the table `[backends."ais.ALIAS"]` says of a cluster. Raises `SettingsError` for a token file that cannot be read."""
+    options = backends.get(_CLUSTER + alias, {})
+    token = options.get("token")
+    if path := options.get("token_file"):
+        try:
+            token = Path(path).expanduser().read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f'backends."{_CLUSTER}{alias}".token_file = {path!r}: {error}') from error
+    verify = not _skips_verify(_CLUSTER + alias, options)
+    tls = TlsConfig(ca=options.get("ca"), verify=verify) if "ca" in options or not verify else None
+    return ClusterAccess(token, tls)
+
+
+def client_options(table: Mapping[str, str]) -> dict[str, object]:
+    """What a cloud's table says of the connections to it. Raises `SettingsError` for a certificate that cannot be read."""
+    found: dict[str, object] = {"allow_invalid_certificates": True} if _skips_verify("", table) else {}
+    if path := table.get("ca"):
+        try:
+            found["root_certificate"] = Path(path).expanduser().read_bytes()
+        except OSError as error:
+            raise SettingsError(f"ca = {path!r}: {error}") from error
+    return found
 
 
 def configured_clouds(backends: Mapping[str, Mapping[str, str]]) -> list[str]:

@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
+from aistore.server.backends.claims import Claims
 from aistore.server.backends.download import Blob, Download
 from aistore.server.backends.errors import bucket_missing
-from aistore.server.backends.options import check_backends, configured_clouds
+from aistore.server.backends.options import (
+    ClusterAccess,
+    check_backends,
+    cluster_access,
+    configured_clouds,
+    configured_clusters,
+)
 from aistore.server.backends.space import Space
+from aistore.server.backends.unfinished import Unfinished
+from aistore.server.settings import SettingsError
 from aistore.wire.errors import ApiError, backend_missing, remote_cluster_missing
 from aistore.wire.names import BACKENDS, BucketId
 from aistore.wire.props import pack
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
 
     from aistore.server.backends.ais import RemoteCluster
     from aistore.server.backends.base import Backend
@@ -32,8 +42,7 @@ logger = logging.getLogger(__name__)
 
 _KEY: Final = "remotes"
 DEFUNCT: Final = "defunct"
-"""What stands for the uuid of a cluster that never answered (`protocol/00` 15.2)."""
-_DEFAULT_ALIAS: Final = "remais"
+"""What stands for the uuid of a cluster that never answered (protocol/00 15.2)."""
 
 
 class UnknownBucket(Exception):
@@ -67,15 +76,19 @@ class Backends:
         self._made: dict[tuple[str, bytes], Backend] = {}
         self._downloads: dict[tuple[int, str], Download] = {}
         self._locks: dict[tuple[int, str], asyncio.Lock] = {}
+        self._claims: Claims | None = None
+        self._unfinished: Unfinished
 
     async def start(self) -> None:
         """Attach the clusters of the configuration."""
+        node = self._node
+        self._unfinished = Unfinished(node.settings.data_dir / "remote-writes", node.target_id or node.gateway_id)
+        await self._unfinished.recover(node.store, everybody=node.is_gateway)
         self._load()
-        for alias, url in self._tables.get("ais", {}).items():
-            name = _DEFAULT_ALIAS if alias == "endpoint" else alias
-            known = self._attached.get(name)
+        for alias, url in configured_clusters(self._tables).items():
+            known = self._attached.get(alias)
             if known is None or known.url != url or known.uuid == DEFUNCT:
-                await self.attach(name, url)
+                await self.attach(alias, url)
         if self._node.is_gateway:
             self.space.start()
 
@@ -89,6 +102,8 @@ class Backends:
             await download.ended()
         for backend in self._made.values():
             await backend.close()
+        if self._claims is not None:
+            self._claims.close()
 
     # -- attached clusters -------------------------------------------------------------------------------------
 
@@ -113,7 +128,7 @@ class Backends:
         """Attach a cluster, which may be one that does not answer yet."""
         from aistore.server.backends.ais import ask_map
 
-        smap = await ask_map(url)
+        smap = await ask_map(url, self._access(alias))
         uuid = str(smap["uuid"]) if smap else DEFUNCT
         if uuid == self._node.smap.uuid:
             raise ApiError(400, f"cannot attach cluster {uuid} ({url}) to itself")
@@ -199,6 +214,19 @@ class Backends:
             backend = self._made[key] = CloudBackend(remote.provider, self._tables.get(remote.provider, {}), extra)
         return backend
 
+    def _access(self, alias: str) -> ClusterAccess:
+        """How a cluster is talked to. Raises `ApiError` 400 where what is configured cannot be used."""
+        try:
+            return cluster_access(self._tables, alias)
+        except SettingsError as error:
+            raise ApiError(400, str(error)) from error
+
+    async def map_of(self, one: Attached) -> dict[str, object] | None:
+        """The map of an attached cluster; None if it does not answer."""
+        from aistore.server.backends.ais import ask_map
+
+        return await ask_map(one.url, self._access(one.alias))
+
     def cluster_backend(self, uuid: str) -> RemoteCluster:
         """The backend of an attached cluster."""
         from aistore.server.backends.ais import RemoteCluster
@@ -208,7 +236,9 @@ class Backends:
             raise ApiError(404, f'remote cluster "{uuid}" does not exist', "ErrNotFound")
         backend = self._made.get((one.uuid, one.url.encode()))
         if not isinstance(backend, RemoteCluster):
-            backend = self._made[one.uuid, one.url.encode()] = RemoteCluster(one.uuid, one.alias, one.url)
+            backend = self._made[one.uuid, one.url.encode()] = RemoteCluster(
+                one.uuid, one.alias, one.url, self._access(one.alias)
+            )
         return backend
 
     def caches_ranges(self, remote: BucketId) -> bool:
@@ -251,13 +281,31 @@ class Backends:
         if lock is None:
             lock = self._locks[key] = asyncio.Lock()
         try:
-            async with lock:
+            async with lock, self.claimed(bucket, name):
                 self.drop(bucket, name)
                 yield
         finally:
             if not lock.locked() and self._locks.get(key) is lock:
                 del self._locks[key]
 
-    async def make_room(self, size: int) -> None:
-        """See that `size` bytes can be stored, if need be by evicting. Raises `StoreFull`."""
-        await self.space.make_room(size)
+    @asynccontextmanager
+    async def changing(self, bucket: Bucket, name: str) -> AsyncIterator[None]:
+        """As `writing`, for a change of the object in its backend: a cached version does not outlive a crash before it is changed, too."""
+        async with self.writing(bucket, name):
+            if self._node.store.lookup(bucket, name) is None:
+                yield
+                return
+            async with self._unfinished.change(self._node.store, bucket, name):
+                yield
+
+    def claimed(self, bucket: Bucket, name: str) -> AbstractAsyncContextManager[None]:
+        """Hold off the other processes of the data folder, if there are any, from downloading and writing the object."""
+        if not self._node.shared:
+            return nullcontext()
+        if self._claims is None:
+            self._claims = Claims(self._node.settings.data_dir / "remote.lock")
+        return self._claims.held(bucket.bid, name)
+
+    async def make_room(self, size: int, *, in_catalog: bool = False) -> None:
+        """See that `size` bytes can be stored, in files or in the catalog, if need be by evicting. Raises `StoreFull`."""
+        await self.space.make_room(size, in_catalog=in_catalog)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aistore.server.backends.base import SOURCE
 from aistore.server.store.errors import StoreError, StoreFull
+from aistore.server.store.evicting import evict, least_recently_read, stored_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,7 +63,7 @@ class Space:
         """Bytes used and bytes that there are, of the configured capacity or the disk."""
         store = self._node.store
         if store.capacity is not None:
-            return store.bytes + store.content.pending, store.capacity
+            return stored_bytes(store.catalog) + store.content.pending, store.capacity
         total, free = store.disk()
         return total - free, total
 
@@ -85,11 +86,11 @@ class Space:
             logger.info("evicted %d objects of %d bytes; %d%% were used", objects, size, used * 100 // total)
         return objects, size
 
-    async def make_room(self, size: int) -> None:
+    async def make_room(self, size: int, *, in_catalog: bool = False) -> None:
         """See that `size` bytes can be stored. What was read a moment ago goes too, if nothing else helps. Raises `StoreFull`."""
         store = self._node.store
         try:
-            store.check_room(size)
+            store.check_room(size, in_catalog=in_catalog)
         except StoreFull:
             buckets = self._buckets(force=False)
             used, total = self.used()
@@ -101,7 +102,7 @@ class Space:
                 raise
             logger.info("evicted %d objects of %d bytes to make room for %d", objects, freed, size)
             await store.settle_garbage()
-            store.check_room(size)
+            store.check_room(size, in_catalog=in_catalog)
 
     def _buckets(self, *, force: bool, among: Sequence[Bucket] = ()) -> dict[int, Bucket]:
         """Remote buckets in which eviction is on."""
@@ -145,7 +146,7 @@ class Space:
             for bid, names in by_bucket.items():
                 for name in names:
                     self._node.backends.drop(buckets[bid], name)
-                gone = await self._node.store.delete(buckets[bid], names)
+                gone = await evict(self._node.store, buckets[bid], names, SOURCE)
                 objects += len(gone)
                 freed += sum(size for _, size in gone)
             if freed >= wanted or not by_bucket:
@@ -154,12 +155,7 @@ class Space:
 
     def _oldest(self, buckets: dict[int, Bucket], accessed: dict[int, dict[str, int]]) -> list[_Candidate]:
         """Objects that can be fetched again, the least recently read first (in a scanning thread)."""
-        db = self._node.store.catalog.thread_reader()
-        marks = ",".join("?" * len(buckets))
-        rows = db.execute(
-            f"SELECT atime, bucket, name, size FROM object WHERE bucket IN ({marks}) AND instr(custom, ?) ORDER BY atime LIMIT ?",  # noqa: S608 (question marks)
-            (*buckets, f'"{SOURCE}":', _LOOKED_AT),
-        ).fetchall()
+        rows = least_recently_read(self._node.store.catalog, buckets, SOURCE, _LOOKED_AT)
         return sorted(
             _Candidate(max(atime, accessed[bid].get(name, 0)), bid, name, size) for atime, bid, name, size in rows
         )

@@ -162,7 +162,7 @@ class Transforming:
         name = check_object_name(name)
         made = check_object_name(self._plan.copy_of(name))
         if self._fresh:
-            await remote.refresh(node, self._source, name)
+            await remote.ensure_current(node, self._source, name)
         row = await remote.cached(node, self._source, name)
         source = Source.open(node.store, self._source, row)
         if source is None:

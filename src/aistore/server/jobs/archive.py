@@ -12,7 +12,7 @@ from aistore.server.archive.formats import Format
 from aistore.server.archive.source import BytesSource, FileSource
 from aistore.server.archive.writing import NewMember
 from aistore.server.store.errors import ContentChanged
-from aistore.server.store.scan import Bounds, successor
+from aistore.server.store.scan import Bounds
 from aistore.server.store.schema import LAYOUT_INLINE
 from aistore.wire.errors import ApiError
 from aistore.wire.values import SECOND
@@ -30,11 +30,6 @@ __all__ = ["ArchiveOrder", "archive_objects"]
 
 _ROWS: Final = 256  # looked up at once, with the content of small objects
 _ATTEMPTS: Final = 8
-
-_SELECT: Final = (
-    "SELECT o.name, o.size, o.layout, o.content, o.atime, s.data FROM object o"
-    " LEFT JOIN small s ON o.layout = 0 AND s.id = o.content WHERE o.bucket = ? AND "
-)
 
 
 class ArchiveOrder(NamedTuple):
@@ -107,7 +102,7 @@ async def _make(store: Store, scanner: Scanner, order: ArchiveOrder, old: Conten
                 names = await _add(builder, store, order, rows)  # noqa: PLW2901 (those that are left to do)
                 if not names:
                     break
-                rows = await scanner.run(lambda: _named(scanner, order.source.bid, names))  # noqa: B023, PLW2901 (as above)
+                rows = await scanner.run(lambda: scanner.contents_of(order.source.bid, names))  # noqa: B023, PLW2901 (as above)
             missing += names
         if not builder.members:
             builder.abandon()
@@ -130,29 +125,16 @@ async def _rows(scanner: Scanner, order: ArchiveOrder) -> AsyncIterator[tuple[li
         async for name in order.names():
             some.append(name)
             if len(some) == _ROWS:
-                yield some, await scanner.run(lambda: _named(scanner, bid, some))  # noqa: B023 (awaited before it changes)
+                yield some, await scanner.run(lambda: scanner.contents_of(bid, some))  # noqa: B023 (awaited before it changes)
                 some = []
         if some:
-            yield some, await scanner.run(lambda: _named(scanner, bid, some))
+            yield some, await scanner.run(lambda: scanner.contents_of(bid, some))
         return
     bounds = Bounds(order.prefix, order.prefix)
-    while rows := await scanner.run(lambda: _with_prefix(scanner, bid, bounds)):  # noqa: B023 (awaited before it changes)
+    while rows := await scanner.run(lambda: scanner.contents(bid, bounds, _ROWS)):  # noqa: B023 (awaited before it changes)
         chosen = [row for row in rows if order.recursive or "/" not in row[0][len(order.prefix) :]]
         yield [row[0] for row in chosen], chosen
         bounds = Bounds(order.prefix, rows[-1][0], inclusive=False)
-
-
-def _named(scanner: Scanner, bid: int, names: list[str]) -> list[Row]:
-    db = scanner.reader()
-    found = (db.execute(_SELECT + "o.name = ?", (bid, name)).fetchone() for name in names)
-    return [row for row in found if row is not None]
-
-
-def _with_prefix(scanner: Scanner, bid: int, bounds: Bounds) -> list[Row]:
-    high = successor(bounds.prefix)
-    sql = _SELECT + f"o.name {'>=' if bounds.inclusive else '>'} ?" + (" AND o.name < ?" if high is not None else "")
-    values = (bid, bounds.start) if high is None else (bid, bounds.start, high)
-    return scanner.reader().execute(f"{sql} ORDER BY o.name LIMIT ?", (*values, _ROWS)).fetchall()
 
 
 async def _add(builder: ArchiveBuilder, store: Store, order: ArchiveOrder, rows: list[Row]) -> list[str]:

@@ -144,12 +144,11 @@ class Copying(NamedTuple):
 
     def _orphans(self, rows: list[Row], prefix: str) -> list[str]:
         """Of objects of the target those that are copies of none (in a scanning thread)."""
-        db = self.store.catalog.thread_reader()
         return [
             name
             for (name,) in rows
             if not any(
-                db.execute("SELECT 1 FROM object WHERE bucket = ? AND name = ?", (self.source.bid, one)).fetchone()
+                self.scanner.exists(self.source.bid, one)
                 for one in self.plan.originals_of(name)
                 if one.startswith(prefix)
             )

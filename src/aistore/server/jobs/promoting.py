@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from aistore.server.store.content import full_or, in_thread
 from aistore.server.store.errors import StoreError
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from aistore.server.store.rows import Bucket, ObjectRow
     from aistore.server.store.store import Store
 
-__all__ = ["Promotion", "files_in", "is_file"]
+__all__ = ["Elsewhere", "Promotion", "files_in", "is_file", "open_regular"]
 
 _PIECE: Final = 1 << 20
 # A link must not lead out of the folder that files are taken from, and a pipe must not hold the server up.
@@ -30,6 +30,18 @@ _OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 class _Exists(StoreError):
     """The object is there, and is not to be replaced."""
+
+
+class Elsewhere(Protocol):
+    """The backend of a remote bucket that files are promoted into. Both methods raise `ApiError`."""
+
+    async def exists(self, name: str) -> bool:
+        """Whether there is such an object."""
+        ...
+
+    async def put(self, name: str, content: bytes | Upload, checksum: tuple[str, str]) -> object:
+        """Store an object there and in the cache; an upload belongs to the store then."""
+        ...
 
 
 class Promotion(NamedTuple):
@@ -44,6 +56,8 @@ class Promotion(NamedTuple):
     """What the names of the objects begin with."""
     overwrite: bool
     delete_source: bool
+    elsewhere: Elsewhere | None = None
+    """Where the bucket lives, if that is not here."""
 
     async def all(self, files: Sequence[tuple[str, str]], job: Job | None = None) -> None:
         """Make objects of files: paths, and what their objects are called behind the prefix. Errors of a file are those of the `job`."""
@@ -65,18 +79,29 @@ class Promotion(NamedTuple):
         """
         name = check_object_name(name)
         size: int | None = None
-        if self.overwrite or self.store.lookup(self.bucket, name) is None:
+        if self.overwrite or not await self._is_there(name):
             content, checksum = await self._take(path)
             size = len(content) if isinstance(content, bytes) else content.size
             try:
-                await self.store.put(
-                    self.bucket, name, content, self.checksum, checksum, versioned=self.versioned, check=self._check
-                )
+                if self.elsewhere is not None:
+                    await self.elsewhere.put(name, content, (self.checksum, checksum))
+                else:
+                    await self._put(name, content, checksum)
             except _Exists:
                 size = None
         if self.delete_source:
             await in_thread(os.unlink, path)
         return size
+
+    async def _is_there(self, name: str) -> bool:
+        if self.store.lookup(self.bucket, name) is not None:
+            return True
+        return self.elsewhere is not None and await self.elsewhere.exists(name)
+
+    async def _put(self, name: str, content: bytes | Upload, checksum: str) -> None:
+        await self.store.put(
+            self.bucket, name, content, self.checksum, checksum, versioned=self.versioned, check=self._check
+        )
 
     def _check(self, old: ObjectRow | None) -> None:
         if old is not None and not self.overwrite:
@@ -84,7 +109,7 @@ class Promotion(NamedTuple):
 
     async def _take(self, path: str) -> tuple[bytes | Upload, str]:
         """Content and checksum of a file."""
-        fd, size = await in_thread(_open, path)
+        fd, size = await in_thread(open_regular, path)
         try:
             self.store.check_room(size, in_catalog=size <= INLINE_MAX)
             if size <= INLINE_MAX:
@@ -101,7 +126,8 @@ class Promotion(NamedTuple):
             os.close(fd)
 
 
-def _open(path: str) -> tuple[int, int]:
+def open_regular(path: str) -> tuple[int, int]:
+    """A descriptor of a regular file, and its size (blocking). Raises `OSError`."""
     fd = os.open(path, _OPEN)
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):

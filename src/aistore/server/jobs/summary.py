@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from aistore.server.store.scan import successor
 from aistore.wire import actions
 from aistore.wire.snaps import NamespaceRef
 
@@ -71,7 +70,7 @@ class Summaries:
             disk, _ = self._store.disk()
             results = []
             for bucket in buckets:
-                objects, size, least, most = await self._scanner.run(lambda: self._count(bucket, prefix))  # noqa: B023 (awaited before it changes)
+                objects, size, least, most = await self._scanner.run(lambda: self._scanner.totals(bucket.bid, prefix))  # noqa: B023 (awaited before it changes)
                 job.done(objects, size)
                 results.append(_summary(bucket, objects, size, (least, most), disk))
             self._results[job.id] = results
@@ -84,19 +83,6 @@ class Summaries:
         """The result of a job; None while it counts, if it was aborted, or if it is too long ago."""
         job = self._jobs.find(job_id)
         return self._results.get(job_id) if job is not None and job.ended else None
-
-    def _count(self, bucket: Bucket, prefix: str) -> tuple[int, int, int, int]:
-        """Number of objects, their bytes, the smallest and the largest size (in a scanning thread)."""
-        sql = "SELECT count(*), coalesce(sum(size), 0), coalesce(min(size), 0), coalesce(max(size), 0) FROM object WHERE bucket = ?"
-        values: list[object] = [bucket.bid]
-        if prefix:
-            sql += " AND name >= ?"
-            values.append(prefix)
-            if (end := successor(prefix)) is not None:
-                sql += " AND name < ?"
-                values.append(end)
-        found: tuple[int, int, int, int] = self._store.catalog.thread_reader().execute(sql, values).fetchone()
-        return found
 
 
 def _summary(bucket: Bucket, objects: int, size: int, extremes: tuple[int, int], disk: int) -> BucketSummary:

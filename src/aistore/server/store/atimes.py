@@ -76,8 +76,8 @@ def _update(items: list[tuple[Key, int]]) -> Callable[[Transaction], None]:
     def change(tx: Transaction) -> None:
         for (bid, name), when in items:
             tx.execute(
-                "UPDATE object SET atime = ?1 WHERE bucket = ?2 AND name = ?3 AND atime < ?1 - ?4",
-                (when, bid, name, _STEP),
+                "UPDATE object SET atime = ? WHERE bucket = ? AND name = ? AND atime < ?",
+                (when, bid, name, when - _STEP),
             )
 
     return change

@@ -3,7 +3,11 @@
 Changes are functions that get a `Transaction`. Those that arrive while a commit is under way share the next one, so that the price of
 making a commit durable is paid once for all of them. A change may raise: it alone is refused. If it had written something by then, the
 others of its batch run once more without it, so a change must do nothing but use its transaction. Only what goes wrong with the
-catalog itself (disk full, failed commit) fails a whole batch, and the next batch finds a usable writer.
+catalog itself (disk full, say) fails a whole batch, and the next batch finds a usable writer.
+
+A commit that fails for another reason than a full disk is the last: what it wrote may lie in the log, whole, or not, and the system
+does not say again that writing to the disk has failed. So files that belong to it stay where they are, nothing more is changed, and
+the next start finds out what there is.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
-from aistore.server.store.errors import StoreClosed, StoreFull
+from aistore.server.store.errors import StoreBroken, StoreClosed, StoreFull
 from aistore.server.store.reserve import Reserve
 from aistore.server.store.schema import BUSY_TIMEOUT, Durability, connect, means_full_disk
 from aistore.server.store.sync import sync_folder
@@ -47,7 +51,7 @@ _CATCH_UP_WAIT: Final = 100  # milliseconds that a checkpoint waits for readers 
 class Transaction:
     """What a change sees: the writer's connection, and what has to follow the commit."""
 
-    __slots__ = ("_after", "_usage", "db", "execute", "executemany")
+    __slots__ = ("_after", "_gone", "_usage", "db", "execute", "executemany")
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self.db = db
@@ -55,6 +59,7 @@ class Transaction:
         self.executemany = db.executemany
         self._after: list[Callable[[], object]] = []
         self._usage: dict[int, list[int]] = {}
+        self._gone: set[int] = set()
 
     def after(self, action: Callable[[], object]) -> None:
         """Call `action` (on the loop) once the batch is committed, before anybody learns of it."""
@@ -69,11 +74,20 @@ class Transaction:
             totals[0] += objects
             totals[1] += size
 
+    def forget_totals(self, bucket: int) -> None:
+        """The bucket is gone, with whatever the batch counted or will count."""
+        self._gone.add(bucket)
+
     def write_usage(self) -> None:
         """Write the totals that `count` collected (called once, at the end of a batch)."""
+        for bucket in self._gone:
+            self.execute("DELETE FROM usage WHERE bucket = ?", (bucket,))
         for bucket, (objects, size) in self._usage.items():
+            if bucket in self._gone:
+                continue
             self.execute(
-                "INSERT INTO usage VALUES (?1, ?2, ?3) ON CONFLICT (bucket) DO UPDATE SET objects = objects + ?2, bytes = bytes + ?3",
+                "INSERT INTO usage VALUES (?, ?, ?) ON CONFLICT (bucket)"
+                " DO UPDATE SET objects = objects + excluded.objects, bytes = bytes + excluded.bytes",
                 (bucket, objects, size),
             )
 
@@ -119,6 +133,12 @@ class Catalog:
         self._idle: asyncio.Future[None] | None = None
         self._closing = False
         self._closed = False
+        self._broken = ""
+
+    @property
+    def broken(self) -> bool:
+        """Whether a commit failed, so that what it wrote may be found by the next start, or not."""
+        return bool(self._broken)
 
     def on_commit(self, action: Callable[[int, int], None]) -> None:
         """Call `action(objects, bytes)` with what each committed batch added."""
@@ -175,6 +195,10 @@ class Catalog:
 
         `undo` is called (on the loop) if the change is not made. Whoever waits may be cancelled: the change is made all the same.
         """
+        if self._broken:
+            if undo is not None:
+                undo()
+            raise StoreBroken(self._broken)
         if self._closed:
             raise StoreClosed("the store is closed")
         loop = asyncio.get_running_loop()
@@ -242,6 +266,7 @@ class Catalog:
     def _commit(self, batch: _Batch) -> _Batch:
         try:
             if batch.failure is None:
+                batch.committing = True
                 self._writer.execute("COMMIT")
         except BaseException as error:
             batch.failure = error
@@ -266,6 +291,9 @@ class Catalog:
                     self._queue[:0] = batch.queue  # once more
                     self._next()
                     return
+            elif batch.committing:
+                self._break(batch, error)
+                batch.queue = []
             for _, future, undo in batch.queue:
                 _refuse(future, error, undo)
         else:
@@ -288,6 +316,17 @@ class Catalog:
             work.add_done_callback(lambda _: loop.call_soon_threadsafe(self._next))
         else:
             self._next()
+
+    def _break(self, batch: _Batch, error: BaseException) -> None:
+        """A commit failed, and may be found all the same after a crash: change nothing any more."""
+        self._broken = (
+            f"the disk failed to keep a change of {self.path} ({error}), so nothing more is written and acknowledged:"
+            " see to the disk, then start the server again"
+        )
+        logger.critical(self._broken)
+        for _, future, undo in (*batch.queue, *self._queue):
+            _refuse(future, StoreBroken(self._broken), undo)
+        self._queue = []
 
     def _next(self) -> None:
         if self._queue:
@@ -406,7 +445,7 @@ _Entry = tuple["Callable[[Transaction], Any]", "asyncio.Future[Any]", "Callable[
 class _Batch:
     """Changes that share a commit, and what came of them."""
 
-    __slots__ = ("failure", "queue", "refused", "results", "transaction")
+    __slots__ = ("committing", "failure", "queue", "refused", "results", "transaction")
 
     def __init__(self, queue: list[_Entry], transaction: Transaction) -> None:
         self.queue = queue
@@ -414,6 +453,8 @@ class _Batch:
         self.results: list[tuple[asyncio.Future[Any], Any]] = []
         self.refused: dict[asyncio.Future[Any], tuple[Exception, Callable[[], None] | None]] = {}
         self.failure: BaseException | None = None
+        self.committing = False
+        """Whether the changes were made, and only their commit can have failed."""
 
 
 def _is_of_the_catalog(error: Exception) -> bool:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from aistore.server.store.assembling import Piece
 from aistore.server.store.errors import PartsRefused, UploadGone
 from aistore.server.store.references import add_file, drop_reference, grow_file
-from aistore.server.store.rows import INSERT_OBJECT, LOOKUP_PLAIN, ObjectRow, next_version
+from aistore.server.store.rows import INSERT_OBJECT, LOOKUP_PLAIN, ObjectRow, encode_pairs, next_version
 from aistore.server.store.schema import LAYOUT_CHUNKED, LAYOUT_FILE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from aistore.server.store.catalog import Transaction
     from aistore.server.store.content import Upload
@@ -33,7 +33,7 @@ __all__ = [
     "require_upload",
 ]
 
-PARTS: Final = "SELECT number, file, start, size FROM part WHERE upload = ? ORDER BY number"
+PARTS: Final = "SELECT number, file, start, size, tag FROM part WHERE upload = ? ORDER BY number"
 """The parts of an upload."""
 
 
@@ -44,6 +44,8 @@ class Part(NamedTuple):
     file: int
     start: int
     size: int
+    tag: str = ""
+    """Its entity tag for clients of S3, if one of these sent it."""
 
 
 class PartsChanged(Exception):
@@ -125,17 +127,19 @@ def own_file(tx: Transaction, file: int, made: Upload | None, parts: Sequence[Pa
 
 def put_row(
     tx: Transaction, store: Store, bucket: Bucket, name: str, content: tuple[int, int], checksum: tuple[str, str], started: int,
-    *, versioned: bool,
+    *, custom: Mapping[str, str] | None, counted_from: str, versioned: bool,
 ) -> ObjectRow:  # fmt: skip
-    """Make a file the object's content; the object's custom pairs go (protocol/20 15.3)."""
+    """Make a file the object's content; the object's custom pairs go (protocol/20 15.3). The version goes on from `counted_from`, if that is given."""
     file, size = content
     old = tx.execute(LOOKUP_PLAIN, (bucket.bid, name)).fetchone()
-    before = old[5] if old is not None else ""
-    version = next_version(before, None) if versioned else before
-    row = ObjectRow(bucket.bid, name, size, LAYOUT_CHUNKED, file, *checksum, version, started, time.time_ns(), None)
+    before = counted_from or (old[5] if old is not None else "")
+    pairs = dict(custom) if custom else None
+    version = next_version(before, pairs) if versioned else before
+    text = encode_pairs(pairs)
+    row = ObjectRow(bucket.bid, name, size, LAYOUT_CHUNKED, file, *checksum, version, started, time.time_ns(), text)
     tx.execute(
         INSERT_OBJECT,
-        (row.bid, name, size, row.layout, file, *checksum, version, row.atime, row.mtime, None),
+        (row.bid, name, size, row.layout, file, *checksum, version, row.atime, row.mtime, text),
     )
     store.count_change(tx, bucket, old, size)
     tx.after(lambda: store.forget(bucket, [name]))

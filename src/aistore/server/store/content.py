@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import logging
 import os
 import re
@@ -147,7 +148,10 @@ class Upload:
         if self._settled or self._abandoned:
             return
         self._abandoned = True
-        if max(self.size, self._reserved) < _LARGE:
+        if self._files.in_doubt:
+            self._close()
+            self.settle(gone=False)
+        elif max(self.size, self._reserved) < _LARGE:
             self.settle(gone=self._remove())
         else:
             self._files.remove_in_thread(self._remove, lambda gone: self.settle(gone=gone))
@@ -160,10 +164,13 @@ class Upload:
             logger.exception("%s is left over; the next start removes it", self.path)
             return False
         finally:
-            if self.fd >= 0:
-                os.close(self.fd)
-                self.fd = -1
+            self._close()
         return True
+
+    def _close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
 
     def settle(self, *, gone: bool = True) -> None:
         """The catalog has it, or it is gone; if neither, its block stays open for the next recovery (on the loop)."""
@@ -186,9 +193,16 @@ class ContentFiles:
         self._spare: asyncio.Future[int] | None = None
         # For each open block of this process its uploads under way, plus one while ids may still be taken from it.
         self._used: dict[int, int] = {}
+        # Descriptors of their folders, with a lock that tells other processes that the block is in use.
+        self._locks: dict[int, int] = {}
         self._removing: asyncio.Future[None] | None = None
         self._abandoned: set[asyncio.Future[bool]] = set()
         self._short = ThreadPoolExecutor(_SHORT_THREADS, "short")
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether only the next start can tell what the catalog refers to."""
+        return self._catalog.broken
 
     # -- ids and files -----------------------------------------------------------------------------------------
 
@@ -259,6 +273,7 @@ class ContentFiles:
             try:
                 is_first = not self.root.exists()
                 folder.mkdir(parents=True)
+                self._locks[block] = _locked(folder)
                 if self.durability == "strict":
                     sync_folder(self.root)
                     if is_first:
@@ -270,27 +285,45 @@ class ContentFiles:
                 raise full_or(error) from error
         for old in over:
             self._used.pop(old, None)
+            self._let_go(old)
         self._used[block] = 1
         return block
+
+    def _let_go(self, block: int) -> None:
+        if block in self._locks:
+            os.close(self._locks.pop(block))
 
     # -- garbage and recovery ----------------------------------------------------------------------------------
 
     def recover(self, db: sqlite3.Connection) -> int:
         """Remove files that a crash left behind; the number removed. Looks at open blocks only, and closes them."""
+        return sum(self._close_block(db, block) for block in _open_blocks(db))
+
+    def recover_beside_others(self, db: sqlite3.Connection) -> int:
+        """The same while this and other processes work: only blocks of processes that are gone count."""
         removed = 0
-        for (block,) in db.execute("SELECT id FROM block WHERE open = 1").fetchall():
+        for block in _open_blocks(db):
             folder = self.root / f"{block:08x}"
-            try:
-                paths = [path for path in folder.iterdir() if _is_content(path.name)]
-            except FileNotFoundError:
-                paths = []
-            for path in paths:
-                if db.execute("SELECT 1 FROM file WHERE id = ?", (int(path.name, 16),)).fetchone() is None:
-                    path.unlink(missing_ok=True)
-                    removed += 1
-            with suppress(OSError):  # holds content, or was never made
-                folder.rmdir()
-            db.execute("UPDATE block SET open = 0 WHERE id = ?", (block,))
+            with suppress(OSError):  # it is in use, or only just noted: then it is made and locked in a moment
+                if any(folder.iterdir()):  # files come after the lock, so an empty folder may still be without
+                    os.close(_locked(folder, alone=True))
+                    removed += self._close_block(db, block)
+        return removed
+
+    def _close_block(self, db: sqlite3.Connection, block: int) -> int:
+        removed = 0
+        folder = self.root / f"{block:08x}"
+        try:
+            paths = [path for path in folder.iterdir() if _is_content(path.name)]
+        except FileNotFoundError:
+            paths = []
+        for path in paths:
+            if db.execute("SELECT 1 FROM file WHERE id = ?", (int(path.name, 16),)).fetchone() is None:
+                path.unlink(missing_ok=True)
+                removed += 1
+        with suppress(OSError):  # holds content, or was never made
+            folder.rmdir()
+        db.execute("UPDATE block SET open = 0 WHERE id = ?", (block,))
         return removed
 
     async def in_short_thread(self, work: Callable[..., T], *args: object) -> T:
@@ -338,6 +371,23 @@ class ContentFiles:
             if future is not None:
                 await asyncio.gather(future, return_exceptions=True)
         self._short.shutdown()
+        for block in list(self._locks):
+            self._let_go(block)
+
+
+def _locked(folder: Path, *, alone: bool = False) -> int:
+    """A descriptor of a folder, locked. Raises `BlockingIOError` if another process has it and this one wants it `alone`."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _open_blocks(db: sqlite3.Connection) -> list[int]:
+    return [block for (block,) in db.execute("SELECT id FROM block WHERE open = 1").fetchall()]
 
 
 def _forget(ids: list[int]) -> Callable[[Transaction], None]:

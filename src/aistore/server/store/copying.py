@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from aistore.server.store.content import hash_file, in_thread
 from aistore.server.store.errors import ObjectMissing, StoreError
 from aistore.server.store.references import add_reference
-from aistore.server.store.rows import INSERT_OBJECT, LOOKUP_PLAIN, require_bucket
+from aistore.server.store.rows import INSERT_OBJECT, LOOKUP_PLAIN, encode_pairs, require_bucket
 from aistore.wire.checksum import digest
 
 if TYPE_CHECKING:
@@ -45,17 +45,26 @@ Sums = dict[str, tuple[tuple[int, int, int], str]]
 """By name: layout, content and time of a version, and the checksum of its content that a copy gets."""
 
 
-async def copy_objects(store: Store, source: Bucket, target: Bucket, pairs: Iterable[Pair], kind: str) -> Copied:
+async def copy_objects(
+    store: Store,
+    source: Bucket,
+    target: Bucket,
+    pairs: Iterable[Pair],
+    kind: str,
+    custom: dict[str, str] | None = None,
+) -> Copied:
     """Copy objects, in one change of the catalog where none needs a checksum of another type (`kind` is that of the target).
 
-    A copy keeps custom pairs and access time, and begins as version 1 (in the same bucket it keeps the version). Where there is the same
-    content already nothing changes. Content is read only for checksums of another type. Raises `BucketGone`, `StoreFull`.
+    A copy keeps custom pairs (unless `custom` gives others) and access time, and begins as version 1 (in the same bucket it keeps the
+    version). Where there is the same content already nothing changes, unless `custom` differs. Content is read only for checksums of another
+    type. Raises `BucketGone`, `StoreFull`, `CustomTooLong`.
     """
     total = Copied(0, 0, [], [])
     left = list({new: (name, new) for name, new in pairs}.values())  # of two copies to one name the later one counts
     sums: Sums = {}
+    text = None if custom is None else (encode_pairs(custom),)
     while left:
-        done, left = await store.catalog.submit(_change(store, source, target, left, kind, sums))
+        done, left = await store.catalog.submit(_change(store, source, target, left, kind, sums, text))
         failed = dict(await _sum_up(store, source, {name for name, _ in left}, kind, sums))
         left = [pair for pair in left if pair[0] not in failed]
         total = Copied(
@@ -68,9 +77,18 @@ async def copy_objects(store: Store, source: Bucket, target: Bucket, pairs: Iter
 
 
 def _change(
-    store: Store, source: Bucket, target: Bucket, pairs: Sequence[Pair], kind: str, sums: Sums
+    store: Store,
+    source: Bucket,
+    target: Bucket,
+    pairs: Sequence[Pair],
+    kind: str,
+    sums: Sums,
+    custom: tuple[str | None] | None,
 ) -> Callable[[Transaction], tuple[Copied, list[Pair]]]:
-    """The change that makes the copies; it leaves over those that need a checksum of another type which is not in `sums`."""
+    """The change that makes the copies; it leaves over those that need a checksum of another type which is not in `sums`.
+
+    `custom` is what all copies have in that column, or None if each has that of its original.
+    """
 
     def change(tx: Transaction) -> tuple[Copied, list[Pair]]:
         for bucket in (source, target):
@@ -93,7 +111,7 @@ def _change(
             objects += 1
             old = tx.execute(LOOKUP_PLAIN, (target.bid, new)).fetchone()
             if old is not None:
-                if _same_content(old, row, checksum):
+                if _same_content(old, row, checksum) and (custom is None or old[8] == custom[0]):
                     continue
                 replaced.append(new)
             add_reference(tx, row[1], row[2])
@@ -107,7 +125,7 @@ def _change(
                     row[5] if source.bid == target.bid else "1",
                     row[6],
                     now,
-                    row[8],
+                    row[8] if custom is None else custom[0],
                 ),
             )
             store.count_change(tx, target, old, row[0])

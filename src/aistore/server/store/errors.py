@@ -10,6 +10,7 @@ __all__ = [
     "CustomTooLong",
     "ObjectMissing",
     "PartsRefused",
+    "StoreBroken",
     "StoreClosed",
     "StoreCorrupt",
     "StoreError",
@@ -62,6 +63,13 @@ class PartsRefused(StoreError):
 
 class StoreClosed(StoreError):
     """The store was closed."""
+
+
+class StoreBroken(StoreError):
+    """The disk failed while a change was made durable, so nobody can tell whether it is there before the next start has looked.
+
+    Nothing is changed until then; reads go on.
+    """
 
 
 class StoreFull(StoreError):

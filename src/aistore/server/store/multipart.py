@@ -9,10 +9,11 @@ removed.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from aistore.server.store.assembling import Hashed, Piece, checksum_of, copy_together, hash_on, put_in_place
 from aistore.server.store.completing import (
@@ -30,26 +31,45 @@ from aistore.server.store.completing import (
 from aistore.server.store.content import full_or, in_thread
 from aistore.server.store.errors import UploadGone
 from aistore.server.store.references import add_file, drop_reference, grow_file
-from aistore.server.store.rows import ObjectRow, require_bucket
+from aistore.server.store.rows import ObjectRow, encode_pairs, require_bucket
 from aistore.server.store.schema import LAYOUT_CHUNKED, LAYOUT_FILE
 from aistore.server.store.sync import sync_file
 from aistore.wire.ids import new_job_id
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
 
     from aistore.server.store.catalog import Transaction
     from aistore.server.store.content import Upload
     from aistore.server.store.rows import Bucket
     from aistore.server.store.store import Store
 
-__all__ = ["KEPT_SECONDS", "MultipartUploads", "PartWriter"]
+__all__ = ["KEPT_SECONDS", "Elsewhere", "MultipartUploads", "PartWriter", "Started"]
 
 KEPT_SECONDS: Final = 24 * 3600.0
 """Time after its last part after which an upload that was not completed is removed."""
 
 _FURTHEST: Final = 8 << 40  # no file system has to hold a larger file; parts behind this have files of their own
 _SESSIONS_MAX: Final = 1024
+
+
+class Elsewhere(Protocol):
+    """Where a bucket lives whose objects are only cached here."""
+
+    def sent(self, name: str, path: Path) -> AbstractAsyncContextManager[tuple[str, Mapping[str, str]]]:
+        """Store a file there as an object; its version and custom pairs, until whose commit nobody else writes the object."""
+        ...
+
+
+class Started(NamedTuple):
+    """An upload that goes on."""
+
+    name: str
+    id: str
+    started: int
+    """Unix nanoseconds."""
 
 
 class _Session:
@@ -102,12 +122,12 @@ class PartWriter:
         except OSError as error:
             raise full_or(error) from error
 
-    async def store(self, kind: str) -> None:
+    async def store(self, kind: str, tag: str = "") -> None:
         """Make what was written the part, in place of an earlier one; `kind` is the type of checksum that the object will have.
 
         Raises `UploadGone`, `StoreFull`.
         """
-        await self._uploads.note_part(self.upload_id, self.part)
+        await self._uploads.note_part(self.upload_id, self.part._replace(tag=tag))
         self._over()
         self._uploads.hash_on(self.upload_id, self._session, kind)
 
@@ -141,6 +161,16 @@ class MultipartUploads:
         if row != (bucket.bid, name):
             raise UploadGone(upload_id, elsewhere=row is not None)
 
+    def pairs(self, upload_id: str) -> dict[str, str]:
+        """The custom pairs that an upload was started with."""
+        row = self.store.catalog.read("SELECT custom FROM upload WHERE id = ?", (upload_id,)).fetchone()
+        return json.loads(row[0]) if row is not None and row[0] else {}
+
+    def of_bucket(self, bucket: Bucket) -> list[Started]:
+        """The uploads of a bucket's objects, by names and ids."""
+        sql = "SELECT name, id, started FROM upload WHERE bucket = ? ORDER BY name, id"
+        return [Started(*row) for row in self.store.catalog.read(sql, (bucket.bid,)).fetchall()]
+
     def parts(self, upload_id: str) -> list[Part]:
         """Parts that are there, by their numbers."""
         rows = self.store.catalog.read(PARTS, (upload_id,)).fetchall()
@@ -157,14 +187,14 @@ class MultipartUploads:
 
     # -- parts -------------------------------------------------------------------------------------------------
 
-    async def begin(self, bucket: Bucket, name: str) -> str:
-        """Start an upload of an object; its id. Raises `BucketGone`, `StoreFull`."""
+    async def begin(self, bucket: Bucket, name: str, custom: Mapping[str, str] | None = None) -> str:
+        """Start an upload of an object; its id. `custom` is kept with it. Raises `BucketGone`, `StoreFull`, `CustomTooLong`."""
         upload_id = new_job_id()
-        now = time.time_ns()
+        now, text = time.time_ns(), encode_pairs(custom)
 
         def change(tx: Transaction) -> None:
             require_bucket(tx, bucket)
-            tx.execute("INSERT INTO upload VALUES (?, ?, ?, ?, ?)", (upload_id, bucket.bid, name, now, now))
+            tx.execute("INSERT INTO upload VALUES (?, ?, ?, ?, ?, ?)", (upload_id, bucket.bid, name, now, now, text))
 
         await self.store.catalog.submit(change)
         return upload_id
@@ -236,7 +266,7 @@ class MultipartUploads:
             ).fetchone()
             if old is not None and not self._drop_own(tx, old[0]):
                 grow_file(tx, old[0], -old[1])
-            tx.execute("INSERT OR REPLACE INTO part VALUES (?, ?, ?, ?, ?)", (upload_id, *part))
+            tx.execute("INSERT OR REPLACE INTO part VALUES (?, ?, ?, ?, ?, ?)", (upload_id, *part))
             grow_file(tx, part.file, part.size)
             tx.execute("UPDATE upload SET changed = ? WHERE id = ?", (time.time_ns(), upload_id))
             tx.after(self.store.content.remove_garbage)
@@ -304,11 +334,22 @@ class MultipartUploads:
     # -- the end -----------------------------------------------------------------------------------------------
 
     async def complete(
-        self, bucket: Bucket, name: str, upload_id: str, numbers: Sequence[int] | None, kind: str, *, versioned: bool
+        self,
+        bucket: Bucket,
+        name: str,
+        upload_id: str,
+        numbers: Sequence[int] | None,
+        kind: str,
+        *,
+        versioned: bool,
+        elsewhere: Elsewhere | None = None,
+        describe: Callable[[Sequence[Part]], Mapping[str, str]] | None = None,
     ) -> ObjectRow:
         """Make the object of all parts, `numbers` of which have to be those that are there; `kind` is the type of its checksum.
 
-        Raises `PartsRefused`, `UploadGone`, `BucketGone`, `StoreFull`; the upload then stays as it is.
+        With `elsewhere` the object is stored there before it is one here. `describe` gives the custom pairs that an object of these parts
+        has (those of `elsewhere` go before), and may refuse them by raising. Raises `PartsRefused`, `UploadGone`, `BucketGone`, `StoreFull`,
+        and what `elsewhere` does; the upload then stays as it is.
         """
         self.check(bucket, name, upload_id)
         session = self._session(upload_id)
@@ -319,7 +360,10 @@ class MultipartUploads:
                 while row is None:
                     parts = self.parts(upload_id)
                     check_numbers(parts, numbers)
-                    row = await self._complete(session, bucket, name, upload_id, parts, kind, versioned=versioned)
+                    pairs = None if describe is None else describe(parts)
+                    row = await self._complete(
+                        session, bucket, name, upload_id, parts, kind, elsewhere, pairs, versioned=versioned
+                    )
             finally:
                 session.completing = False
         self._sessions.pop(upload_id, None)
@@ -333,6 +377,8 @@ class MultipartUploads:
         upload_id: str,
         parts: list[Part],
         kind: str,
+        elsewhere: Elsewhere | None,
+        pairs: Mapping[str, str] | None,
         *,
         versioned: bool,
     ) -> ObjectRow | None:
@@ -354,6 +400,12 @@ class MultipartUploads:
             else:
                 await in_thread(put_in_place, content, file, pieces)
             checksum = await in_thread(checksum_of, content, file, pieces, session.hashed, kind)
+            if elsewhere is not None:
+                async with elsewhere.sent(name, content.path(file)) as (version, custom):
+                    return await self._commit(
+                        bucket, name, upload_id, parts, (file, made), (kind, checksum), version, custom,
+                        versioned=version != "",
+                    )  # fmt: skip
         except BaseException as error:
             if made is not None:
                 made.abandon()
@@ -361,6 +413,26 @@ class MultipartUploads:
                 self.check(bucket, name, upload_id)
                 return None
             raise
+        return await self._commit(
+            bucket, name, upload_id, parts, (file, made), (kind, checksum), "", pairs, versioned=versioned
+        )
+
+    async def _commit(
+        self,
+        bucket: Bucket,
+        name: str,
+        upload_id: str,
+        parts: list[Part],
+        content: tuple[int, Upload | None],
+        checksum: tuple[str, str],
+        version: str,
+        custom: Mapping[str, str] | None,
+        *,
+        versioned: bool,
+    ) -> ObjectRow | None:
+        """Make a file the object's content, in place of the upload; None if there are other parts meanwhile."""
+        file, made = content
+        size = sum(part.size for part in parts)
 
         def change(tx: Transaction) -> ObjectRow:
             require_bucket(tx, bucket)
@@ -368,7 +440,10 @@ class MultipartUploads:
             if [Part(*found) for found in tx.execute(PARTS, (upload_id,))] != parts:
                 raise PartsChanged
             own_file(tx, file, made, parts)
-            row = put_row(tx, self.store, bucket, name, (file, size), (kind, checksum), started, versioned=versioned)
+            row = put_row(
+                tx, self.store, bucket, name, (file, size), checksum, started,
+                custom=custom, counted_from=version, versioned=versioned,
+            )  # fmt: skip
             drop_upload(tx, upload_id)
             tx.after(self.store.content.remove_garbage)
             return row

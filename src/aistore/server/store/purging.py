@@ -34,7 +34,7 @@ def _purge_some(store: Store, bid: int) -> Callable[[Transaction], bool]:
         if not rows:
             drop_uploads(tx, bid)
             tx.execute("DELETE FROM dropped WHERE bucket = ?", (bid,))
-            tx.execute("DELETE FROM usage WHERE bucket = ?", (bid,))
+            tx.forget_totals(bid)
             tx.after(store.clear_cache)
             return False
         tx.execute("DELETE FROM object WHERE bucket = ? AND name <= ?", (bid, rows[-1][0]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aistore.server.store.catalog import STORED
+from aistore.server.store.member_pages import drop_members
 from aistore.server.store.schema import LAYOUT_CHUNKED, LAYOUT_INLINE
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def drop_reference(tx: Transaction, layout: int, content: int) -> bool:
     tx.count(STORED, -1, -gone[0][0])
     if layout == LAYOUT_CHUNKED:
         tx.execute("DELETE FROM chunks WHERE content = ?", (content,))
-    _drop_members(tx, layout, content)
+    drop_members(tx, layout, content)
     return True
 
 
@@ -66,9 +67,3 @@ def _drop_small(tx: Transaction, content: int) -> None:
     gone = tx.execute("DELETE FROM small WHERE id = ? RETURNING length(data)", (content,)).fetchall()
     if gone:
         tx.count(STORED, -1, -gone[0][0])
-
-
-def _drop_members(tx: Transaction, layout: int, content: int) -> None:
-    """What is known of an archive's members goes with its content."""
-    tx.execute("DELETE FROM archive WHERE layout = ? AND content = ?", (layout, content))
-    tx.execute("DELETE FROM archive_page WHERE layout = ? AND content = ?", (layout, content))

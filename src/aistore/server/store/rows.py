@@ -5,15 +5,27 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Final
 
-from aistore.server.store.errors import BucketGone
+from aistore.server.store.errors import BucketGone, CustomTooLong
 from aistore.server.store.schema import LAYOUT_INLINE
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from aistore.server.store.catalog import Transaction
     from aistore.wire.names import BucketId
 
-__all__ = ["INSERT_OBJECT", "LOOKUP_PLAIN", "OBJECT_COLUMNS", "Bucket", "ObjectRow", "next_version", "require_bucket"]
+__all__ = [
+    "INSERT_OBJECT",
+    "LOOKUP_PLAIN",
+    "OBJECT_COLUMNS",
+    "Bucket",
+    "ObjectRow",
+    "encode_pairs",
+    "next_version",
+    "require_bucket",
+]
 
+_CUSTOM_MAX: Final = 16 << 10  # bytes of an object's pairs: those of all changes together
 _ROW_BYTES = 600  # measured, with the head that the API keeps in it
 
 OBJECT_COLUMNS = "size, layout, content, checksum_type, checksum, version, atime, mtime, custom"
@@ -110,3 +122,13 @@ def next_version(old: str, custom: dict[str, str] | None) -> str:
     if old and custom and custom.get("source"):
         return old
     return str(int(old) + 1) if old.isascii() and old.isdigit() and len(old) < 19 else "1"
+
+
+def encode_pairs(pairs: Mapping[str, str] | None) -> str | None:
+    """Custom pairs as the catalog keeps them. Raises `CustomTooLong`."""
+    if not pairs:
+        return None
+    text = json.dumps(pairs, ensure_ascii=False)
+    if len(text) > _CUSTOM_MAX or len(text.encode()) > _CUSTOM_MAX:
+        raise CustomTooLong(f"custom metadata: an object holds at most {_CUSTOM_MAX} bytes of it")
+    return text

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from aistore.server.store.catalog import Catalog
 
@@ -44,6 +44,17 @@ class Bounds(NamedTuple):
     inclusive: bool = True
 
 
+def _range(bid: int, bounds: Bounds) -> tuple[str, tuple[object, ...]]:
+    """A condition on bucket and name, and its values."""
+    low = max(bounds.start, bounds.prefix)
+    sql = f"bucket = ? AND name {'>=' if bounds.inclusive or low != bounds.start else '>'} ?"
+    high = successor(bounds.prefix)
+    return (sql, (bid, low)) if high is None else (sql + " AND name < ?", (bid, low, high))
+
+
+_CONTENTS: Final = "SELECT name, size, layout, content, atime, data FROM object LEFT JOIN small ON layout = 0 AND small.id = content WHERE "
+
+
 class Scanner:
     """Reads names and other columns of a bucket's objects."""
 
@@ -63,20 +74,41 @@ class Scanner:
         """The connection of the calling scanning thread, for other queries (in `run`)."""
         return self._catalog.thread_reader()
 
+    def exists(self, bid: int, name: str) -> bool:
+        """Whether there is an object of this name (in `run`)."""
+        return (
+            self.reader().execute("SELECT 1 FROM object WHERE bucket = ? AND name = ?", (bid, name)).fetchone()
+            is not None
+        )
+
+    def totals(self, bid: int, prefix: str) -> tuple[int, int, int, int]:
+        """Number of the objects with a prefix, their bytes, the smallest and the largest size (in `run`)."""
+        chosen, values = _range(bid, Bounds(prefix))
+        sql = (
+            "SELECT count(*), coalesce(sum(size), 0), coalesce(min(size), 0), coalesce(max(size), 0) FROM object WHERE "
+        )
+        found: tuple[int, int, int, int] = self.reader().execute(sql + chosen, values).fetchone()
+        return found
+
+    def contents(self, bid: int, bounds: Bounds, limit: int) -> list[Row]:
+        """Up to `limit` objects in order, as `(name, size, layout, content, atime, data)`; `data` is content that lives in the catalog (in `run`)."""
+        chosen, values = _range(bid, bounds)
+        return self.reader().execute(f"{_CONTENTS}{chosen} ORDER BY name LIMIT ?", (*values, limit)).fetchall()
+
+    def contents_of(self, bid: int, names: Iterable[str]) -> list[Row]:
+        """As `contents`, of the named objects that are there."""
+        db = self.reader()
+        found = (db.execute(_CONTENTS + "bucket = ? AND name = ?", (bid, name)).fetchone() for name in names)
+        return [row for row in found if row is not None]
+
     def rows(self, bid: int, bounds: Bounds, columns: str, limit: int) -> list[Row]:
         """Up to `limit` rows `(name, *columns)` in order (blocking: call it in `run`). `columns` is SQL written in this project."""
-        low = max(bounds.start, bounds.prefix)
-        inclusive = bounds.inclusive or low != bounds.start
-        high = successor(bounds.prefix)
-        sql = f"SELECT name{columns} FROM object WHERE bucket = ? AND name {'>=' if inclusive else '>'} ?"  # noqa: S608 (own columns)
-        values: tuple[object, ...] = (bid, low)
-        if high is not None:
-            sql, values = sql + " AND name < ?", (*values, high)
-        db = self._catalog.thread_reader()
-        return db.execute(sql + " ORDER BY name LIMIT ?", (*values, limit)).fetchall()
+        chosen, values = _range(bid, bounds)
+        sql = f"SELECT name{columns} FROM object WHERE {chosen} ORDER BY name LIMIT ?"  # noqa: S608 (own columns)
+        return self.reader().execute(sql, (*values, limit)).fetchall()
 
-    def rows_of_level(self, bid: int, bounds: Bounds, columns: str, limit: int) -> list[Row]:
-        """As `rows`, without descending: what lies behind a `/` after the prefix becomes one row `(directory/,)`.
+    def rows_of_level(self, bid: int, bounds: Bounds, columns: str, limit: int, delimiter: str = "/") -> list[Row]:
+        """As `rows`, without descending: what lies behind a `delimiter` after the prefix becomes one row `(directory/,)`.
 
         Directories are skipped by seeking behind them, so the cost is that of what is returned.
         """
@@ -88,14 +120,15 @@ class Scanner:
                 break
             behind: str | None = ""
             for row in chunk:
-                slash = row[0].find("/", depth)
+                slash = row[0].find(delimiter, depth)
                 if slash < 0:
                     out.append(row)
                     behind = ""
                 elif not behind or row[0] >= behind:
-                    directory = row[0][: slash + 1]
+                    directory = row[0][: slash + len(delimiter)]
                     out.append((directory,))
                     behind = successor(directory)
-            assert behind is not None  # a name that ends in "/" has a successor
+            if behind is None:  # nothing sorts behind what starts with U+10FFFF only
+                break
             bounds = bounds._replace(start=behind or chunk[-1][0], inclusive=bool(behind))
         return out

@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 
-CATALOG_VERSION: Final = 4
+CATALOG_VERSION: Final = 5
 """Version of the data folder's format. A folder of a newer one is refused, an older one migrated."""
 
 _ROOM_OF_A_FULL_DISK: Final = 1 << 20
@@ -116,7 +116,13 @@ CREATE TABLE chunks (content INTEGER PRIMARY KEY, count INTEGER NOT NULL, larges
 CREATE INDEX chunked_object ON object (bucket, name) WHERE layout = 2;
 """
 
-_STEPS: Final = (_FORMAT_1, _FORMAT_2, _FORMAT_3, _FORMAT_4)
+# What clients of S3 give and get with uploads in parts: the metadata of the object, and an entity tag of each part (empty if it has none).
+_FORMAT_5: Final = """
+ALTER TABLE upload ADD COLUMN custom TEXT;
+ALTER TABLE part ADD COLUMN tag TEXT NOT NULL DEFAULT '';
+"""
+
+_STEPS: Final = (_FORMAT_1, _FORMAT_2, _FORMAT_3, _FORMAT_4, _FORMAT_5)
 """What makes a catalog of one format more: the first step makes one of format 1 out of nothing."""
 
 

@@ -7,7 +7,6 @@ change is committed, and what they report is then true after a crash (see `docs/
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import fcntl
 import json
 import logging
@@ -26,8 +25,9 @@ from aistore.server.store.errors import (
     BucketExists,
     BucketGone,
     ContentMissing,
-    CustomTooLong,
     ObjectMissing,
+    StoreBroken,
+    StoreError,
     StoreFull,
 )
 from aistore.server.store.multipart import MultipartUploads
@@ -40,6 +40,7 @@ from aistore.server.store.rows import (
     OBJECT_COLUMNS,
     Bucket,
     ObjectRow,
+    encode_pairs,
     next_version,
     require_bucket,
 )
@@ -59,7 +60,6 @@ _ROOM_CHECK_EVERY: Final = 0.25  # seconds between two looks at the free space o
 # is in the log into the database.
 _ROOM_KEPT: Final = 40 << 20
 _ROOM_KEPT_SHARE: Final = 4  # at most this part of a small disk
-_CUSTOM_MAX: Final = 16 << 10  # bytes of an object's pairs: those of all changes together
 _UPKEEP_EVERY: Final = 5.0
 _BACKUP_EVERY: Final = 3600.0
 _STALE_CHECK_EVERY: Final = 3600.0
@@ -114,6 +114,7 @@ class Store:
         self._lock = -1
         self._upkeep: asyncio.Task[None] | None = None
         self._upkeep_due = asyncio.Event()
+        self._others_died = False
         self.catalog.on_commit(self._count)
 
     # -- life --------------------------------------------------------------------------------------------------
@@ -125,9 +126,7 @@ class Store:
             # Recovery removes files that nothing refers to: nobody may be about to refer to one. The targets of a gateway that was
             # killed live on until their last request is answered.
             await self._take_lock(fcntl.LOCK_EX)
-            removed = await self.catalog.submit(lambda tx: self.content.recover(tx.db))
-            if removed:
-                logger.info("removed %d content files of writes that were cut off", removed)
+            self._tell_of_removed(await self.catalog.submit(lambda tx: self.content.recover(tx.db)))
             await in_thread(self.work.recover)
             await in_thread(self.catalog.reserve.keep)
         await self._take_lock(fcntl.LOCK_SH)
@@ -160,7 +159,7 @@ class Store:
                 await asyncio.gather(self._upkeep, return_exceptions=True)
             try:
                 await self.atimes.write()
-            except (StoreFull, sqlite3.Error) as error:
+            except (StoreError, sqlite3.Error) as error:
                 logger.warning("access times of the last seconds are lost: %s", error)
             await self.uploads.close()
             await self.content.close()
@@ -177,6 +176,11 @@ class Store:
         while True:
             try:
                 self._upkeep_due.clear()
+                if self._others_died:
+                    self._others_died = False
+                    self._tell_of_removed(
+                        await self.catalog.submit(lambda tx: self.content.recover_beside_others(tx.db))
+                    )
                 await purge_dropped(self)
                 await self.atimes.write()
                 now = time.monotonic()
@@ -188,10 +192,25 @@ class Store:
                     tidied = now
                     await in_thread(self.work.remove_stale)
                     await self.uploads.remove_stale()
+            except StoreBroken:
+                return  # told already
             except Exception:
                 logger.exception("upkeep of the store failed; it is tried again")
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._upkeep_due.wait(), _UPKEEP_EVERY)
+            # Not `wait_for`: until 3.12 it swallows a cancellation that comes together with what it waits for.
+            timer = asyncio.get_running_loop().call_later(_UPKEEP_EVERY, self._upkeep_due.set)
+            try:
+                await self._upkeep_due.wait()
+            finally:
+                timer.cancel()
+
+    def other_process_died(self) -> None:
+        """Have what it left unfinished removed, soon (for the primary one; all work on meanwhile)."""
+        self._others_died = True
+        self._upkeep_due.set()
+
+    def _tell_of_removed(self, files: int) -> None:
+        if files:
+            logger.info("removed %d content files of writes that were cut off", files)
 
     def _read_totals(self) -> None:
         self.objects = self.catalog.read(
@@ -315,7 +334,7 @@ class Store:
                 raise BucketGone(bucket.id.cname)
             made = Bucket(bucket.bid, new, row[0][0])
             tx.after(lambda: self._forget_bucket(bucket.id))
-            tx.after(lambda: self._remember_bucket(made))
+            tx.after(lambda: self._now_known(made))
             return made
 
         return self.catalog.submit(change)
@@ -450,11 +469,13 @@ class Store:
                 check(ObjectRow(bucket.bid, name, *old) if old is not None else None)
             if old is not None and not fresh:
                 if old[8]:
-                    pairs = {**json.loads(old[8]), **(custom or {})}
+                    kept_pairs = json.loads(old[8])
+                    kept_pairs.pop("ETag", None)  # it tells of the content
+                    pairs = {**kept_pairs, **(custom or {})}
                 before = before or old[5]
                 kept = old[5]
             number = next_version(before, pairs) if versioned else kept
-            text = _encode(pairs)
+            text = encode_pairs(pairs)
             if isinstance(content, bytes):
                 layout, size, data = LAYOUT_INLINE, len(content), content
                 where = add_small(tx, content)
@@ -502,15 +523,19 @@ class Store:
             if old is None:
                 raise ObjectMissing(name)
             pairs = custom if replace or not old[0] else {**json.loads(old[0]), **custom}
-            tx.execute("UPDATE object SET custom = ? WHERE bucket = ? AND name = ?", (_encode(pairs), *key))
+            tx.execute("UPDATE object SET custom = ? WHERE bucket = ? AND name = ?", (encode_pairs(pairs), *key))
             tx.after(lambda: self._rows.forget(key))
 
         return self.catalog.submit(change)
 
-    def delete(self, bucket: Bucket, names: Sequence[str]) -> asyncio.Future[list[tuple[str, int]]]:
-        """Delete objects; the future gives name and size of those that were there."""
+    def delete(
+        self, bucket: Bucket, names: Sequence[str], *, check: Callable[[Transaction], None] | None = None
+    ) -> asyncio.Future[list[tuple[str, int]]]:
+        """Delete objects; the future gives name and size of those that were there. `check` may refuse by raising."""
 
         def change(tx: Transaction) -> list[tuple[str, int]]:
+            if check is not None:
+                check(tx)
             deleted: list[tuple[str, int]] = []
             files = False
             for name in names:
@@ -555,12 +580,3 @@ _LOOKUP: Final = (
     f"SELECT o.{OBJECT_COLUMNS.replace(', ', ', o.')}, s.data FROM object o LEFT JOIN small s ON o.layout = 0 AND s.id = o.content"  # noqa: S608 (constants)
     " WHERE o.bucket = ? AND o.name = ?"
 )
-
-
-def _encode(pairs: dict[str, str] | None) -> str | None:
-    if not pairs:
-        return None
-    text = json.dumps(pairs, ensure_ascii=False)
-    if len(text) > _CUSTOM_MAX or len(text.encode()) > _CUSTOM_MAX:
-        raise CustomTooLong(f"custom metadata: an object holds at most {_CUSTOM_MAX} bytes of it")
-    return text

@@ -1,4 +1,4 @@
-"""What a failure of a transformation is to whoever asked for it (`protocol/50` 7.6)."""
+"""What a failure of a transformation is to whoever asked for it (protocol/50 7.6)."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ class Order(NamedTuple):
     """A transformation: of what, how, and where the result goes."""
 
     path: str
-    """The object, as `transform` gets it (`protocol/50` 7.1)."""
+    """The object, as `transform` gets it (protocol/50 7.1)."""
     args: str = ""
     fqn: str = ""
     """Path of a file to read instead of the body, still escaped; empty without one."""

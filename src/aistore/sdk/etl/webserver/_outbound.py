@@ -29,7 +29,7 @@ def is_true(variable: str) -> bool:
 
 
 def tls_of_environment() -> TlsConfig:
-    """TLS as the variables of the SDK have it (`protocol/50` 7.7)."""
+    """TLS as the variables of the SDK have it (protocol/50 7.7)."""
     return TlsConfig(
         os.environ.get("AIS_CLIENT_CA") or None,
         os.environ.get("AIS_CRT") or None,

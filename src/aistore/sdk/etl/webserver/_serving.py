@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["WS_MAX_MESSAGE", "serve_asgi"]
 
 WS_MAX_MESSAGE: Final = 16 * 1024**3
-"""Bytes: an object is one message (`protocol/50` 6.6)."""
+"""Bytes: an object is one message (protocol/50 6.6)."""
 
 KEEP_ALIVE: Final = 120
 """Seconds that idle connections are kept."""

@@ -10,7 +10,7 @@ __all__ = ["session_of_environment"]
 
 
 def session_of_environment(token: str | None) -> requests.Session:
-    """A session that trusts, and shows itself, as the environment says (`protocol/50` 7.7)."""
+    """A session that trusts, and shows itself, as the environment says (protocol/50 7.7)."""
     session = requests.Session()
     tls = tls_of_environment()
     session.verify = (tls.ca or True) if tls.verify else False

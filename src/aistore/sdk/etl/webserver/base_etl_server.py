@@ -99,7 +99,7 @@ class ETLServer(ABC):
         """The transformed object.
 
         `data` is its content, or with `ETL_DIRECT_FQN` the path of a file with it. `path` is `bucket/object`, or as the form of communication
-        has it (`protocol/50` 7.1); its last component is that of the object. `etl_args` are the arguments of the request, empty without any.
+        has it (protocol/50 7.1); its last component is that of the object. `etl_args` are the arguments of the request, empty without any.
         """
         raise NotImplementedError(f"{type(self).__name__} does not override transform()")
 
@@ -130,7 +130,7 @@ class ETLServer(ABC):
     def handle_direct_put_response(
         self, resp: HopAnswer | requests.Response, data: Bytes, data_length: int = -1
     ) -> tuple[int, bytes, int]:
-        """Status and body of the own answer for that of a hop, and the number of bytes that were delivered (`protocol/50` 6.8).
+        """Status and body of the own answer for that of a hop, and the number of bytes that were delivered (protocol/50 6.8).
 
         `data` is what was sent, `data_length` its length where it was a stream.
         """

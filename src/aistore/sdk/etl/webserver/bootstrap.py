@@ -1,4 +1,4 @@
-"""Runs a transformer that `Etl.init_class` sent: what a cluster's Python image does (`protocol/50` 8.2), without a container.
+"""Runs a transformer that `Etl.init_class` sent: what a cluster's Python image does (protocol/50 8.2), without a container.
 
     python -m aistore.sdk.etl.webserver.bootstrap
 

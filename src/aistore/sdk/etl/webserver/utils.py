@@ -16,7 +16,7 @@ __all__ = ["compose_etl_direct_put_url", "deserialize_class", "parse_etl_pipelin
 
 
 def serialize_class(cls: type[ETLServer], encoding: str = "utf-8") -> str:
-    """A class of a transformer as text: base64 of its pickle (`protocol/50` 8.1).
+    """A class of a transformer as text: base64 of its pickle (protocol/50 8.1).
 
     Classes of `__main__`, of notebooks and of functions travel by value, with the globals that they use; those of importable modules by
     name, so the module must be importable where the class runs. Raises TypeError for what is no subclass of `ETLServer`.
@@ -58,7 +58,7 @@ def parse_etl_pipeline(pipeline_header: str | None) -> tuple[str, str]:
 
 
 def compose_etl_direct_put_url(direct_put_url: str, host_target: str, obj_path: str, etl_args: str = "") -> str:
-    """URL to PUT a result to (`protocol/50` 6.8).
+    """URL to PUT a result to (protocol/50 6.8).
 
     A hop without a path is a further stage, which gets `obj_path` (not encoded yet). One with a path is a target: `host_target`, the URL
     that this transformer has for its own target, says scheme and route. `etl_args` replaces those of the hop's query.

@@ -26,7 +26,7 @@ class ObjectFileReader(BufferedIOBase):
     """An object as a read-only binary file; the first read requests it.
 
     A stream that breaks, or ends too early, is resumed from the byte after the last one delivered, at most `max_resume` times
-    (`protocol/20` 18.6). An object that is overwritten meanwhile is never mixed: that raises `ObjectFileReaderStreamError`. When it was read
+    (protocol/20 18.6). An object that is overwritten meanwhile is never mixed: that raises `ObjectFileReaderStreamError`. When it was read
     from start to end, its checksum is verified.
 
     Seekable, unless the reader selects a part of the object. A seek costs nothing; the next read requests what lies there.
@@ -133,8 +133,10 @@ class ObjectFileWriter(BufferedWriter):
         try:
             self.flush()
         finally:
-            self._sink.discard()
-            super().close()
+            try:
+                self._sink.discard()
+            finally:
+                super().close()
 
     def __enter__(self) -> ObjectFileWriter:
         self._check_open()

@@ -1,0 +1,324 @@
+"""Bodies as clients of S3 send them: in chunks of their own framing (`aws-chunked`), and with checksums before or behind the content.
+
+Content is checked while it is read: a reader gets the end of a body only if every checksum that came with it is right.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+import zlib
+from typing import TYPE_CHECKING, Final, Protocol
+
+from aistore.http1.incoming import Body
+from aistore.server.store.content import in_thread
+from aistore.wire.crc32c import Crc32c
+from aistore.wire.errors import ApiError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aistore.http1.message import BytesLike
+    from aistore.http1.server import Request
+
+__all__ = ["AwsChunked", "expect_checked"]
+
+_SHA256: Final = "x-amz-content-sha256"
+_CHECKSUM: Final = "x-amz-checksum-"
+_LENGTH: Final = "x-amz-decoded-content-length"
+_BLOCK: Final = 256 << 10
+_AT_ONCE: Final = 64 << 10  # more is hashed in a thread
+_LINE_MAX: Final = 1024
+_TRAILERS_MAX: Final = 8 << 10
+_chunk_line: Final = re.compile(rb"([0-9a-fA-F]{1,12})(?:;[\x21-\x7e]*)?").fullmatch
+_number: Final = re.compile(r"[0-9]{1,15}", re.ASCII).fullmatch
+_hex64: Final = re.compile(r"[0-9a-fA-F]{64}").fullmatch
+
+
+class _Hash(Protocol):
+    def update(self, data: BytesLike, /) -> object: ...
+
+    def digest(self) -> bytes: ...
+
+
+class _Crc32:
+    def __init__(self) -> None:
+        self._crc = 0
+
+    def update(self, data: BytesLike, /) -> None:
+        self._crc = zlib.crc32(data, self._crc)
+
+    def digest(self) -> bytes:
+        return self._crc.to_bytes(4, "big")
+
+
+# TODO-CRC64
+_HASHES: Final[dict[str, Callable[[], _Hash]]] = {
+    "crc32": _Crc32,
+    "crc32c": Crc32c,
+    "sha1": lambda: hashlib.sha1(usedforsecurity=False),
+    "sha256": lambda: hashlib.sha256(usedforsecurity=False),
+}
+
+
+class _Check:
+    """A checksum that the content has to have; `expected` is None until the trailers have come."""
+
+    __slots__ = ("expected", "hash", "name")
+
+    def __init__(self, name: str, make: Callable[[], _Hash], expected: bytes | None) -> None:
+        self.name = name
+        self.hash = make()
+        self.expected = expected
+
+
+class AwsChunked:
+    """Decoder of `aws-chunked`, incremental: chunks with an optional signature (which is not looked at), then trailers. No I/O."""
+
+    __slots__ = ("_ends", "_left", "_line", "_size", "done", "trailers")
+
+    def __init__(self) -> None:
+        self._line = b""
+        self._left = 0  # of the chunk's content
+        self._ends = False  # an empty line follows the content
+        self._size = 0  # of trailers
+        self.done = False
+        self.trailers: dict[str, str] | None = None
+        """Trailers by lower-case names, once the last chunk was seen."""
+
+    def feed(self, data: BytesLike) -> list[memoryview]:
+        """Take bytes; the pieces of content among them, valid as long as `data`. Raises `ApiError` 400."""
+        view, at = memoryview(data), 0
+        pieces: list[memoryview] = []
+        while at < len(view):
+            if self.done:
+                raise _broken("there are bytes behind its end")
+            if self._left:
+                piece = view[at : at + self._left]
+                pieces.append(piece)
+                at += len(piece)
+                self._left -= len(piece)
+                self._ends = not self._left
+                continue
+            line, at = self._take_line(view, at)
+            if line is not None:
+                self._take(line)
+        return pieces
+
+    def _take_line(self, view: memoryview, at: int) -> tuple[bytes | None, int]:
+        """The next line if all of it is there, and how far the bytes are used."""
+        part = bytes(view[at : at + _LINE_MAX])
+        end = part.find(b"\n")
+        self._line += part if end < 0 else part[: end + 1]
+        if len(self._line) > _LINE_MAX:
+            raise _broken("a line is too long")
+        if end < 0:
+            return None, at + len(part)
+        line, self._line = self._line, b""
+        if not line.endswith(b"\r\n"):
+            raise _broken("a line does not end in CR LF")
+        return line[:-2], at + end + 1
+
+    def _take(self, line: bytes) -> None:
+        if self._ends:
+            if line:
+                raise _broken("a chunk is longer than it says")
+            self._ends = False
+        elif self.trailers is None:
+            found = _chunk_line(line)
+            if found is None:
+                raise _broken("the line before a chunk is not its length")
+            self._left = int(found[1], 16)
+            if not self._left:
+                self.trailers = {}
+        elif line:
+            name, colon, value = line.decode("latin-1").partition(":")
+            self._size += len(line)
+            if not colon or self._size > _TRAILERS_MAX:
+                raise _broken("its trailers are malformed or too long")
+            self.trailers[name.strip().lower()] = value.strip()
+        else:
+            self.done = True
+
+
+class _CheckedBody(Body):
+    """A body that hands out its content decoded, and its end only if the content has the checksums that it should have."""
+
+    __slots__ = ("_block", "_checks", "_coded", "_inner", "_over", "_pieces", "_read")
+
+    def __init__(self, inner: Body, length: int | None, coded: AwsChunked | None, checks: list[_Check]) -> None:
+        # The connection goes on to talk to the inner body: nothing of the base class's own state is used.
+        self._inner = inner
+        self.length = length
+        self._coded = coded
+        self._checks = checks
+        self._over = False
+        self._read = 0
+        self._pieces: list[memoryview] = []
+        self._block = bytearray(inner.hold(_BLOCK, _AT_ONCE)) if coded is not None else bytearray()
+
+    def hold(self, wanted: int, least: int) -> int:
+        """Count memory, as the body that this one reads does."""
+        return self._inner.hold(wanted, least)
+
+    def release(self) -> None:
+        """The handler has ended."""
+        self._inner.release()
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of it was read and found right."""
+        return self._over
+
+    async def readinto(self, buffer: BytesLike) -> int:
+        """Fill `buffer` unless the content ends before. Raises `ApiError` 400 besides what the inner body raises."""
+        view = memoryview(buffer)
+        if self._over or not view:
+            return 0
+        filled = await (self._inner.readinto(view) if self._coded is None else self._decode(self._coded, view))
+        self._read += filled
+        if filled:
+            await self._hash(view[:filled])
+        if self.length is not None and self._read < self.length:
+            if filled < len(view):
+                raise _incomplete(str(self._read), self.length)
+        elif self.length is not None or filled < len(view):
+            # Whoever knows the length does not come back to find the end.
+            if self.length is not None and self._read > self.length:
+                raise _incomplete("more", self.length)
+            if self._coded is not None and (self._pieces or await self._decode(self._coded, memoryview(bytearray(1)))):
+                raise _incomplete("more", self._read)
+            self._finish(self._coded.trailers if self._coded is not None else None)
+        return filled
+
+    async def _decode(self, coded: AwsChunked, view: memoryview) -> int:
+        filled = 0
+        while filled < len(view):
+            if not self._pieces:
+                if coded.done and self._inner.complete:
+                    break
+                n = await self._inner.readinto(self._block)
+                if not n:
+                    break
+                self._pieces = coded.feed(memoryview(self._block)[:n])
+                continue
+            piece = self._pieces[0]
+            n = min(len(piece), len(view) - filled)
+            view[filled : filled + n] = piece[:n]
+            filled += n
+            if n == len(piece):
+                del self._pieces[0]
+            else:
+                self._pieces[0] = piece[n:]
+        if filled < len(view) and not coded.done:
+            raise _broken("it ends early")
+        return filled
+
+    async def _hash(self, data: memoryview) -> None:
+        if len(data) <= _AT_ONCE:
+            _update(self._checks, data)
+        elif self._checks:
+            await in_thread(_update, self._checks, data)
+
+    def _finish(self, trailers: dict[str, str] | None) -> None:
+        _verify(self._checks, trailers)
+        self._over = True
+
+
+def expect_checked(request: Request) -> None:
+    """From now on the request's body is its content: decoded, and compared with every checksum that the client sent.
+
+    A small body is checked at once, another one while it is read. Raises `ApiError` 400 (and a reader does), 411.
+    """
+    headers = request.headers
+    sha256 = headers.get(_SHA256, "")
+    is_coded = sha256.startswith("STREAMING-") or "aws-chunked" in headers.get("content-encoding", "").lower()
+    if (
+        not is_coded
+        and not sha256
+        and "content-md5" not in headers
+        and not any(n.startswith(_CHECKSUM) for n in headers)
+    ):
+        return
+    checks = _checks(request)
+    if not is_coded:
+        if request.content is not None:
+            _update(checks, request.content)
+            _verify(checks, None)
+        elif checks and request.body is not None:
+            request.body = _CheckedBody(request.body, request.body.length, None, checks)
+        return
+    text = headers.get(_LENGTH, "")
+    if not _number(text):
+        raise ApiError(411, f"the length of the content ({_LENGTH}) is missing or no number", "MissingContentLength")
+    length, coded = int(text), AwsChunked()
+    if request.content is None:
+        assert request.body is not None
+        request.body = _CheckedBody(request.body, length, coded, checks)
+        return
+    content = b"".join(coded.feed(request.content))
+    if not coded.done:
+        raise _broken("it ends early")
+    if len(content) != length:
+        raise _incomplete(str(len(content)), length)
+    _update(checks, content)
+    _verify(checks, coded.trailers)
+    request.content = content
+
+
+def _checks(request: Request) -> list[_Check]:
+    headers = request.headers
+    checks = []
+    if _hex64(headers.get(_SHA256, "")):
+        checks.append(_Check("sha256", _HASHES["sha256"], bytes.fromhex(headers[_SHA256])))
+    if "content-md5" in headers:
+        expected = _decoded("Content-MD5", headers["content-md5"])
+        checks.append(_Check("md5", lambda: hashlib.md5(usedforsecurity=False), expected))
+    announced = {name.strip().lower() for name in headers.get("x-amz-trailer", "").split(",")}
+    for kind, make in _HASHES.items():
+        name = _CHECKSUM + kind
+        if name in headers:
+            checks.append(_Check(kind, make, _decoded(name, headers[name])))
+        elif name in announced:
+            checks.append(_Check(kind, make, None))
+    return checks
+
+
+def _decoded(name: str, value: str) -> bytes:
+    try:
+        return base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        raise ApiError(400, f"{name}: {value[:128]!r} is not base64", "InvalidDigest") from None
+
+
+def _update(checks: list[_Check], data: BytesLike) -> None:
+    for check in checks:
+        check.hash.update(data)
+
+
+def _verify(checks: list[_Check], trailers: dict[str, str] | None) -> None:
+    for check in checks:
+        expected = check.expected
+        if expected is None:
+            name = _CHECKSUM + check.name
+            if trailers is None or name not in trailers:
+                raise ApiError(400, f"the trailer {name} that was announced is missing", "MalformedTrailerError")
+            expected = _decoded(name, trailers[name])
+        found = check.hash.digest()
+        if found != expected:
+            text = f"the {check.name} of the content is {_shown(found)}, expected {_shown(expected)}"
+            raise ApiError(400, text, "XAmzContentSHA256Mismatch" if check.name == "sha256" else "BadDigest")
+
+
+def _shown(digest: bytes) -> str:
+    return base64.b64encode(digest).decode()[:128]
+
+
+def _broken(why: str) -> ApiError:
+    return ApiError(400, f"the aws-chunked body is malformed: {why}", "InvalidRequest")
+
+
+def _incomplete(got: str, expected: int) -> ApiError:
+    return ApiError(400, f"the body has {got} bytes of content where {expected} were announced", "IncompleteBody")
