@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from aistore import LocalCluster
+from calling import Caller
 from etl_rest import Etl, acting
 from waiting import until
 
@@ -234,6 +236,46 @@ def test_a_job_that_is_cut_off_leaves_nothing(etl: Etl, src: str, dst: str, how:
         for data in made.values()
     )
     assert etl.stage == {"stop": "Aborted", "abort": "Running", "delete": ""}[how]
+
+
+def test_remote_buckets() -> None:
+    """From another cluster, what is cached or all of it, and into it."""
+    with (
+        LocalCluster() as far,
+        LocalCluster(backends={"ais": {"far": far.url}}) as near,
+        Caller(far.url) as there,
+        Caller(near.url) as here,
+        Etl(here) as etl,
+    ):
+        there.make_bucket("src")
+        there.make_bucket("out")
+        for name, size in (("a.txt", 10), ("b.txt", 3_000_000), ("dir/c.txt", 100)):
+            assert there.put("src", name, b"x" * size).status == 200
+        etl.started(acting(HTTP))
+        far_away = "namespace=@far"
+        assert here("GET", f"/v1/objects/src/a.txt?{far_away}&etl_name={etl.name}").body == b"X" * 10
+        for presence, names in (("", ["a.txt"]), ("&presence=0", ["a.txt", "b.txt", "dir/c.txt"])):
+            to = f"bck_to=ais%2F%40%23%2Fhere{len(names)}%2F"
+            job = here.action("POST", f"/v1/buckets/src?{far_away}&{to}{presence}", "etl-bck", {"id": etl.name})
+            assert etl.wait(job)["err"] == ""
+            assert here.names(f"here{len(names)}") == names
+        out = {"name": "out", "provider": "ais", "namespace": {"uuid": "far", "name": ""}}
+        value = {"id": etl.name, "template": "", "tobck": out}
+        job = here.action("POST", "/v1/buckets/here3", "etl-listrange", value)
+        assert job.status == 200, job.body
+        until(lambda: there.names("out") == ["a.txt", "b.txt", "dir/c.txt"])
+        assert there.get("out", "b.txt").body == b"X" * 3_000_000
+        to = "object_to=ais%2F%40far%23%2Fout%2Fcopy"
+        assert here("PUT", f"/v1/objects/here3/a.txt?{to}&etl_name={etl.name}").status == 200
+        assert there.get("out", "copy").body == b"X" * 10
+
+
+def test_synchronizing_removes_what_is_gone(shared: Callable[..., Etl], src: str, dst: str) -> None:
+    etl = shared()
+    etl.call.make_bucket(dst)
+    etl.call.put(dst, "gone.txt", b"x")
+    etl.wait(etl.bucket(src, dst, synchronize=True))
+    assert etl.call.names(dst) == ["a.txt", "b.txt", "dir/c.txt"]
 
 
 def test_a_bucket_that_was_made_for_an_aborted_job_goes(etl: Etl, src: str, dst: str) -> None:

@@ -34,6 +34,7 @@ __all__ = [
     "check_plan",
     "copy_bucket",
     "copy_many",
+    "copying_of",
     "create_like",
     "destination_of",
     "find_destination",
@@ -68,7 +69,7 @@ async def copy_bucket(node: Node, request: Request, source: Bucket, value: objec
         return await _start_copies(node, source, identity, target, _as_selection(message))
 
     async def work(job: Job, destination: Bucket | None) -> None:
-        copying = _copying(node, job, source, destination, message, everything=False)
+        copying = copying_of(node, job, source, destination, message, everything=False)
         await copying.prefix(message.prefix, count_bytes=identity != source.id)
         if message.synchronize:
             await copying.synchronize(message.prefix)
@@ -123,7 +124,7 @@ async def _start_copies(
             target = node.store.bucket(identity)
 
     async def work(job: Job) -> None:
-        copying = _copying(node, job, source, target, message, everything=True)
+        copying = copying_of(node, job, source, target, message, everything=True)
         await _copy_selected(copying, message, f"{node.name}: {{}} does not exist")
 
     job = node.control.jobs.join(
@@ -167,6 +168,7 @@ async def _copy_selected(copying: Copying | RemoteCopying, message: CopyObjects,
 
 
 def check_plan(message: CopyBucket | CopyObjects) -> None:
+    """Raise ApiError 400 for options that exclude one another, or mean nothing."""
     if message.synchronize and message.prepend:
         text = f'prepend option ("{message.prepend}") is incompatible with the request to synchronize buckets'
         raise ApiError(400, text)
@@ -175,7 +177,7 @@ def check_plan(message: CopyBucket | CopyObjects) -> None:
         raise ApiError(400, f"invalid num-workers {message.num_workers} (expected -1 or more)")
 
 
-def _copying(
+def copying_of(
     node: Node,
     job: Job,
     source: Bucket,
@@ -184,6 +186,7 @@ def _copying(
     *,
     everything: bool,
 ) -> Copying | RemoteCopying:
+    """How a request is worked on: within the cluster, or with what lives elsewhere."""
     plan = Plan(message.prepend, message.ext, message.dry_run, message.synchronize, message.coer)
     if source.remote is not None or (target is not None and node.remote_of(target) is not None):
         latest = message.latest_ver or message.synchronize

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from aistore.server.api.copying import check_plan, create_like, destination_of, find_destination, when_made
 from aistore.server.api.messages import job_reply
 from aistore.server.etl.offline import Chain, Transforming
 from aistore.server.jobs.copying import Plan
 from aistore.server.store.errors import BucketExists
-from aistore.wire import access, actions
+from aistore.wire import access, actions, params
 from aistore.wire.errors import ApiError
 from aistore.wire.ids import new_letters
 from aistore.wire.messages import CopyBucket, CopyObjects, decode_value
@@ -26,10 +26,14 @@ if TYPE_CHECKING:
 
 __all__ = ["transform_bucket", "transform_many"]
 
+# Values of `presence` that ask for what is not cached, too.
+_ALL: Final = frozenset({"0", "1"})
+
 
 async def transform_bucket(node: Node, request: Request, etls: Etls, source: Bucket, value: object) -> Reply:
     """Start the transformation of a bucket; the answer is the job's id."""
-    identity = destination_of(request)
+    identity = node.backends.resolve(destination_of(request))
+    everything = request.params.get(params.PRESENCE, "") in _ALL
     message = decode_value(value, CopyBucket, actions.TRANSFORM_BUCKET, node.gateway_name)
     chain = _chain(node, etls, message)
     check_plan(message)
@@ -44,7 +48,7 @@ async def transform_bucket(node: Node, request: Request, etls: Etls, source: Buc
 
     async def run(job: Job) -> None:
         destination = target if made is None else await when_made(node, identity, made)
-        transforming = _transforming(node, job, chain, source, destination, message)
+        transforming = _transforming(node, job, chain, source, destination, message, everything=everything)
         with chain.used_by(job):
             await transforming.prefix(prefix, recursive=not message.non_recurs)
             if message.synchronize:
@@ -64,7 +68,7 @@ async def transform_many(node: Node, etls: Etls, source: Bucket, value: object) 
     message = decode_value(value, CopyObjects, actions.TRANSFORM_OBJECTS, node.gateway_name)
     if message.tobck is None:
         raise ApiError(400, "bucket name is missing")
-    identity = message.tobck.bucket_id()
+    identity = node.backends.resolve(message.tobck.bucket_id())
     chain = _chain(node, etls, message)
     check_plan(message)
     node.check_access(source, access.GET, "GET")
@@ -76,7 +80,7 @@ async def transform_many(node: Node, etls: Etls, source: Bucket, value: object) 
             target = node.store.bucket(identity)
 
     async def work(job: Job) -> None:
-        transforming = _transforming(node, job, chain, source, target, message)
+        transforming = _transforming(node, job, chain, source, target, message, everything=True)
         with chain.used_by(job):
             try:
                 await _selected(transforming, message)
@@ -102,11 +106,20 @@ async def _selected(transforming: Transforming, message: CopyObjects) -> None:
 
 
 def _transforming(
-    node: Node, job: Job, chain: Chain, source: Bucket, target: Bucket | None, message: CopyBucket | CopyObjects
+    node: Node,
+    job: Job,
+    chain: Chain,
+    source: Bucket,
+    target: Bucket | None,
+    message: CopyBucket | CopyObjects,
+    *,
+    everything: bool,
 ) -> Transforming:
     plan = Plan(message.prepend, message.ext, message.dry_run, message.synchronize, message.coer)
     fresh = message.latest_ver or message.synchronize
-    return Transforming(node, job, chain, source, target, plan, fresh=fresh, workers=message.num_workers)
+    return Transforming(
+        node, job, chain, source, target, plan, fresh=fresh, workers=message.num_workers, everything=everything
+    )
 
 
 def _chain(node: Node, etls: Etls, message: CopyBucket | CopyObjects) -> Chain:

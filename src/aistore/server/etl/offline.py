@@ -9,12 +9,14 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from aistore.server.api import remote
+from aistore.server.api.copying import copying_of
+from aistore.server.api.remote_jobs import objects_there
 from aistore.server.etl.running import ObjectError, Order, TransformFailed
 from aistore.server.etl.source import Source
 from aistore.server.etl.storing import drain_answer, store_answer
-from aistore.server.jobs.copying import Copying
 from aistore.server.jobs.objects import pages
 from aistore.wire.errors import ApiError
+from aistore.wire.messages import CopyObjects
 from aistore.wire.names import check_object_name
 
 if TYPE_CHECKING:
@@ -72,6 +74,7 @@ class Transforming:
         *,
         fresh: bool,
         workers: int,
+        everything: bool,
     ) -> None:
         self._node = node
         self._job = job
@@ -80,6 +83,8 @@ class Transforming:
         self._target = target
         self._plan = plan
         self._fresh = fresh
+        self._everything = everything
+        """Of a remote bucket also what is not cached."""
         self._workers = 1 if workers < 0 else min(workers or _AUTO_WORKERS, _WORKERS_MAX)
 
     async def names(self, names: Iterable[str], *, missing: bool = True) -> None:
@@ -93,6 +98,10 @@ class Transforming:
 
     async def prefix(self, prefix: str, *, recursive: bool) -> None:
         """Transform the objects with a prefix; without recursion only those with no `/` after it."""
+        if self._everything and self._source.remote is not None:
+            there = objects_there(self._node, self._source, prefix, recursive=recursive)
+            await self._all((found.name async for found in there), missing=False)
+            return
         in_place = self._target is not None and self._target.bid == self._source.bid
         before = time.time_ns()
 
@@ -107,9 +116,8 @@ class Transforming:
 
     async def synchronize(self, prefix: str) -> None:
         """Delete objects of the target, with this prefix, that no object of the source is the original of."""
-        node = self._node
-        checksum = node.props(self._target).checksum.type if self._target is not None else ""
-        copying = Copying(self._job, node.store, node.control.scanner, self._source, self._target, checksum, self._plan)
+        message = CopyObjects(prepend=self._plan.prepend, ext=dict(self._plan.ext), dry_run=self._plan.dry_run)
+        copying = copying_of(self._node, self._job, self._source, self._target, message, everything=self._everything)
         await copying.synchronize(prefix)
 
     async def _all(self, names: AsyncIterator[str], *, missing: bool) -> None:

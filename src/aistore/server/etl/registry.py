@@ -175,6 +175,7 @@ class Etls:
             if definition.running is not running:
                 await running.stop()
                 raise ApiError(400, f'[etl="{running.name}"] its job was aborted while it was initializing')
+            await definition.job.noted()
             return running.job_id
         finally:
             definition.starting = None

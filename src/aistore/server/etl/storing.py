@@ -9,7 +9,6 @@ from aistore.server.etl.exchange import BadAnswer, TookTooLong
 from aistore.server.store.content import finished, in_thread
 from aistore.server.store.schema import INLINE_MAX
 from aistore.wire.checksum import digest, new_hasher
-from aistore.wire.errors import ApiError
 
 if TYPE_CHECKING:
     from aistore.server.etl.exchange import Answer
@@ -18,18 +17,16 @@ if TYPE_CHECKING:
     from aistore.server.store.content import Upload
     from aistore.server.store.rows import Bucket
     from aistore.wire.checksum import Hasher
+    from aistore.wire.names import BucketId
 
 __all__ = ["drain_answer", "store_answer"]
 
 
 async def store_answer(node: Node, running: Running, answer: Answer, target: Bucket, name: str) -> int:
-    """Make an answer's body a new version of an object, whole or not at all; its bytes. Raises `TransformFailed`, `StoreFull`."""
-    if target.remote is not None:
-        raise ApiError(
-            501,
-            f"cannot store what an ETL makes in remote bucket {target.id.cname} - not implemented yet",
-            "ErrNotImpl",
-        )
+    """Make an answer's body a new version of an object, whole or not at all; its bytes. Raises `ApiError`, `StoreFull`."""
+    remote = node.remote_of(target)
+    if remote is not None:
+        return await _store_there(node, running, answer, target, remote, name)
     store = node.store
     props = node.props(target)
     kind = props.checksum.type
@@ -42,6 +39,28 @@ async def store_answer(node: Node, running: Running, answer: Answer, target: Buc
     size = len(content) if isinstance(content, bytes) else content.size
     await store.put(target, name, content, kind, checksum, versioned=props.versioning.enabled, fresh=True)
     return size
+
+
+async def _store_there(
+    node: Node, running: Running, answer: Answer, target: Bucket, remote: BucketId, name: str
+) -> int:
+    """Store a body in the backend of a remote bucket; the cache gets nothing."""
+    backend = node.backends.of(target)
+    content: bytes | Upload = answer.data
+    if not answer.whole:
+        content, _ = await _receive(node, running, answer, "none")
+    try:
+        async with node.backends.changing(target, name):
+            if isinstance(content, bytes):
+                await backend.put(remote, name, content, {})
+            else:
+                with content.path.open("rb") as file:
+                    await backend.put(remote, name, file, {})
+            await node.store.delete(target, [name])
+    finally:
+        if not isinstance(content, bytes):
+            content.abandon()
+    return len(content) if isinstance(content, bytes) else content.size
 
 
 async def _receive(node: Node, running: Running, answer: Answer, kind: str) -> tuple[Upload, str]:
