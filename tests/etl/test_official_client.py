@@ -59,13 +59,13 @@ for base in (HTTPMultiThreadedServer, FastAPIServer, FlaskServer):
 with client.etl("official-first") as first, client.etl("official-second") as second:
     first.init("aistorage/transformer_hash_with_args", comm_type="hpush", SEED_DEFAULT="5")
     second.init("aistorage/transformer_md5:latest", comm_type="hpull", command="uvicorn a:b --port 8000")
-    found["list"] = sorted(one.id for one in client.cluster().list_etls())
+    found["list"] = sorted(one.id for one in client.cluster().list_etls() if one.id.startswith("official-"))
     found["pipeline"] = src.object("a.txt").get_reader(etl=ETLConfig(first >> second)).read_all().decode()
     src.object("a.txt").copy(src.object("copied"), etl=ETLConfig(second.name))
     found["copied"] = src.object("copied").get_reader().read_all().decode() == hashlib.md5(b"a.txt").hexdigest()
     found["logs"] = [type(one.logs).__name__ for one in first.logs()]
     first.stop()
-    found["stopped"] = [[one.id, one.stage] for one in client.cluster().list_etls(stages=["Aborted"])]
+    found["stopped"] = [[one.id, one.stage] for one in client.cluster().list_etls(stages=["Aborted"]) if one.id.startswith("official-")]
     first.start()
     found["errors"] = []
     for call in (lambda: first.start(), lambda: client.etl("official-none").view(), lambda: first.init("x")):
@@ -73,7 +73,7 @@ with client.etl("official-first") as first, client.etl("official-second") as sec
             call()
         except AISError as error:
             found["errors"].append([type(error).__name__, error.status_code])
-found["left"] = [one.id for one in client.cluster().list_etls(stages=["Running", "Aborted", "Initializing"])]
+found["left"] = [one.id for one in client.cluster().list_etls(stages=["Running", "Aborted", "Initializing"]) if one.id.startswith("official-")]
 
 with client.etl("official-picky") as picky:
     @picky.init_class(NUM_WORKERS="1")
