@@ -305,6 +305,7 @@ def test_a_body_that_breaks_off_is_no_object(kind: str, tmp_path: Path) -> None:
             # None at all, an error, or one that is visibly cut.
             assert not answer.startswith(b"HTTP/1.1 200 ") or not answer.endswith(b"0\r\n\r\n")
             assert running.ask("PUT", "/b/o", b"again") == (200, b"again")
+            assert "Traceback" not in running.text, "those who leave are no news"
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, TypeAlias
 from aistore.sdk.etl.webserver._outbound import TargetRefused
 from aistore.wire import etl
 
-__all__ = ["Failure", "HopFailed", "failure_of"]
+__all__ = ["ClientLeft", "Failure", "HopFailed", "failure_of"]
 
 Kind: TypeAlias = Literal["pipeline", "missing", "fetch", "network", "hop", "transform"]
 
@@ -20,6 +20,10 @@ class Failure(NamedTuple):
     kind: Kind
     text: str
     headers: tuple[tuple[str, str], ...] = ()
+
+
+class ClientLeft(ConnectionError):
+    """Whoever asked for a transformation is gone, or sent less than was announced."""
 
 
 class HopFailed(Exception):
@@ -35,6 +39,8 @@ def failure_of(error: BaseException, path: str, fqn: str = "") -> Failure:
     """The answer that an exception means which came out of a transformation of `path` (from the file `fqn`)."""
     if isinstance(error, HopFailed):
         return error.failure
+    if isinstance(error, ClientLeft):
+        return Failure(400, "network", str(error))  # which nobody reads
     if isinstance(error, TargetRefused):
         return Failure(error.status, "fetch", str(error))
     if _is_error_of_client(error):

@@ -9,6 +9,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
+from aistore.sdk.etl.webserver._failures import ClientLeft
 from aistore.sdk.etl.webserver._order import Order, order_of
 from aistore.sdk.etl.webserver._outbound import (
     TIMEOUT,
@@ -22,7 +23,7 @@ from aistore.sdk.etl.webserver._serving import serve_asgi
 from aistore.sdk.etl.webserver._steps import Fetch, Pause, Put, ReadFile, transformation
 from aistore.sdk.etl.webserver._streams import streamed_transformation
 from aistore.sdk.etl.webserver.base_etl_server import ETLServer, _read
-from aistore.sdk.etl.webserver.fastapi_streaming import BodyReader, ClientLeft, PieceQueue
+from aistore.sdk.etl.webserver.fastapi_streaming import BodyReader, PieceQueue
 from aistore.sdk.etl.webserver.utils import parse_etl_pipeline
 from aistore.transport.aio import AsyncTransport
 from aistore.wire import etl

@@ -7,6 +7,8 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from aistore.sdk.etl.webserver._failures import ClientLeft
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
     from typing import Any
@@ -15,14 +17,10 @@ if TYPE_CHECKING:
 
     Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
-__all__ = ["BodyReader", "ClientLeft", "PieceQueue"]
+__all__ = ["BodyReader", "PieceQueue"]
 
 LIMIT: Final = 1024 * 1024
 """Bytes that wait for a slower side, at most, and the piece on top that went over it."""
-
-
-class ClientLeft(ConnectionError):
-    """Whoever asked for the transformation is gone."""
 
 
 class BodyReader:

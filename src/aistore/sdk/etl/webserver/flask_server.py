@@ -6,6 +6,7 @@ import contextlib
 import json
 from typing import TYPE_CHECKING
 
+from aistore.sdk.etl.webserver._failures import ClientLeft
 from aistore.sdk.etl.webserver._listening import listening_socket
 from aistore.sdk.etl.webserver._order import Order, order_of
 from aistore.sdk.etl.webserver._steps import transformation
@@ -125,11 +126,14 @@ class _Body:
 
     def read(self, size: int = -1, /) -> bytes:
         """At most `size` bytes, all with -1. Raises ConnectionError where the client left before the end."""
-        data: bytes = self._stream.read(size)
+        try:
+            data: bytes = self._stream.read(size)
+        except OSError as error:
+            raise ClientLeft(f"the body broke off: {error}") from error
         if self._left is not None:
             self._left -= len(data)
             if self._left > 0 and (size < 0 or len(data) < size):
-                raise ConnectionError(f"the client left {self._left} bytes before the end of the body")
+                raise ClientLeft(f"the client left {self._left} bytes before the end of the body")
         return data
 
     def close(self) -> None:

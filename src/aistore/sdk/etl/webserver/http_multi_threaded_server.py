@@ -13,6 +13,7 @@ from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Final
 
 from aistore.http1.head import CHUNKED, MAX_HEAD, BadHead, parse_request
+from aistore.sdk.etl.webserver._failures import ClientLeft
 from aistore.sdk.etl.webserver._listening import BACKLOG, listening_socket
 from aistore.sdk.etl.webserver._order import order_of
 from aistore.sdk.etl.webserver._steps import transformation
@@ -38,10 +39,6 @@ _IDLE_SECONDS: Final = 120.0
 _PIECE: Final = 256 * 1024
 
 
-class _ClientLeft(ConnectionError):
-    """Whoever asked is gone, or sent less than was announced."""
-
-
 class _Body:
     """The body of a request, as a file."""
 
@@ -57,14 +54,14 @@ class _Body:
         data = self._take(wanted)
         self.left -= len(data)
         if len(data) < wanted:
-            raise _ClientLeft(f"the body ended {self.left} bytes early")
+            raise ClientLeft(f"the body ended {self.left} bytes early")
         return data
 
     def _take(self, wanted: int) -> bytes:
         try:
             return self._file.read(wanted)
         except (ConnectionError, TimeoutError) as error:
-            raise _ClientLeft(f"the body stalled or broke off: {error}") from error
+            raise ClientLeft(f"the body stalled or broke off: {error}") from error
 
     def close(self) -> None:
         """Nothing: what is left is read, or given up, after the answer."""
@@ -86,7 +83,7 @@ class _ChunkedBody(_Body):
                 continue
             data = self._take(self._chunk if wanted < 0 else min(wanted, self._chunk))
             if not data:
-                raise _ClientLeft("the body ended within a chunk")
+                raise ClientLeft("the body ended within a chunk")
             found.append(data)
             self._chunk -= len(data)
             wanted -= len(data) if wanted > 0 else 0
@@ -98,7 +95,7 @@ class _ChunkedBody(_Body):
         text = self._line().partition(b";")[0].strip()
         if _CHUNK_SIZE.fullmatch(text) is None:
             self.left = 0
-            raise _ClientLeft("malformed chunk")
+            raise ClientLeft("malformed chunk")
         self._chunk = int(text, 16)
         if not self._chunk:
             while self._line():
@@ -109,10 +106,10 @@ class _ChunkedBody(_Body):
         try:
             line = self._file.readline(_CHUNK_LINE)
         except (ConnectionError, TimeoutError) as error:
-            raise _ClientLeft(f"the body stalled or broke off: {error}") from error
+            raise ClientLeft(f"the body stalled or broke off: {error}") from error
         if not line.endswith(b"\r\n"):
             self.left = 0
-            raise _ClientLeft("the body ended within a chunk")
+            raise ClientLeft("the body ended within a chunk")
         return line[:-2]
 
 
@@ -245,7 +242,7 @@ class HTTPMultiThreadedServer(ETLServer):
             try:
                 order = self._order(head, path, query)
                 result = self._result(order, body, head.method == "PUT")
-            except _ClientLeft:
+            except ClientLeft:
                 self.close_connection = True
                 return
             except ValueError as error:
@@ -335,5 +332,5 @@ class HTTPMultiThreadedServer(ETLServer):
                 return
             try:
                 body.read()
-            except _ClientLeft:
+            except ClientLeft:
                 self.close_connection = True
