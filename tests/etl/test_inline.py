@@ -195,6 +195,13 @@ def test_head_describes_the_object_itself(shared: Callable[..., Etl], src: str) 
     assert (got.status, got.headers["Content-Length"]) == (200, str(len(b"content of a.txt")))
 
 
+def test_targets_send_clients_to_whoever_runs_the_etls(shared: Callable[..., Etl], call: Caller, src: str) -> None:
+    name = shared().name
+    for node in json.loads(call("GET", "/v1/daemon?what=smap").body)["tmap"].values():
+        with Caller(node["public_net"]["direct_url"]) as target:
+            assert Etl(target, name).get(src, "dir/c.txt", "x y+&").body == b"CONTENT OF DIR/C.TXT"
+
+
 STREAM = """
 import http.server, time
 class Handler(http.server.BaseHTTPRequestHandler):

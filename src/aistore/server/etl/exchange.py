@@ -207,10 +207,7 @@ class Port:
         Raises `TookTooLong`, `NoConnection`, `BadAnswer`.
         """
         deadline = asyncio.get_running_loop().time() + seconds
-        try:
-            await asyncio.wait_for(self._turns.acquire(), seconds)
-        except asyncio.TimeoutError:
-            raise TookTooLong(f"{_AT_ONCE} objects before this one are not done") from None
+        await self._take_turn(seconds)
         connection: AsyncConnection | None = None
         try:
             connection, reused = await self._take(deadline)
@@ -227,6 +224,24 @@ class Port:
                 connection.close()
             self._turns.release()
             raise
+
+    async def _take_turn(self, seconds: float) -> None:
+        if not self._turns.locked():
+            await self._turns.acquire()
+            return
+        # Not `wait_for`: until 3.12 it may lose a turn that comes together with the end of the wait.
+        turn = asyncio.ensure_future(self._turns.acquire())
+        try:
+            await asyncio.wait([turn], timeout=seconds)
+        except asyncio.CancelledError:
+            if turn.done():
+                self._turns.release()
+            raise
+        finally:
+            late = not turn.done()
+            turn.cancel()
+        if late:
+            raise TookTooLong(f"{_AT_ONCE} objects before this one are not done")
 
     async def _take(self, deadline: float) -> tuple[AsyncConnection, bool]:
         while self._idle:

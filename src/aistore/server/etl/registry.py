@@ -267,8 +267,7 @@ class Etls:
                 answer.close()
                 if answer.status in _READY:
                     return
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(asyncio.shield(processes.ended), pause)
+            await asyncio.wait([processes.ended], timeout=pause)
             pause = min(pause * 1.5, _PROBE_PAUSE_MAX)
         tail = processes.log_tail()
         if processes.running:

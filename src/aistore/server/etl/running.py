@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import time
 from collections import OrderedDict
@@ -168,8 +167,7 @@ class Running:
         """Wait a while; False if there is no point in another attempt."""
         if attempt >= _RETRIES or not self.processes.running or time.monotonic() + pause >= deadline:
             return False
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(asyncio.shield(self.processes.ended), pause)
+        await asyncio.wait([self.processes.ended], timeout=pause)
         return self.processes.running
 
     def _request(self, order: Order, path: str | None) -> tuple[str, str, list[tuple[str, str]]]:
