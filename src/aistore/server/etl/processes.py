@@ -82,6 +82,8 @@ class Processes:
                 raise ProcessFailed("ErrImagePull", str(error)) from None
             fds = []
             if program.socket:
+                # Connections inherit it, those too that are made before the transformer accepts any.
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 sock.listen(_BACKLOG)
                 fds = [sock.fileno()]
                 env = {**env, "AIS_ETL_FD": str(sock.fileno())}
