@@ -9,6 +9,7 @@ import shutil
 from typing import TYPE_CHECKING, Final
 
 from aistore.http1.payload import BytesPayload, FilePayload, Payload
+from aistore.server.api.reading import read_if_in_memory
 from aistore.server.store.content import in_thread
 
 if TYPE_CHECKING:
@@ -49,6 +50,10 @@ class Source:
         """The content as the body of a request, from its start."""
         if self._file is None:
             return BytesPayload(self._row.data or b"")
+        # A file is read in a thread, which costs more than reading a small one.
+        data = read_if_in_memory(self._file.fileno(), 0, self.size)
+        if data is not None:
+            return BytesPayload(data)
         self._file.seek(0)
         return FilePayload(self._file)
 

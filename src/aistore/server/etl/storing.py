@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from aistore.server.etl.exchange import BadAnswer, TookTooLong
 from aistore.server.store.content import finished, in_thread
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from aistore.wire.names import BucketId
 
 __all__ = ["drain_answer", "store_answer"]
+
+_SMALL: Final = 64 << 10
+"""Content that is written as fast as a thread is asked for."""
 
 
 async def store_answer(node: Node, running: Running, answer: Answer, target: Bucket, name: str) -> int:
@@ -67,6 +70,8 @@ async def _receive(node: Node, running: Running, answer: Answer, kind: str) -> t
     """Write a body into a content file; a piece is hashed and written in a thread while the next one arrives."""
     store = node.store
     hasher = new_hasher(kind)
+    if answer.whole and len(answer.data) <= _SMALL:
+        return await _write_small(node, answer.data, hasher)
     upload = await store.content.create(answer.length or 0)
     writing: asyncio.Future[None] | None = None
     loop = asyncio.get_running_loop()
@@ -91,6 +96,27 @@ async def _receive(node: Node, running: Running, answer: Answer, kind: str) -> t
             raise await running.broken(error) from error
         raise
     return upload, hasher.hexdigest() if hasher is not None else ""
+
+
+async def _write_small(node: Node, data: bytes, hasher: Hasher | None) -> tuple[Upload, str]:
+    """A content file of bytes that are here."""
+    store = node.store
+    store.check_room(len(data))
+    upload = await store.content.create(len(data))
+    try:
+        if store.durability == "relaxed":
+            _take_and_finish(upload, hasher, data)
+        else:
+            await store.content.in_short_thread(_take_and_finish, upload, hasher, data)
+    except BaseException:
+        upload.abandon()
+        raise
+    return upload, hasher.hexdigest() if hasher is not None else ""
+
+
+def _take_and_finish(upload: Upload, hasher: Hasher | None, data: bytes) -> None:
+    _take(upload, hasher, data)
+    upload.finish()
 
 
 def _take(upload: Upload, hasher: Hasher | None, piece: bytes) -> None:
