@@ -55,6 +55,7 @@ def test_public_names() -> None:
         "Client",
         "Cluster",
         "ColdGetConf",
+        "Etl",
         "Job",
         "ListObjectFlag",
         "Namespace",
