@@ -89,15 +89,21 @@ def near_client(near: LocalCluster) -> Iterator[Client]:
         yield made
 
 
+@contextlib.contextmanager
+def remote_bucket(kind: str, places: dict[str, Place], near: LocalCluster, client: Client) -> Iterator[Remote]:
+    """An empty bucket in one kind of place, seen from a cluster; skips the test where the place is missing."""
+    if kind not in places:
+        pytest.skip(why_missing(kind) or "")
+    place = places[kind]
+    name = place.new_bucket()
+    yield Remote(place, name, place.seen_from(client, name), near)
+    place.relay.restore()
+
+
 @pytest.fixture(params=KINDS)
 def remote(
     request: pytest.FixtureRequest, places: dict[str, Place], near: LocalCluster, near_client: Client
 ) -> Iterator[Remote]:
     """An empty remote bucket, in every kind of place."""
-    kind: str = request.param
-    if kind not in places:
-        pytest.skip(why_missing(kind) or "")
-    place = places[kind]
-    name = place.new_bucket()
-    yield Remote(place, name, place.seen_from(near_client, name), near)
-    place.relay.restore()
+    with remote_bucket(request.param, places, near, near_client) as made:
+        yield made

@@ -82,6 +82,30 @@ def _data(near: LocalCluster) -> Bucket:
     return near.client().bucket("data", "ais", Namespace(uuid="far"))
 
 
+@pytest.fixture
+def stranger() -> Iterator[tuple[str, list[str | None]]]:
+    """What answers a question for the cluster map with a uuid; its URL, and the tokens that it was shown."""
+    shown: list[str | None] = []
+
+    class Stranger(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            shown.append(self.headers.get("Authorization"))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"uuid": "stranger"}')
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Stranger)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", shown
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
 @pytest.mark.parametrize("trust", ["ca", "skip_verify"])
 @pytest.mark.parametrize("targets", [1, 3])
 def test_a_cluster_is_reached_over_https_with_a_token(far_front: str, tmp_path: Path, trust: str, targets: int) -> None:
@@ -113,3 +137,15 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(far_front: str) -> Non
         with pytest.raises(AISError) as caught:
             _data(near).object("a").get_reader().read_all()
         assert far_front in str(caught.value)
+
+
+def test_a_token_goes_only_to_the_endpoint_that_is_configured(stranger: tuple[str, list[str | None]]) -> None:
+    url, shown = stranger
+    with LocalCluster(backends={"ais.far": {"endpoint": "http://127.0.0.1:1", "token": TOKEN}}) as near:
+        connection = http.client.HTTPConnection(urlsplit(near.url).netloc, timeout=60)
+        named = {"ais-remote-ais-alias": "far", "ais-remote-ais-url": url}
+        connection.request("PUT", "/v1/cluster/attach?what=remote", headers=named)
+        assert connection.getresponse().status == 200
+        connection.close()
+    assert shown
+    assert set(shown) == {None}

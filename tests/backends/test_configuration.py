@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,8 +11,8 @@ import pytest
 from aistore import LocalCluster
 from aistore.sdk.errors import AISError
 from aistore.server.backends.options import check_backends, cloud_config, configured_clouds
-from aistore.server.settings import SettingsError, make_settings, parse_backends
-from aistore.wire.props import Extra, ExtraAws
+from aistore.server.settings import ServerSettings, SettingsError, make_settings, parse_backends
+from aistore.wire.props import Extra, ExtraAws, ExtraGcp
 from backends.places import CloudPlace
 from calling import Caller
 
@@ -27,8 +28,6 @@ _CLOUD_VARIABLES = ("AWS_", "GOOGLE_", "AZURE_", "STORAGE_EMULATOR")
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """An environment without cloud settings; the home folder."""
-    import os
-
     for name in list(os.environ):
         if name.startswith(_CLOUD_VARIABLES):
             monkeypatch.delenv(name)
@@ -68,6 +67,38 @@ def test_profiles_of_the_shared_files_are_read(bare: Path) -> None:
         cloud_config("aws", {"profile": "other"}, Extra())
 
 
+def test_a_malformed_file_of_profiles_is_not_shown(bare: Path) -> None:
+    (bare / ".aws").mkdir()
+    (bare / ".aws" / "credentials").write_text("aws_secret_access_key = S3CRET\n")
+    with pytest.raises(SettingsError, match="not a file of profiles") as caught:
+        cloud_config("aws", {}, Extra(aws=ExtraAws(profile="work")))
+    assert "S3CRET" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content", [None, "S3CRET", '"S3CRET"', '{"type": "S3CRET"}', "[1]", "[" * 60_000, b"\xff\xfe"]
+)
+def test_a_file_that_a_client_names_is_not_shown(tmp_path: Path, content: str | bytes | None) -> None:
+    path = tmp_path / "file"
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(SettingsError) as caught:
+        cloud_config("gcp", {}, Extra(gcp=ExtraGcp(application_creds=str(path))))
+    assert str(caught.value).endswith("does not name a file with credentials that this server can read")
+
+
+def test_a_pipe_that_a_client_names_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SettingsError):
+        cloud_config("gcp", {}, Extra(gcp=ExtraGcp(application_creds=str(tmp_path / "pipe"))))
+
+
+def test_credentials_that_a_bucket_names_are_used(tmp_path: Path) -> None:
+    (tmp_path / "key.json").write_text('{"type": "service_account"}')
+    found = cloud_config("gcp", {}, Extra(gcp=ExtraGcp(application_creds=str(tmp_path / "key.json"))))
+    assert found["application_credentials"] == str(tmp_path / "key.json")
+
+
 @pytest.mark.parametrize(
     ("backends", "said"),
     [
@@ -78,11 +109,38 @@ def test_profiles_of_the_shared_files_are_read(bare: Path) -> None:
         ({"aws": {"skip_verify": "yes"}}, "neither 'true' nor 'false'"),
         ({"ais.far": {"endpoint": "somewhere"}}, "not the URL of a cluster"),
         ({"ais.far": {"tokn": "x"}}, "there are endpoint, token"),
+        ({"ais.far": {"token": "x"}}, "no endpoint that it is for"),
     ],
 )
 def test_what_cannot_be_a_backend_is_refused(backends: dict[str, dict[str, str]], said: str) -> None:
     with pytest.raises(SettingsError, match=said):
         check_backends(backends)
+
+
+@pytest.mark.parametrize(("text", "said"), [("aws=foo", "write for example aws,"), ("ais", "which cluster")])
+def test_what_the_command_line_cannot_mean_is_refused(text: str, said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        parse_backends([text])
+
+
+@pytest.mark.parametrize(
+    "backends",
+    [
+        {"aws": {"endpoint": "http://user:S3CRET@127.0.0.1"}},
+        {"gcp": {"base_url": "https://S3CRET@host/x"}},
+        {"ais": {"far": "http://user:S3CRET@host"}},
+        {"ais.far": {"endpoint": "http://user:S3CRET@host"}},
+    ],
+)
+def test_an_endpoint_with_a_password_is_refused_and_not_shown(backends: dict[str, dict[str, str]]) -> None:
+    with pytest.raises(SettingsError, match="has a user or a password in it") as caught:
+        check_backends(backends)
+    assert "S3CRET" not in str(caught.value)
+    check_backends({"aws": {"endpoint": "http://127.0.0.1:9000/a@b"}})
+
+
+def test_settings_do_not_show_keys(tmp_path: Path) -> None:
+    assert "S3CRET" not in repr(ServerSettings(tmp_path, backends={"aws": {"secret_access_key": "S3CRET"}}))
 
 
 def test_options_of_the_command_line_come_over_those_of_the_file(tmp_path: Path) -> None:

@@ -126,6 +126,26 @@ def test_a_bucket_takes_its_inventory_with_it(remote: Remote, near_client: Clien
     assert remote.here.show_inventory() == {}
 
 
+def test_a_rename_that_is_refused_leaves_the_inventory(remote: Remote, near_client: Client) -> None:
+    remote.put("a", b"")
+    front = near_client.bucket(f"front-{remote.name}").create()
+    own = remote.here
+    behind: dict[str, object] = {"name": remote.name, "provider": own.provider.value}
+    if own.namespace is not None:
+        behind["namespace"] = {"uuid": own.namespace.uuid, "name": ""}
+    front.make_request("PATCH", "set-bprops", {"backend_bck": behind})
+    try:
+        record(near_client, front, name="all")
+        with pytest.raises(AISError, match="itself"):
+            front.rename(front.name)
+        assert len(front.show_inventory()) == 1
+        front.rename(f"renamed-{remote.name}")
+        front = near_client.bucket(f"renamed-{remote.name}")
+        assert front.show_inventory() == {}
+    finally:
+        front.delete()
+
+
 def test_a_backend_that_fails_leaves_the_inventory_that_there_was(remote: Remote, near_client: Client) -> None:
     remote.put("a", b"")
     record(near_client, remote.here, name="kept")
@@ -201,14 +221,11 @@ def test_the_asyncio_face_does_the_same(remote: Remote, near: LocalCluster) -> N
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("targets", [1, 3])
-def test_an_inventory_survives_restarts_and_kills(tmp_path: Path, targets: int) -> None:
+def rounds_of_kills(folder: Path, rounds: int, targets: int) -> None:
     dice = random.Random(targets)
     with (
         LocalCluster() as far,
-        LocalCluster(
-            tmp_path / "data", durability="relaxed", targets=targets, backends={"ais": {"far": far.url}}
-        ) as near,
+        LocalCluster(folder, durability="relaxed", targets=targets, backends={"ais": {"far": far.url}}) as near,
     ):
         with far.client() as client:
             source = client.bucket("src").create()
@@ -224,7 +241,7 @@ def test_an_inventory_survives_restarts_and_kills(tmp_path: Path, targets: int) 
 
         with near.client() as client:
             record(client, client.bucket("src", namespace=Namespace(uuid="far")), name="first")
-        for _ in range(4):
+        for _ in range(rounds):
             worker = threading.Thread(target=again)
             worker.start()
             time.sleep(dice.uniform(0.05, 0.4))  # when it dies is what varies
@@ -241,3 +258,15 @@ def test_an_inventory_survives_restarts_and_kills(tmp_path: Path, targets: int) 
                 ended = client.cluster().list_jobs_status("create-inventory")
                 assert ended and all(status.end_time for status in ended)
         until(lambda: problems(near.path) == [])
+
+
+@pytest.mark.parametrize("targets", [1, 3])
+def test_an_inventory_survives_restarts_and_kills(tmp_path: Path, targets: int) -> None:
+    rounds_of_kills(tmp_path / "data", 2, targets)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("targets", [1, 3])
+def test_an_inventory_survives_many_kills(tmp_path: Path, targets: int) -> None:
+    rounds_of_kills(tmp_path / "data", 40, targets)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from aistore.sdk.errors import AISError
+from waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +35,10 @@ def _fill(remote: Remote) -> None:
 
 def _read(bucket: Bucket) -> dict[str, bytes]:
     return {entry.name: bucket.object(entry.name).get_reader().read_all() for entry in bucket.list_all_objects()}
+
+
+def _names(bucket: Bucket) -> list[str]:
+    return [entry.name for entry in bucket.list_all_objects()]
 
 
 def _errors(client: Client, job_id: str) -> str:
@@ -95,26 +100,27 @@ def test_objects_of_a_remote_bucket_are_copied_within_it(remote: Remote, near_cl
     assert remote.there("t/z-t/big") == BIG
 
 
-def test_the_latest_is_copied_where_that_is_asked_for(remote: Remote, native: Bucket, near_client: Client) -> None:
+def test_the_latest_is_copied_where_that_is_asked_for(remote: Remote, native: Bucket) -> None:
     remote.put("a", b"one")
     remote.read("a")
     remote.put("a", b"other")
     group = remote.here.objects(obj_names=["a"])
-    near_client.job(group.copy(native)[0]).wait(timeout=60)
-    assert native.object("a").get_reader().read_all() == b"one"
-    near_client.job(group.copy(native, latest=True)[0]).wait(timeout=60)
-    assert native.object("a").get_reader().read_all() == b"other"
+    group.copy(native)
+    until(lambda: _read(native) == {"a": b"one"})
+    group.copy(native, latest=True)
+    until(lambda: _read(native) == {"a": b"other"})
 
 
 def test_synchronizing_deletes_copies_of_what_is_gone(remote: Remote, native: Bucket, near_client: Client) -> None:
     for name in ("s-1", "s-2", "s-3"):
         remote.put(name, name.encode())
     group = remote.here.objects(obj_template="s-")
-    near_client.job(group.copy(native)[0]).wait(timeout=60)
+    group.copy(native)
+    until(lambda: _names(native) == ["s-1", "s-2", "s-3"])
     native.object("other").get_writer().put_content(b"own")
     remote.place.delete(remote.name, "s-2")
-    near_client.job(group.copy(native, sync=True)[0]).wait(timeout=60)
-    assert sorted(_read(native)) == ["other", "s-1", "s-3"]
+    group.copy(native, sync=True)
+    until(lambda: _names(native) == ["other", "s-1", "s-3"])
     native.object("s-3").delete()
     native.object("s-4").get_writer().put_content(b"4")
     near_client.job(native.copy(remote.here, prefix_filter="s-", sync=True)).wait(timeout=60)
@@ -126,7 +132,8 @@ def test_synchronizing_deletes_nothing_when_the_source_cannot_be_asked(
 ) -> None:
     remote.put("s-1", b"1")
     group = remote.here.objects(obj_template="s-")
-    near_client.job(group.copy(native)[0]).wait(timeout=60)
+    group.copy(native)
+    until(lambda: _names(native) == ["s-1"])
     remote.place.relay.cut_off()
     assert "unreachable" in _errors(near_client, group.copy(native, sync=True)[0])
     assert _read(native) == {"s-1": b"1"}

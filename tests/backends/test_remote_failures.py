@@ -162,3 +162,21 @@ def test_a_body_that_never_comes_whole_leaves_the_cached_version(remote: Remote)
     assert _ask(remote, "GET", "a").body == b"small"
     remote.place.relay.restore()
     assert remote.read("a", latest=True) == BIG
+
+
+def test_a_backend_that_answers_ranges_with_status_200(remote: Remote) -> None:
+    if not isinstance(remote.place, CloudPlace):
+        pytest.skip("clusters answer ranges")
+    remote.put("x", b"0123456789")
+    remote.here.head()  # the bucket is known from now on
+    remote.place.relay.answers_all = refuse(
+        "200 OK", b"0123", 'ETag: "1"', "Last-Modified: Wed, 21 Oct 2015 07:28:00 GMT", "Content-Range: bytes 0-3/10"
+    )
+    try:
+        path = remote.here.object("x").get_url().removeprefix(remote.near.url)
+        with Caller(remote.near.url) as call:
+            got = call("GET", path, None, {"Range": "bytes=0-3"})
+    finally:
+        remote.place.relay.restore()
+    assert got.status == 501
+    assert b'set ranges = \\"cache\\" in [backends.' in got.body

@@ -13,8 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from aistore import LocalCluster
-from backends.conftest import KINDS, Remote
-from bench.peers import why_missing
+from backends.conftest import KINDS, Remote, remote_bucket
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,13 +41,8 @@ def client3(near3: LocalCluster) -> Iterator[Client]:
 def remote3(
     request: pytest.FixtureRequest, places: dict[str, Place], near3: LocalCluster, client3: Client
 ) -> Iterator[Remote]:
-    kind: str = request.param
-    if kind not in places:
-        pytest.skip(why_missing(kind) or "")
-    place = places[kind]
-    name = place.new_bucket()
-    yield Remote(place, name, place.seen_from(client3, name), near3)
-    place.relay.restore()
+    with remote_bucket(request.param, places, near3, client3) as made:
+        yield made
 
 
 def _targets(cluster: LocalCluster) -> list[str]:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from aistore import LocalCluster
 from aistore.server.folder import find_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from aistore import LocalCluster
     from aistore.sdk import Bucket, Client
 
     Ais = Callable[..., "subprocess.CompletedProcess[bytes]"]
@@ -91,7 +91,7 @@ def test_create_a_bucket_and_use_it(ais: Ais, cluster: LocalCluster, client: Cli
     before = ais("put", "-", f"{name}/x")
     assert (before.returncode, before.stderr.decode()) == (
         1,
-        f'ais: bucket "ais://{name}" does not exist on {cluster.url} (create it with bucket.create())\n',
+        f'ais: bucket "ais://{name}" does not exist on {cluster.url} (create it with: ais create)\n',
     )
     assert ais("create", name).returncode == 0
     try:
@@ -119,6 +119,12 @@ def test_get_that_fails_leaves_no_file_and_keeps_the_one_that_is_there(
     [
         (["get", "justabucket"], b"names a bucket, not an object"),
         (["create", "b/x"], b"names an object, not a bucket"),
+        (["create", "s3://b"], b"aws://: buckets of this provider are not made"),
+        (["ls", "az://b"], b"az://b"),
+        (["ls", "ais://@"], b"ais://@CLUSTER/BUCKET/NAME"),
+        (["ls", "ais://@nobody/b"], b"--backend ais=URL"),
+        (["get", "b/x", "nowhere/x"], b"there is no folder 'nowhere'"),
+        (["put", ".", "b/x"], b"ais put -r"),
         (["put", "-", "b/"], b"under which name"),
         (["put", "nofile", "b/x"], b"nofile"),
         (["ls", "://x"], b"names no bucket"),
@@ -215,6 +221,38 @@ def test_folders_go_into_buckets_and_back(ais: Ais, bucket: Bucket, tmp_path: Pa
     assert ais("get", "-r", place).returncode == 0
     assert (tmp_path / "sub" / "b").read_bytes() == b"22"
     assert ais("put", "-r", "nowhere", place).returncode == 1
+    nothing = ais("get", "-r", f"{place}/nothing", "none")
+    assert (nothing.returncode, b"starts with 'p/nothing/'" in nothing.stderr) == (1, True)
+    assert not (tmp_path / "none").exists()
+
+
+def test_what_is_left_out_is_told(ais: Ais, bucket: Bucket, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "link").symlink_to("elsewhere")
+    told = ais("put", "-r", "in", bucket.name)
+    assert (told.returncode, told.stderr) == (0, b"ais: left out: link: a symbolic link; -v tells all\n")
+    (tmp_path / "in" / "more").symlink_to("elsewhere")
+    assert ais("put", "-r", "in", bucket.name).stderr.startswith(b"ais: 2 of what was skipped was left out, such as ")
+    assert ais("put", "-rv", "in", bucket.name).stderr == b""
+
+
+def test_a_cluster_that_is_away_hides_no_other_buckets(ais: Ais) -> None:
+    with LocalCluster() as far, LocalCluster(backends={"ais": {"far": far.url}}) as near, near.client() as client:
+        client.bucket("own").create()
+        far.stop()
+        listed = ais("ls", "--endpoint", near.url)
+        assert (listed.returncode, listed.stdout) == (0, b"ais://own\n")
+        assert listed.stderr.startswith(b"ais: not all buckets of other clusters are shown: ")
+
+
+def test_buckets_of_other_clusters_have_names(ais: Ais, cluster: LocalCluster, bucket: Bucket) -> None:
+    bucket.object("x").get_writer().put_content(b"far away")
+    with LocalCluster(backends={"ais": {"far": cluster.url}}) as near:
+        listed = ais("ls", "--endpoint", near.url).stdout.decode().split()
+        assert ais("get", f"ais://@far/{bucket.name}/x", "-", "--endpoint", near.url).stdout == b"far away"
+        (shown,) = [name for name in listed if name.endswith(f"/{bucket.name}")]
+        assert shown.startswith("ais://@")
+        assert ais("ls", shown, "--endpoint", near.url).stdout == b"x\n"
 
 
 def test_sync_tells_what_it_does_and_what_failed(

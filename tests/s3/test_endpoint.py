@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aistore import Client
-from aistore.server.api.s3_body import AwsChunked
+from aistore.server.api.s3.body import AwsChunked
 from aistore.wire.crc32c import Crc32c
 from aistore.wire.errors import ApiError
 
@@ -64,6 +64,13 @@ def test_coded_bodies_are_decoded(call: Caller, size: int, chunk: int) -> None:
     content = random.Random(size).randbytes(size)
     body = coded(content, max(chunk, size // 100), f"x-amz-checksum-crc32:{crc32(content)}\r\n")
     assert call("PUT", "/s3/raw/o", body, streaming(size)).status == 200
+    assert call("GET", "/s3/raw/o").body == content
+
+
+def test_chunks_of_one_byte_are_decoded(call: Caller) -> None:
+    content = random.Random(1).randbytes(100_000)
+    body = coded(content, 1, f"x-amz-checksum-crc32:{crc32(content)}\r\n")
+    assert call("PUT", "/s3/raw/o", body, streaming(len(content))).status == 200
     assert call("GET", "/s3/raw/o").body == content
 
 
@@ -207,6 +214,26 @@ def test_bad_listings_are_refused(call: Caller) -> None:
 )
 def test_hostile_documents_are_refused(call: Caller, document: bytes) -> None:
     assert code(call("POST", "/s3/raw?delete", document)) == (400, "MalformedXML")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "?prefix=%ff"),
+        ("GET", "?marker=%ed%a0%80&delimiter=/"),
+        ("GET", "?versions&key-marker=%ff"),
+        ("GET", "/o?uploadId=%ff"),
+        ("PUT", "/o?uploadId=%ff&partNumber=1"),
+        ("DELETE", "/o?uploadId=%ff"),
+    ],
+)
+def test_a_query_that_is_no_text_is_refused(call: Caller, method: str, path: str) -> None:
+    assert code(call(method, f"/s3/raw{path}", b"x" if method == "PUT" else None)) == (400, "InvalidArgument")
+
+
+def test_a_source_that_is_no_text_is_refused(call: Caller) -> None:
+    for source in ("/%ff/o", "/raw/%ff"):
+        assert code(call("PUT", "/s3/raw/o", b"", {"x-amz-copy-source": source})) == (400, "InvalidArgument")
 
 
 def test_documents_have_a_bound(call: Caller) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -74,6 +74,17 @@ def test_copies_that_are_refused(bucket: Bucket, other: Bucket) -> None:
         bucket.copy(other, prepend="x", sync=True)
     with pytest.raises(ErrBckNotFound):
         other.copy(bucket)
+
+
+def test_names_are_no_buckets_and_objects(bucket: Bucket) -> None:
+    fill(bucket, a="1")
+    group = bucket.objects(obj_names=["a"])
+    name: Any = "elsewhere"
+    for call in (bucket.copy, group.copy, lambda to: group.archive("a.tar", to_bck=to), bucket.object("a").copy):
+        with pytest.raises(TypeError, match=r"not 'elsewhere'"):
+            call(name)
+    with pytest.raises(TypeError, match="'jpeg': 'jpg'"):
+        bucket.copy(bucket, ext=name)
 
 
 def test_a_group_is_copied_with_each_requests_own_wishes(client: Client, bucket: Bucket, other: Bucket) -> None:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import errno
 import io
 import pickle
+import tarfile
 from typing import TYPE_CHECKING
 
 import pytest
 import requests
 
 from aistore.calls.judge import error_class
-from aistore.sdk import errors
+from aistore.sdk import ArchiveConfig, Namespace, errors
+from aistore.sdk.archive_config import ArchiveMode
 from aistore.sdk.obj.obj_file import errors as file_errors
 from answering import answering, client_of, refusal
 from peer import Peer, always
 
 if TYPE_CHECKING:
-    from aistore.sdk import Client
+    from aistore.sdk import Bucket, Client
 
 BUCKET = 'bucket "ais://abc" does not exist'
 OBJECT = "t[x]: ais://abc/obj does not exist"
@@ -57,6 +59,45 @@ def test_a_refusal_tells_what_came_back_and_what_to_do() -> None:
         assert error.tcode == "ErrBckNotFound"
         assert isinstance(error.req, requests.PreparedRequest)
         assert (error.req.method, error.req.url) == ("GET", f"{peer.url}/v1/buckets/abc?provider=ais")
+
+
+def test_what_is_missing_is_named(client: Client, bucket: Bucket) -> None:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("member"))
+    shard = bucket.object("s.tar")
+    shard.get_writer().put_content(made.getvalue())
+    for config, what in (
+        (ArchiveConfig(archpath="gone"), "gone"),
+        (ArchiveConfig(mode=ArchiveMode.PREFIX, regex="none"), "none"),
+    ):
+        with pytest.raises(errors.ErrObjNotFound) as caught:
+            shard.get_reader(archive_config=config).read_all()
+        assert caught.value.advice.endswith(f"matches '{what}' (see bucket.list_archive('s.tar'))")
+    with pytest.raises(errors.ErrObjNotFound) as caught:
+        bucket.object("t.tar").get_reader(archive_config=ArchiveConfig(archpath="gone")).read_all()
+    assert caught.value.advice.startswith(f"object 't.tar' is not in bucket '{bucket.name}'")
+
+    upload = shard.multipart_upload().create()
+    upload.abort()
+    with pytest.raises(errors.AISError) as refused:
+        upload.abort()
+    assert refused.value.advice == ""
+    with pytest.raises(errors.AISError) as refused:
+        client.bucket("b", namespace=Namespace(uuid="far")).object("x").get_reader().read_all()
+    assert "remote cluster" in refused.value.advice
+    assert "ais serve --backend ais=URL" in refused.value.advice
+
+
+def test_advice_is_given_once() -> None:
+    def said(text: str) -> str:
+        answer = refusal(text, 404, "ErrRemoteBckNotFound").decode()
+        return errors.ErrRemoteBckNotFound(404, answer, "http://host:1/v1/buckets/b", None).advice
+
+    assert said('aws bucket "s3://b" does not exist').endswith("has for that backend)")
+    assert said('aws bucket "s3://b" does not exist at http://s3 (create it)').endswith(" (create it)")
+    missing = said("failed to lookup bucket s3://b, err: AWS backend is missing in the cluster configuration")
+    assert missing.endswith("http://host:1 has none (it is configured by `ais serve --backend`)")
 
 
 def test_a_refusal_is_an_error_of_requests_too() -> None:

@@ -347,6 +347,9 @@ def test_what_a_killed_process_left_is_removed_and_never_uploaded(bucket: Bucket
     old, new = f".ais-{'0' * 16}.part", f".ais-{'1' * 16}.part"
     write(tmp_path, {old: b"half", new: b"half", "a": b"1"})
     os.utime(tmp_path / old, (time.time() - 3600,) * 2)
+    bucket.sync(source=tmp_path, dry_run=True)
+    bucket.sync(to=tmp_path, dry_run=True)
+    assert sorted(files_in(tmp_path)) == [old, new, "a"]
     assert counts(bucket.sync(source=tmp_path)) == (1, 0, 0, 0)
     assert sorted(files_in(tmp_path)) == [new, "a"]
     assert objects_in(bucket) == {"a": b"1"}
@@ -421,6 +424,8 @@ def test_mistakes(client: Client, bucket: Bucket, other: Bucket, tmp_path: Path)
         bucket.sync(source=tmp_path, to=tmp_path)
     with pytest.raises(TypeError, match="has to be a folder or"):
         bucket.sync(to=7)  # type: ignore[arg-type]  # the mistake
+    with pytest.raises(ValueError, match=r"pass client\.bucket"):
+        bucket.sync(to=f"ais://{other.name}")
     with pytest.raises(ValueError, match="does not exist"):
         bucket.sync(source=tmp_path / "none")
     with pytest.raises(ValueError, match="with itself"):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
-from aistore import AsyncClient, LocalCluster
+from aistore import AsyncClient, Client, LocalCluster
 from aistore.sdk.errors import AISError
 from aistore.sdk.transfer import Reason
 from answering import answering, client_of
@@ -157,6 +157,28 @@ def test_a_cluster_that_is_not_embedded_is_told_apart(folder: Path) -> None:
             with pytest.raises(ValueError, match=r"sync\(source=...\) or bucket.put_files"):
                 client_of(peer).bucket("b").import_folder(folder)
             assert {received.method for received in peer.requests} == {"HEAD", "GET"}
+
+
+def test_a_stranger_cannot_have_the_server_of_another_folder_shown(
+    cluster: LocalCluster, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be told what to show that one, which then gives it any file of this user."""
+    made: list[str] = []
+    real = Path.unlink
+    monkeypatch.setattr(Path, "unlink", lambda path, *a, **k: (made.append(path.name), real(path, *a, **k)))
+    answer = json.dumps({"confdir": str(cluster.path)}).encode()
+    with Peer(answering(lambda _: (200, answer))) as peer:
+        with pytest.raises(ValueError, match=r"sync\(source=...\) or bucket.put_files"):
+            client_of(peer).bucket("b").import_folder(folder)
+        assert {received.method for received in peer.requests} == {"HEAD", "GET"}
+    assert not [name for name in made if name.startswith("import-")]
+
+
+def test_a_cluster_is_itself_also_when_it_is_called_localhost(
+    cluster: LocalCluster, bucket: Bucket, folder: Path
+) -> None:
+    with Client(cluster.url.replace("127.0.0.1", "localhost")) as client:
+        assert client.bucket(bucket.name).import_folder(folder).moved == 2
 
 
 def test_the_asyncio_face(cluster: LocalCluster, bucket: Bucket, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import random
@@ -16,13 +17,20 @@ from urllib.parse import quote
 import pytest
 
 from aistore import LocalCluster
+from aistore.server.archive.archives import Archives, Content
+from aistore.server.archive.formats import Format
+from aistore.server.jobs import archive as archive_job
+from aistore.server.jobs.archive import ArchiveOrder
+from aistore.server.store.scan import Scanner
 from archives import EXTENSIONS, MEMBERS, packed, tar, unpacked, zipped
 from calling import Caller, Got, where
-from store_truth import problems
+from store_truth import make_bucket, opened, problems
+from store_truth import put as put_in_store
 from waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
 
 BUCKET = {"name": "b", "provider": "ais", "namespace": {"uuid": "", "name": ""}}
 
@@ -372,3 +380,46 @@ def test_the_archive_is_a_valid_object_for_everybody(call: Caller) -> None:
         assert (info.mode, info.uid, info.gid, info.isreg()) == (0o644, 0, 0, True)
         assert abs(info.mtime - time.time()) < 3600
     assert got.headers["Ais-Checksum-Type"] == "xxhash2"
+
+
+@pytest.mark.parametrize("read", [0, 1, 2])
+def test_an_archive_is_closed_wherever_its_stream_is_given_up(tmp_path: Path, read: int) -> None:
+    async def main() -> None:
+        async with opened(tmp_path) as store:
+            bucket = await make_bucket(store)
+            await put_in_store(store, bucket, "o", bytes(100_000), in_file=True)
+            archives = Archives(store)
+            content = Content.open(store, bucket, "o")
+            assert content is not None
+            stream = archives.stream(iter([b"second", b""]), content, b"first")
+            taken = [await stream.__anext__() for _ in range(read)]
+            assert taken == [b"first", b"second"][:read]
+            await stream.aclose()  # as the connection does when the client is gone
+            assert content.fd == -1
+            await archives.close()
+
+    asyncio.run(main())
+
+
+def test_missing_names_of_a_range_are_not_held(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path) as store:
+            bucket = await make_bucket(store)
+            await put_in_store(store, bucket, "x-5", b"content", in_file=False)
+            scanner = Scanner(store.catalog)
+
+            async def names() -> AsyncIterator[str]:
+                for number in range(1000):
+                    yield f"x-{number}"
+
+            order = ArchiveOrder(
+                bucket, names, listed=False, prefix="", recursive=True, target=bucket, archive="a.tar", form=Format.TAR,
+                checksum_type="none", versioned=False, with_bucket=False, base_name=False, append=False, write=None,
+            )  # fmt: skip
+            _, missing = await archive_job._make(store, scanner, order, None)
+            assert missing == []
+            _, missing = await archive_job._make(store, scanner, order._replace(listed=True), None)
+            assert len(missing) == 999
+            scanner.close()
+
+    asyncio.run(main())

@@ -21,18 +21,6 @@ ALL = str((1 << 64) - 1)
 GET, HEAD, PUT, APPEND, DELETE = 1, 2, 4, 8, 16
 
 
-@pytest.fixture(scope="module", params=["cluster", "cluster3"])
-def where(request: pytest.FixtureRequest) -> LocalCluster:
-    found: LocalCluster = request.getfixturevalue(request.param)
-    return found
-
-
-@pytest.fixture
-def there(where: LocalCluster) -> Iterator[Client]:
-    with where.client() as client:
-        yield client
-
-
 @pytest.fixture
 def bucket(there: Client) -> Iterator[Bucket]:
     made = there.bucket("props-bucket").create()

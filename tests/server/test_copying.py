@@ -10,6 +10,7 @@ import pytest
 from aistore.server.jobs import copying
 from aistore.server.jobs.copying import Copying, Plan
 from aistore.server.jobs.registry import Job, JobRegistry
+from aistore.server.store import copying as store_copying
 from aistore.server.store.errors import ContentMissing
 from aistore.server.store.scan import Scanner
 from aistore.wire.checksum import digest
@@ -197,3 +198,77 @@ def test_a_destination_made_for_a_job_goes_when_the_job_is_aborted_or_cut_off(
             ] * 3
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_what_others_store_in_a_destination_made_for_a_job_stays_when_the_job_is_aborted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crash: bool
+) -> None:
+    monkeypatch.setattr(store_copying, "_UNDONE_AT_ONCE", 2)
+
+    async def main() -> None:
+        async with opened(tmp_path / "a") as store:
+            source = await make_bucket(store, "src")
+            for name in ("a", "b", "c", "d", "e"):
+                await put(store, source, name, name.encode() * 10, in_file=name in "bd")
+            scanner, registry = Scanner(store.catalog), JobRegistry(store)
+            made = store.create_bucket(bucket_id("made"), lambda number: b"%d" % number)
+            job = registry.start("copy-bck", forever, source=source.id, destination=bucket_id("made"))
+            target = await made
+            job.has_made(target.bid)
+            other = registry.start("copy-listrange", forever, source=source.id, destination=target.id)
+            await Copying(job, store, scanner, source, target, "xxhash2", PLAIN).prefix("")
+            # Another job makes a copy that is there already, and somebody stores an object of a new name, and one of a name that is there.
+            await Copying(other, store, scanner, source, target, "xxhash2", PLAIN).names(["d"])
+            await put(store, target, "new", b"new")
+            await put(store, target, "b", b"other")
+            if crash:
+                registry._note(job._record)  # with what the change that makes the bucket says of it
+                await store.catalog.submit(lambda tx: None)
+                crash_copy(tmp_path / "a", tmp_path / "b")
+            registry.abort(job)
+            while not job.ended:  # noqa: ASYNC110 (jobs tell nobody)
+                await asyncio.sleep(0.001)
+            assert names(store, target) == ["b", "d", "new"]
+            assert store.usage(target) == (3, 18)
+            assert read(store, target, "d") == b"d" * 10
+            await registry.close()
+            scanner.close()
+            await settle(store)
+        if crash:
+            async with opened(tmp_path / "b") as store:
+                registry = JobRegistry(store)
+                await registry.recovered()
+                found = store.bucket(bucket_id("made"))
+                assert found is not None
+                assert names(store, found) == ["b", "d", "new"]
+                await registry.close()
+                await settle(store)
+
+    asyncio.run(main())
+    for root in (tmp_path / "a", tmp_path / "b")[: 1 + crash]:
+        assert problems(root) == []
+
+
+def test_copies_are_undone_with_the_bucket_that_was_made_for_them(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path) as store:
+            source = await make_bucket(store, "src")
+            await put(store, source, "a", b"a")
+            scanner, registry = Scanner(store.catalog), JobRegistry(store)
+            made = store.create_bucket(bucket_id("made"), lambda number: b"%d" % number)
+            job = registry.start("copy-bck", forever, source=source.id, destination=bucket_id("made"))
+            target = await made
+            job.has_made(target.bid)
+            await Copying(job, store, scanner, source, target, "xxhash2", PLAIN).prefix("")
+            assert names(store, target) == ["a"]
+            registry.abort(job)
+            while not job.ended:  # noqa: ASYNC110 (jobs tell nobody)
+                await asyncio.sleep(0.001)
+            assert store.bucket(target.id) is None
+            await registry.close()
+            scanner.close()
+            await settle(store)
+
+    asyncio.run(main())
+    assert problems(tmp_path) == []

@@ -69,6 +69,33 @@ def test_a_bomb_is_not_unpacked() -> None:
         Inventory(BytesSource(data))
 
 
+class Vast:
+    """An object of a terabyte, as far as anybody can tell who only reads its end."""
+
+    size = 1 << 40
+
+    def __init__(self, end: bytes) -> None:
+        self._end = end
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        assert count < 1 << 30
+        return self._end[offset - self.size :][:count]
+
+
+def test_no_more_is_read_at_once_than_a_part_of_an_inventory_has() -> None:
+    import struct
+    import zlib
+
+    import msgspec
+
+    with pytest.raises(BadInventory, match="too long"):
+        Inventory(Vast(struct.pack(">Q8s", 0, b"AISINV01")))
+    index = zlib.compress(msgspec.msgpack.encode([("a", 0, 1 << 39)]))
+    end = index + struct.pack(">Q8s", Vast.size - len(index) - 16, b"AISINV01")
+    with pytest.raises(BadInventory, match="too long"):
+        list(Inventory(Vast(end)).since(""))
+
+
 def test_sorting_gives_byte_order_once_each_and_leaves_no_file(tmp_path: Path) -> None:
     dice = random.Random(2)
     names = [f"{dice.choice(['a', 'a-1', 'ä', chr(0x10FFFF)])}/{number}" for number in range(3000)]

@@ -24,18 +24,6 @@ if TYPE_CHECKING:
 MANY = 16_000
 
 
-@pytest.fixture(scope="module", params=["cluster", "cluster3"])
-def where(request: pytest.FixtureRequest) -> LocalCluster:
-    found: LocalCluster = request.getfixturevalue(request.param)
-    return found
-
-
-@pytest.fixture
-def there(where: LocalCluster) -> Iterator[Client]:
-    with where.client() as client:
-        yield client
-
-
 @pytest.fixture
 def full(where: LocalCluster, there: Client) -> Iterator[Bucket]:
     """A bucket of many objects, of one byte each."""

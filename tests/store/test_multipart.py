@@ -5,20 +5,22 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from typing import TYPE_CHECKING
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aistore.server.store import assembling, multipart
+from aistore.server.store import assembling, completing, multipart, purging
 from aistore.server.store.completing import Part
-from aistore.server.store.errors import StoreFull, UploadGone
+from aistore.server.store.errors import ContentMissing, StoreFull, UploadGone
 from aistore.wire.checksum import digest
 from store_truth import crash_copy, make_bucket, opened, problems, put, put_part, read, settle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import AsyncIterator, Callable, Coroutine
     from pathlib import Path
 
+    from aistore.server.store.catalog import Transaction
     from aistore.server.store.rows import Bucket
     from aistore.server.store.store import Store
 
@@ -204,6 +206,33 @@ def test_uploads_go_with_their_bucket(tmp_path: Path) -> None:
     on_a_bucket(tmp_path, test)
 
 
+def test_uploads_of_a_destroyed_bucket_go_some_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(purging, "_UPLOADS_AT_ONCE", 2)
+    at_once: list[int] = []
+
+    async def test(store: Store, bucket: Bucket) -> None:
+        def drop(tx: Transaction, *what: int) -> bool:
+            before = count(tx)
+            more = completing.drop_uploads(tx, *what)
+            at_once.append(before - count(tx))
+            return more
+
+        monkeypatch.setattr(purging, "drop_uploads", drop)
+        for number in range(5):
+            await put_part(store, await store.uploads.begin(bucket, f"o{number}"), 1, b"data")
+        await store.destroy_bucket(bucket.id)
+        await settle(store)
+        assert at_once == [2, 2, 1, 0]
+        assert files(tmp_path) == []
+
+    on_a_bucket(tmp_path, test)
+
+
+def count(tx: Transaction) -> int:
+    found: tuple[int] = tx.execute("SELECT count(*) FROM upload").fetchone()
+    return found[0]
+
+
 def test_parts_count_as_stored(tmp_path: Path) -> None:
     async def main() -> None:
         async with opened(tmp_path, capacity=1 << 20) as store:
@@ -217,3 +246,165 @@ def test_parts_count_as_stored(tmp_path: Path) -> None:
             assert (store.objects, store.bytes) == (1, 600_000)
 
     asyncio.run(main())
+
+
+def test_an_upload_that_is_given_up_while_a_part_ends_is_gone(tmp_path: Path) -> None:
+    async def test(store: Store, bucket: Bucket) -> None:
+        upload_id = await store.uploads.begin(bucket, "o")
+        part = await store.uploads.open_part(upload_id, 1, 4)
+        part.write(b"aaaa")
+        storing = asyncio.ensure_future(part.store("xxhash2"))
+        await asyncio.sleep(0)  # the part is noted in the change before
+        await store.uploads.abort(bucket, "o", upload_id)
+        await storing
+        assert store.uploads.of_bucket(bucket) == []
+        with pytest.raises(UploadGone):
+            store.uploads.check(bucket, "o", upload_id)
+
+    on_a_bucket(tmp_path, test)
+
+
+def test_an_upload_that_is_completed_in_the_second_attempt_has_the_right_checksum(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(store: Store, bucket: Bucket) -> None:
+        upload_id = await store.uploads.begin(bucket, "o")
+        await put_part(store, upload_id, 1, b"aaaa")
+        # Its checksum is made while others arrive; theirs is left for the end.
+        hashing = store.uploads._session(upload_id).hashing
+        assert hashing is not None
+        await hashing
+        monkeypatch.setattr(store.uploads, "hash_on", lambda *_: None)
+        for number in (2, 3):
+            await put_part(store, upload_id, number, b"bbbb")
+        with monkeypatch.context() as patch:
+            patch.setattr(store.catalog, "submit", refuse)
+            with pytest.raises(StoreFull):
+                await complete(store, bucket, upload_id, 3)
+        await complete(store, bucket, upload_id, 3)
+        row = store.lookup(bucket, "o")
+        assert row is not None
+        assert row.checksum == digest("xxhash2", b"aaaabbbbbbbb")
+
+    on_a_bucket(tmp_path, test)
+
+
+def refuse(*_: object) -> object:
+    raise StoreFull("full")
+
+
+def test_a_part_stays_when_whoever_waits_for_it_is_cancelled(tmp_path: Path) -> None:
+    async def test(store: Store, bucket: Bucket) -> None:
+        upload_id = await store.uploads.begin(bucket, "o")
+        await put_part(store, upload_id, 1, b"old ")
+        part = await store.uploads.open_part(upload_id, 1, 4)  # a file of its own
+        part.write(b"new ")
+        storing = asyncio.ensure_future(part.store("xxhash2"))
+        await asyncio.sleep(0)
+        storing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await storing
+        await part.abandon()
+        await complete(store, bucket, upload_id, 1)
+        assert read(store, bucket, "o") == b"new "
+
+    on_a_bucket(tmp_path, test)
+
+
+def test_a_part_whose_content_was_removed_by_others_is_told(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path) as store:
+            bucket = await make_bucket(store)
+            upload_id = await store.uploads.begin(bucket, "o")
+            await put_part(store, upload_id, 1, b"data")
+            hashing = store.uploads._session(upload_id).hashing
+            assert hashing is not None
+            await hashing
+            for file in files(tmp_path):
+                file.unlink()
+            with pytest.raises(ContentMissing, match="is missing"):
+                await asyncio.wait_for(complete(store, bucket, upload_id, 1), 20)
+
+    asyncio.run(main())
+
+
+class Away:
+    """A backend that takes everything."""
+
+    @asynccontextmanager
+    async def sent(self, name: str, path: Path) -> AsyncIterator[tuple[str, dict[str, str]]]:
+        yield "7", {}
+
+
+def test_an_object_that_was_sent_elsewhere_is_whole_when_whoever_waits_is_cancelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(store: Store, bucket: Bucket) -> None:
+        upload_id = await store.uploads.begin(bucket, "o")
+        for number, data in ((1, b"a"), (2, b"bbb"), (3, b"cc")):  # nothing fits: they are copied to a new file
+            await put_part(store, upload_id, number, data)
+        begun = asyncio.Event()
+        submit = store.catalog.submit
+
+        def note(*change: Any) -> asyncio.Future[Any]:
+            begun.set()
+            return submit(*change)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(store.catalog, "submit", note)
+            completing = asyncio.ensure_future(
+                store.uploads.complete(bucket, "o", upload_id, [1, 2, 3], "xxhash2", versioned=True, elsewhere=Away())
+            )
+            await begun.wait()
+        completing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await completing
+        assert read(store, bucket, "o") == b"abbbcc"
+
+    on_a_bucket(tmp_path, test)
+
+
+def test_who_is_late_in_another_process_does_not_write_to_the_object(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path, shared=True) as store, opened(tmp_path, shared=True, primary=False) as other:
+            bucket = await make_bucket(store)
+            upload_id = await store.uploads.begin(bucket, "o")
+            for number, data in ((1, b"aaaa"), (2, b"bbbb")):
+                await put_part(store, upload_id, number, data)
+            # Opened before the end: the object gets other content than the file that is written to.
+            late = await other.uploads.open_part(upload_id, 3, 4)
+            await complete(store, bucket, upload_id, 2)
+            late.write(b"late")
+            with pytest.raises(UploadGone):
+                await late.store("xxhash2")
+            await late.abandon()
+            row = store.lookup(bucket, "o")
+            assert row is not None
+            assert store.content.path(row.content).read_bytes() == b"aaaabbbb"
+            await settle(store)
+
+    asyncio.run(main())
+    assert problems(tmp_path) == []
+
+
+def test_a_part_that_comes_to_another_process_while_the_upload_is_completed(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path, shared=True) as store, opened(tmp_path, shared=True, primary=False) as other:
+            bucket = await make_bucket(store)
+            upload_id = await store.uploads.begin(bucket, "o")
+            await put_part(store, upload_id, 1, b"aaaa")
+            part, placed = await other.uploads._place(other.uploads._session(upload_id), upload_id, 2, 4)
+            assert placed
+            with store.uploads._alone(part.file) as alone:
+                assert alone
+                assert other.uploads._open_place(upload_id, part.file) < 0
+                apart = await other.uploads.open_part(upload_id, 2, 4)
+                assert apart.part.file != part.file
+                await apart.abandon()
+            await complete(store, bucket, upload_id, 1)
+            with pytest.raises(UploadGone):
+                other.uploads._open_place(upload_id, part.file)
+            await settle(store)
+
+    asyncio.run(main())
+    assert problems(tmp_path) == []

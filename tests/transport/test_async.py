@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import os
 import pickle
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 import pytest
 
 from aistore.transport.aio import AsyncResponse, AsyncTransport
+from aistore.transport.base import REFUSAL_MAX
 from aistore.transport.errors import (
     BodyNotReplayable,
     ConnectionLost,
@@ -578,3 +580,21 @@ def test_a_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("NO_PROXY", raising=False)
         run(work())
         assert proxy.requests[0].target == "http://aistore.example:8080/v1/o"
+
+
+def test_an_error_of_any_length_does_not_fill_the_memory() -> None:
+    def endless(connection: PeerConnection) -> None:
+        connection.request()
+        connection.send(b"HTTP/1.1 404 Not Found\r\nContent-Length: 1000000000000\r\n\r\n")
+        with contextlib.suppress(OSError):
+            while True:
+                connection.send(bytes(1 << 20))
+
+    async def ask(peer: Peer) -> None:
+        transport = transport_to(peer)
+        response = await transport.exchange(Request("GET", "objects/b/o", "provider=ais"))
+        assert (response.status, len(response.content)) == (404, REFUSAL_MAX)
+        await transport.close()
+
+    with Peer(endless) as peer:
+        run(ask(peer))

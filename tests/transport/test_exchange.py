@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
+from aistore.transport.base import REFUSAL_MAX
 from aistore.transport.blocking import Transport
 from aistore.transport.errors import ConnectionLost, IncompleteBody, ReadTimeout
 from aistore.transport.request import Request, Timeout
@@ -198,6 +200,21 @@ def test_leaving_a_body_early_costs_its_connection_and_nothing_else(leave: str) 
         assert idle(transport) == 0
         assert get(transport).content == BIG * 4
         assert (idle(transport), peer.connections) == (1, 2)
+        transport.close()
+
+
+def test_an_error_of_any_length_does_not_fill_the_memory() -> None:
+    def endless(connection: PeerConnection) -> None:
+        connection.request()
+        connection.send(b"HTTP/1.1 404 Not Found\r\nContent-Length: 1000000000000\r\n\r\n")
+        with contextlib.suppress(OSError):
+            while True:
+                connection.send(bytes(1 << 20))
+
+    with Peer(endless) as peer:
+        transport = transport_to(peer)
+        response = get(transport)
+        assert (response.status, len(response.content), idle(transport)) == (404, REFUSAL_MAX, 0)
         transport.close()
 
 

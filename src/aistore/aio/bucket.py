@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from aistore.aio.object import AsyncObject
 from aistore.calls.bucket_handle import BucketHandle
+from aistore.calls.bucket_ref import ref_of
 from aistore.sdk.enums import FLTPresence
 from aistore.sdk.etl.etl_const import DEFAULT_ETL_TIMEOUT
 from aistore.sdk.provider import Provider
@@ -118,7 +119,7 @@ class AsyncBucket(BucketHandle):
         from aistore.calls import buckets
 
         steps = buckets.copy(
-            self._ref, to_bck.ref, prefix_filter, prepend, ext, dry_run, force, latest, sync, num_workers
+            self._ref, ref_of(to_bck, "to_bck"), prefix_filter, prepend, ext, dry_run, force, latest, sync, num_workers
         )
         return await self.client.run(steps)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, overload
 from aistore.aio.content import AsyncObjectClient
 from aistore.aio.reader import AsyncObjectReader
 from aistore.aio.writer import AsyncObjectWriter
-from aistore.calls.object_handle import ObjectHandle, etl_parameters
+from aistore.calls.object_handle import ObjectHandle, etl_parameters, uname_of
 from aistore.calls.objects import delete
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class AsyncObject(ObjectHandle):
         from aistore.calls.objects import copy
         from aistore.sdk._response import Response
 
-        return Response(await self._client.run(copy(*self._place, to_obj.uname, etl_parameters(etl), latest, sync)))
+        return Response(await self._client.run(copy(*self._place, uname_of(to_obj), etl_parameters(etl), latest, sync)))
 
     async def promote(
         self,

@@ -68,6 +68,11 @@ class SomeClient(Protocol):
     """The client of a face."""
 
     @property
+    def base_url(self) -> str:
+        """What its requests are below."""
+        ...
+
+    @property
     def run(self) -> Runs:
         """Does what a call wants done."""
         ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aistore.calls.query import encode_query, quote_name
 from aistore.wire import params
 
-__all__ = ["BucketRef"]
+__all__ = ["BucketRef", "ref_of"]
 
 
 class BucketRef:
@@ -79,3 +79,11 @@ class BucketRef:
 
     def __repr__(self) -> str:
         return f"<BucketRef {self}>"
+
+
+def ref_of(bucket: object, argument: str) -> BucketRef:
+    """The identity of a bucket that is an argument of a call. Raises TypeError for a name, or anything else that is none."""
+    ref = getattr(bucket, "ref", None)
+    if not isinstance(ref, BucketRef):
+        raise TypeError(f"`{argument}` has to be a bucket such as client.bucket('name'), not {bucket!r}")
+    return ref

@@ -89,14 +89,15 @@ def head(ref: BucketRef) -> Steps[Answer]:
     return (yield Request("HEAD", ref.resource, ref.query))
 
 
-def list_buckets(provider: str | Provider) -> Steps[list[BucketModel]]:
-    """Buckets of a provider, or with an empty one of all."""
+def list_buckets(provider: str | Provider, namespace: str = "") -> Steps[list[BucketModel]]:
+    """Buckets of a provider, or with an empty one of all; `namespace` is that of another cluster, `@@` stands for all of them."""
     from pydantic import TypeAdapter
 
     from aistore.sdk.provider import Provider
     from aistore.sdk.types import BucketModel
 
-    query = encode_query({params.PROVIDER: Provider.parse(provider).value if provider else ""})
+    found = {params.PROVIDER: Provider.parse(provider).value if provider else ""}
+    query = encode_query({**found, params.NAMESPACE: namespace} if namespace else found)
     answer = yield Request("GET", "buckets", query, body=encode_action(actions.LIST))
     listed = TypeAdapter(list[BucketModel] | None).validate_json(answer.content)
     return listed or []
@@ -119,6 +120,8 @@ def copy(
         "prefix": prefix, "prepend": prepend, "dry_run": dry_run, "force": force, "latest-ver": latest, "synchronize": sync,
     }  # fmt: skip
     if ext:
+        if isinstance(ext, str):
+            raise TypeError(f"`ext` maps extensions to new ones, such as {{'jpeg': 'jpg'}}, and is not {ext!r}")
         value["ext"] = dict(ext)
     if num_workers:
         value["num-workers"] = num_workers

@@ -49,7 +49,7 @@ class ImportFolder(FolderToBucket):
         choice: Choice,
         together: Together,
         link: bool,
-        prove: Callable[[str], Shown | None],
+        prove: Callable[[str, str], Shown | None],
     ) -> None:
         super().__init__(folder, to, choice, together)
         self._link = link
@@ -63,7 +63,7 @@ class ImportFolder(FolderToBucket):
             folder = json.loads(answer.content).get("confdir", "")
         except (ValueError, AttributeError):
             folder = ""
-        self._shown = yield from local(self._prove, str(folder))
+        self._shown = yield from local(self._prove, str(folder), self._to.bucket.client.base_url)
         if self._shown is None:
             raise ValueError(
                 f"{self._to.ref} is in no embedded cluster of this user on this machine, which could take files from where they lie: "

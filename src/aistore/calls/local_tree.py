@@ -58,9 +58,10 @@ def name_filter(pattern: str) -> Callable[[str], object] | None:
 class LocalTree:
     """A folder, and all that lies at any depth in it."""
 
-    def __init__(self, root: str | os.PathLike[str], halt: Halt) -> None:
+    def __init__(self, root: str | os.PathLike[str], halt: Halt, *, dry_run: bool = False) -> None:
         self.root = os.path.abspath(os.fspath(root))  # noqa: PTH100 (what stands in front of names is a text)
         self.halt = halt
+        self._dry_run = dry_run
         self._fd = -1
         self._partials: set[Partial] = set()
 
@@ -138,7 +139,7 @@ class LocalTree:
             fd = os.open(path, _READ)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if time.time() - os.fstat(fd).st_mtime > _STALE_SECONDS:
+                if not self._dry_run and time.time() - os.fstat(fd).st_mtime > _STALE_SECONDS:
                     os.unlink(path)  # noqa: PTH108 (as above)
             finally:
                 os.close(fd)

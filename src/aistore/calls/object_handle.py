@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Span: TypeAlias = tuple[int | None, int | None]
     Selected: TypeAlias = tuple[str, str, Mapping[str, str | None] | None, Span, str | None]
 
-__all__ = ["HasBaseUrl", "ObjectHandle", "etl_parameters"]
+__all__ = ["HasBaseUrl", "ObjectHandle", "etl_parameters", "uname_of"]
 
 _RANGE = re.compile(r"bytes=([0-9]*)-([0-9]*)")
 _ANYWHERE: Span = (None, None)
@@ -159,6 +159,13 @@ def _selection_query(query: str, archive_config: ArchiveConfig | None, etl: obje
     if latest:
         more[params.LATEST_VER] = "true"
     return extend(query, **more)
+
+
+def uname_of(to_obj: object) -> str:
+    """The unique name of an object that is an argument of a call. Raises TypeError for a name, or anything else that is none."""
+    if not isinstance(to_obj, ObjectHandle):
+        raise TypeError(f"`to_obj` has to be an object such as bucket.object('name'), not {to_obj!r}")
+    return to_obj.uname
 
 
 def etl_parameters(etl: object) -> dict[str, object]:

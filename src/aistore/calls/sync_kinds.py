@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from os import PathLike
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ __all__ = ["BucketToBucket", "BucketToFolder", "FolderToBucket", "sync_of"]
 
 _NO_CHECKSUM = ("", "none")
 _SOURCE = "source"
+_PROVIDER_FIRST = re.compile(r"[a-z0-9]+://")
 
 
 def _same_file(tree: LocalTree, kind: str, name: str, file: Entry, found: Entry) -> Steps[bool]:
@@ -46,7 +48,7 @@ class FolderToBucket(Sync):
 
     def __init__(self, folder: str | PathLike[str], to: BucketEnd, choice: Choice, together: Together) -> None:
         super().__init__(choice)
-        self._tree = LocalTree(folder, self.halt)
+        self._tree = LocalTree(folder, self.halt, dry_run=choice.dry_run)
         self._to = to
         self._together = together
         self._kind = ""
@@ -79,7 +81,7 @@ class BucketToFolder(Sync):
 
     def __init__(self, source: BucketEnd, folder: str | PathLike[str], choice: Choice) -> None:
         super().__init__(choice)
-        self._tree = LocalTree(folder, self.halt)
+        self._tree = LocalTree(folder, self.halt, dry_run=choice.dry_run)
         self._from = source
         self._kind = ""
         self._above: list[str] = []
@@ -199,6 +201,8 @@ def sync_of(
     other = source if to is None else to
     if other is None or (source is not None and to is not None):
         raise ValueError("name exactly one of `source` and `to`: a folder or another bucket")
+    if isinstance(other, str) and _PROVIDER_FIRST.match(other):
+        raise ValueError(f"{other!r} looks like a bucket, but a text is a folder here: pass client.bucket(...)")
     end = BucketEnd(bucket, choice.prefix)
     if isinstance(other, (str, PathLike)):
         return FolderToBucket(other, end, choice, together) if to is None else BucketToFolder(end, other, choice)

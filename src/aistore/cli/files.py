@@ -37,6 +37,7 @@ def sync(asked: argparse.Namespace) -> int:
         bucket, prefix = _bucket_of(asked, asked.source, asked.from_endpoint)
         to = asked.destination
     return _tell(
+        asked,
         lambda: bucket.sync(
             source=source,
             to=to,
@@ -47,20 +48,22 @@ def sync(asked: argparse.Namespace) -> int:
             dry_run=asked.dry_run,
             workers=asked.workers,
             on_each=_showing(asked),
-        )
+        ),
     )
 
 
 def put_folder(asked: argparse.Namespace) -> int:
     """Store the files of a folder, at any depth."""
     bucket, prefix = _bucket_of(asked, asked.object)
-    return _tell(lambda: bucket.sync(source=asked.file, prefix=prefix, on_each=_showing(asked)))
+    return _tell(asked, lambda: bucket.sync(source=asked.file, prefix=prefix, on_each=_showing(asked)))
 
 
 def get_folder(asked: argparse.Namespace) -> int:
     """Make files of all objects below a prefix."""
     bucket, prefix = _bucket_of(asked, asked.object)
-    return _tell(lambda: bucket.get_files(asked.file or os.curdir, prefix, on_each=_showing(asked)))
+    if prefix and not bucket.list_objects(prefix=prefix, page_size=1).entries:
+        raise ValueError(f"no object of {bucket.ref} has a name that starts with {prefix!r}")
+    return _tell(asked, lambda: bucket.get_files(asked.file or os.curdir, prefix, on_each=_showing(asked)))
 
 
 def _is_bucket(place: str) -> bool:
@@ -76,7 +79,7 @@ def _bucket_of(asked: argparse.Namespace, place: str, endpoint: str | None = Non
 
 def _showing(asked: argparse.Namespace) -> Callable[[Moved], None]:
     """Tells what fails, and with -v or in a dry run what is done."""
-    verbose = getattr(asked, "verbose", False) or getattr(asked, "dry_run", False)
+    verbose = _shows_all(asked)
 
     def show(each: Moved) -> None:
         if each.action == "failed":
@@ -87,12 +90,16 @@ def _showing(asked: argparse.Namespace) -> Callable[[Moved], None]:
     return show
 
 
+def _shows_all(asked: argparse.Namespace) -> bool:
+    return bool(asked.verbose or getattr(asked, "dry_run", False))
+
+
 def _shown(text: str) -> str:
     """A name without what a terminal would take for commands."""
     return text if text.isprintable() else repr(text)[1:-1]
 
 
-def _tell(work: Callable[[], TransferSummary]) -> int:
+def _tell(asked: argparse.Namespace, work: Callable[[], TransferSummary]) -> int:
     """Do it, and tell how it went. Exit status 1 if something failed."""
     try:
         summary = work()
@@ -101,6 +108,14 @@ def _tell(work: Callable[[], TransferSummary]) -> int:
         print(f"ais: interrupted: {_line(summary)}", file=sys.stderr)
         raise
     print(("would be: " if summary.dry_run else "") + _line(summary))
+    if summary.left_out and not _shows_all(asked):
+        first = summary.left_out[0]
+        count = (
+            f"{len(summary.left_out):,} of what was skipped was left out, such as"
+            if len(summary.left_out) > 1
+            else "left out:"
+        )
+        print(f"ais: {count} {_shown(first.name)}: {_shown(first.reason)}; -v tells all", file=sys.stderr)
     return 1 if summary.failed else 0
 
 

@@ -132,6 +132,14 @@ def _add_sync(sync: argparse.ArgumentParser) -> None:
     sync.add_argument("--to-endpoint", metavar="URL", help="cluster of DST, if that is another one")
 
 
+# What errors advise a Python program to do, and how that is done here.
+_IN_A_SHELL = (
+    ("(create it with bucket.create())", "(create it with: ais create)"),
+    (" (bucket.create(exist_ok=True) accepts that)", ""),
+    ("(see bucket.list_all_objects())", "(ais ls shows what is)"),
+)
+
+
 def _dispatch(asked: argparse.Namespace) -> int:
     if asked.command in ("serve", "stop", "status"):
         from aistore.cli import serve
@@ -157,10 +165,18 @@ def _is_expected(error: Exception) -> bool:
 
 def _explain(error: Exception) -> str:
     """What went wrong, in a line: of a refusal what to do about it, else the server's words, and never its whole document."""
-    from aistore.sdk.errors import APIRequestError
+    from aistore.sdk.errors import APIRequestError, InvalidBckProvider
 
     if isinstance(error, APIRequestError):
-        return error.advice or error.detail
+        text = error.advice or error.detail
+        for of_python, of_shell in _IN_A_SHELL:
+            text = text.replace(of_python, of_shell)
+        return text
+    if isinstance(error, InvalidBckProvider):
+        from aistore.sdk.provider import Provider
+
+        name = error.provider.value if isinstance(error.provider, Provider) else error.provider
+        return f"{name}://: {error.advice}"
     return str(error)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aistore.calls.bucket_handle import BucketHandle
+from aistore.calls.bucket_ref import ref_of
 from aistore.sdk.ais_source import AISSource
 from aistore.sdk.enums import FLTPresence
 from aistore.sdk.etl.etl_const import DEFAULT_ETL_TIMEOUT
@@ -126,7 +127,7 @@ class Bucket(BucketHandle, AISSource):
         from aistore.calls import buckets
 
         steps = buckets.copy(
-            self._ref, to_bck.ref, prefix_filter, prepend, ext, dry_run, force, latest, sync, num_workers
+            self._ref, ref_of(to_bck, "to_bck"), prefix_filter, prepend, ext, dry_run, force, latest, sync, num_workers
         )
         return self.client.run(steps)
 

@@ -32,7 +32,7 @@ from __future__ import annotations
 import errno
 import json
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import requests
 
@@ -135,10 +135,26 @@ class ErrObjNotFound(AISRetryableError, FileNotFoundError):
 
     @property
     def advice(self) -> str:
-        bucket, _, name = urlsplit(self.req_url).path.partition("/objects/")[2].partition("/")
-        if not name:
-            return ""
+        url = urlsplit(self.req_url)
+        bucket, _, name = url.path.partition("/objects/")[2].partition("/")
+        query = parse_qs(url.query)
+        # Of these the server's own words tell more; what is missing is not the object.
+        if not name or "uploadId" in query or self.tcode == "ErrFailedTo":
+            return _advice_on_clusters(self.detail)
+        member = query.get("archpath", query.get("archregx", [""]))[0]
+        if member and f"/{unquote(name)} does not exist" in self.detail and " in " in self.detail:
+            where = f"object {unquote(name)!r} of bucket {unquote(bucket)!r}"
+            return (
+                f"nothing in {where} on {self.endpoint} matches {member!r} (see bucket.list_archive({unquote(name)!r}))"
+            )
         return f"object {unquote(name)!r} is not in bucket {unquote(bucket)!r} on {self.endpoint} (see bucket.list_all_objects())"
+
+
+def _advice_on_clusters(detail: str) -> str:
+    """What to do about a cluster that is not attached; empty for other troubles."""
+    if 'remote cluster "' not in detail:
+        return ""
+    return f"{detail} (attach it with `ais serve --backend ais=URL`, as remais, or as [backends.ais] of the configuration names it)"
 
 
 class ErrGETConflict(AISRetryableError):
@@ -162,6 +178,10 @@ class ErrRemoteBckNotFound(AISError, FileNotFoundError):
 
     @property
     def advice(self) -> str:
+        if "backend is missing in the cluster configuration" in self.detail:
+            return f"{self.detail}; {self.endpoint} has none (it is configured by `ais serve --backend`)"
+        if self.detail.endswith(")"):  # it advises itself
+            return self.detail
         return f"{self.detail} (check its name, and the credentials that {self.endpoint} has for that backend)"
 
 

@@ -19,7 +19,7 @@ from aistore.http1.message import Reply
 from aistore.http1.server import BrokenRequest, HttpServer, Limits, Request, Result
 from aistore.server import routes
 from aistore.server.api.messages import bucket_identity
-from aistore.server.api.s3_errors import is_s3, refusal
+from aistore.server.api.s3.errors import is_s3, refusal
 from aistore.server.backends.registry import Backends, UnknownBucket
 from aistore.server.control import Control
 from aistore.server.descriptors import connections_allowed, shortage

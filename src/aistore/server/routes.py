@@ -13,7 +13,7 @@ from aistore.server.api.daemon import daemon, reverse
 from aistore.server.api.etl import etl
 from aistore.server.api.health import health, metrics
 from aistore.server.api.messages import method_refused
-from aistore.server.api.s3 import s3
+from aistore.server.api.s3.endpoint import s3
 from aistore.wire import headers
 from aistore.wire import params as param
 from aistore.wire.errors import ApiError, invalid_request_uri, not_implemented

@@ -56,7 +56,7 @@ class ServerSettings:
     durability: Durability = "strict"
     capacity: int | None = None
     promote_root: str = PROMOTE_ROOT
-    backends: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    backends: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)  # with keys and tokens
     allow_remote: bool = False
     allow_hosts: tuple[str, ...] = ()
     etl: bool = True
@@ -141,6 +141,8 @@ def parse_backends(texts: Sequence[str]) -> dict[str, dict[str, str]]:
         name, equals, url = text.partition("=")
         if not name or (equals and not url.startswith(("http://", "https://"))):
             raise SettingsError(f"{text!r} is not a backend; write for example aws, or aws=http://127.0.0.1:9000")
+        if name == "ais" and not url:
+            raise SettingsError("'ais' does not say which cluster; write for example ais=http://127.0.0.1:51080")
         tables[name] = {"endpoint": url} if url else {}
     return tables
 

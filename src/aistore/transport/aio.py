@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from aistore.http1.aio import AsyncConnection
 from aistore.http1.failures import NoAnswer
-from aistore.transport.base import BaseTransport, may_resend, raise_typed, transport_error
+from aistore.transport.base import (
+    REFUSAL_MAX,
+    REFUSAL_PIECE,
+    BaseTransport,
+    may_resend,
+    raise_typed,
+    transport_error,
+)
 from aistore.transport.policy import Leg, Sleep, recover
 from aistore.transport.redirect import FOLLOWED
 from aistore.transport.response import BaseResponse, StreamConsumed
@@ -355,11 +362,17 @@ class _InThread:
 
 
 async def _rest(source: _Source, status: int) -> bytes:
-    """The rest of a body; that of a redirect may be missing, its `Location` says all."""
+    """The rest of a body; that of a redirect may be missing, its `Location` says all, a refusal's may be cut."""
     try:
-        return await source.read_rest()
+        if status < 300:
+            return await source.read_rest()
+        found = bytearray()
+        while len(found) < REFUSAL_MAX and (piece := await source.read(REFUSAL_PIECE)):
+            found += piece
     except Exception as e:
         if status not in FOLLOWED:
             raise
         transport_error(e)
         return b""
+    source.close()
+    return bytes(found)

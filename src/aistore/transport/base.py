@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 
     T = TypeVar("T", bound="BaseTransport")
 
-__all__ = ["BaseTransport", "may_resend", "raise_typed", "transport_error"]
+__all__ = ["REFUSAL_MAX", "REFUSAL_PIECE", "BaseTransport", "may_resend", "raise_typed", "transport_error"]
+
+REFUSAL_MAX = 16 << 20
+"""Bytes of the body of an answer that is no success, from which on no more is read: a server may be hostile."""
+REFUSAL_PIECE = 64 << 10
 
 # RFC 9110 9.2.2: sending them twice has the effect of sending them once.
 _IDEMPOTENT = frozenset(("GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"))

@@ -32,6 +32,11 @@ NO_DIRS = 1 << 13
 IS_S3 = 1 << 14
 INVENTORY = 1 << 15
 
+_FLAG_NAMES = (
+    "cached", "missing", "deleted", "archdir", "nameonly", "namesize", "bck-present", "dont-head-remote", "dont-add-remote",
+    "not-cached", "only-remote-props", "no-recursion", "diff", "no-dirs", "is-s3", "nbi",
+)  # fmt: skip
+
 # flags of an entry; the low five bits are a status, 0 is fine
 ENTRY_CACHED = 1 << 6
 ENTRY_IN_ARCHIVE = 1 << 7
@@ -41,6 +46,11 @@ ENTRY_VERSION_CHANGED = 1 << 10
 ENTRY_VERSION_REMOVED = 1 << 11
 ENTRY_HEAD_FAILED = 1 << 12
 ENTRY_CHUNKED = 1 << 13
+
+
+def flag_names(flags: int) -> list[str]:
+    """How list flags are printed."""
+    return [name for bit, name in enumerate(_FLAG_NAMES) if flags >> bit & 1]
 
 
 class ListRequest(msgspec.Struct, forbid_unknown_fields=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aistore.calls import groups
+from aistore.calls.bucket_ref import ref_of
 from aistore.sdk.ais_source import AISSource
 from aistore.sdk.etl.etl_const import DEFAULT_ETL_TIMEOUT
 from aistore.sdk.multiobj._choice import chosen
@@ -82,7 +83,7 @@ class ObjectGroup(AISSource):
         counts. `latest` asks a remote backend for new versions first; `sync` besides deletes from `to_bck` what is gone here.
         """
         steps = groups.copy(
-            self._bck.ref, self._collection.get_value(), to_bck.ref, prepend, continue_on_error, dry_run, force, latest, sync,
+            self._bck.ref, self._collection.get_value(), ref_of(to_bck, "to_bck"), prepend, continue_on_error, dry_run, force, latest, sync,
             num_workers,
         )  # fmt: skip
         return self.client.run(steps)
@@ -178,7 +179,7 @@ class ObjectGroup(AISSource):
 
         The jobs live on for a minute: wait for them with `Job.wait_for_idle`. Raises `ErrBckNotFound`.
         """
-        to = (to_bck or self._bck).ref
+        to = self._bck.ref if to_bck is None else ref_of(to_bck, "to_bck")
         selection = self._collection.get_value()
         return self.client.run(
             groups.archive(

@@ -6,7 +6,7 @@ import warnings
 from typing import TYPE_CHECKING, overload
 
 from aistore.calls.bucket_ref import BucketRef
-from aistore.calls.object_handle import ObjectHandle, etl_parameters
+from aistore.calls.object_handle import ObjectHandle, etl_parameters, uname_of
 from aistore.sdk.obj.object_client import ObjectClient
 from aistore.sdk.obj.object_reader import ObjectReader
 from aistore.sdk.obj.object_writer import ObjectWriter
@@ -132,7 +132,7 @@ class Object(ObjectHandle):
         from aistore.calls.objects import copy
         from aistore.sdk._response import Response
 
-        return Response(self._client.run(copy(*self._place, to_obj.uname, etl_parameters(etl), latest, sync)))
+        return Response(self._client.run(copy(*self._place, uname_of(to_obj), etl_parameters(etl), latest, sync)))
 
     def promote(
         self,

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 from aistore.server.api.messages import job_reply
 from aistore.server.api.multiobj import Selected
-from aistore.server.api.remote import cached, write_through
-from aistore.server.api.remote_jobs import selected_names
+from aistore.server.api.remote.reading import cached
+from aistore.server.api.remote.selecting import selected_names
+from aistore.server.api.remote.writing import write_through
 from aistore.server.archive.formats import EXTENSIONS, by_mime, by_name
 from aistore.server.jobs.archive import ArchiveOrder, archive_objects
 from aistore.server.store.errors import StoreError

@@ -17,7 +17,7 @@ from aistore.wire.errors import ApiError, object_not_found
 from aistore.wire.names import check_object_name
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import Iterator
 
     from aistore.http1.server import Request
     from aistore.server.archive.index import Member
@@ -152,13 +152,4 @@ async def _read_selected(node: Node, cname: str, content: Content, form: Format,
         content.close()
         node.stats.read(len(first))
         return Reply(200, headers, first)
-    return Reply(200, headers, _stream_selected(node, first + more, archives.stream(pieces, content)))
-
-
-async def _stream_selected(node: Node, first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    sent = len(first)
-    yield first
-    async for piece in rest:
-        sent += len(piece)
-        yield piece
-    node.stats.read(sent)
+    return Reply(200, headers, archives.stream(pieces, content, first + more, node.stats.read))

@@ -11,7 +11,7 @@ from aistore.server.api.bucket_props import encode, make_copies
 from aistore.server.api.copying import copy_bucket, copy_many, rename_bucket
 from aistore.server.api.etl_offline import transform_bucket, transform_many
 from aistore.server.api.messages import job_reply
-from aistore.server.api.remote_jobs import prefetch
+from aistore.server.api.remote.jobs import prefetch
 from aistore.server.jobs.indexing import index_archives
 from aistore.server.jobs.objects import visit
 from aistore.wire import access, actions
@@ -41,8 +41,6 @@ async def start(node: Node, request: Request, bucket: Bucket, message: ActionMes
     """Start the operation that the message names; the answer is the job's id."""
     action, value = message.action, message.value
     if action == actions.MOVE_BUCKET:
-        if bucket.remote is not None:  # its inventory carries its old name
-            await inventory.forget(node, bucket)
         return await rename_bucket(node, request, bucket)
     if action == actions.COPY_BUCKET:
         return await copy_bucket(node, request, bucket, value)

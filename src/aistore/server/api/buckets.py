@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec.structs import replace
 
 from aistore.http1.message import Reply
-from aistore.server.api import bucket_jobs, inventory, remote_buckets, remote_jobs
+from aistore.server.api import bucket_jobs, inventory
 from aistore.server.api.archive_job import archive
 from aistore.server.api.bucket_props import reset_props, set_props
 from aistore.server.api.listing import list_objects
@@ -24,8 +24,11 @@ from aistore.server.api.messages import (
 )
 from aistore.server.api.multiobj import delete_objects
 from aistore.server.api.registering import passing_bucket, registering
-from aistore.server.api.remote_buckets import list_elsewhere
+from aistore.server.api.remote import buckets as remote_buckets
+from aistore.server.api.remote import jobs as remote_jobs
+from aistore.server.api.remote.buckets import list_elsewhere
 from aistore.server.api.summaries import info, summarize
+from aistore.server.backends.errors import bucket_missing
 from aistore.server.backends.registry import UnknownBucket
 from aistore.server.store.errors import BucketExists
 from aistore.wire import access, actions, headers, listing
@@ -117,7 +120,7 @@ async def _listed_bucket(node: Node, request: Request, name: str, value: object)
         return node.bucket(name, request)
     except UnknownBucket as unknown:
         if bits & listing.BCK_PRESENT:
-            raise node.backends.gone(unknown.bucket) from None
+            raise bucket_missing(unknown.bucket) from None
         if not bits & listing.DONT_ADD_REMOTE:
             raise
         return await passing_bucket(node, unknown.bucket)
@@ -171,7 +174,7 @@ async def _head(node: Node, request: Request, tail: str) -> Reply:
         bucket = node.bucket(name, request)
     except UnknownBucket as unknown:
         if presence in _PRESENT:
-            raise node.backends.gone(unknown.bucket) from None
+            raise bucket_missing(unknown.bucket) from None
         if not parse_bool(params.get(param.DONT_ADD_REMOTE_BCK_MD, "")):
             raise
         bucket = await passing_bucket(node, unknown.bucket)

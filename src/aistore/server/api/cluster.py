@@ -12,7 +12,7 @@ from aistore.server.about import bucket_metadata, mountpaths, node_entry, node_s
 from aistore.server.api import jobs
 from aistore.server.api.messages import OK, json_reply, method_refused, read_action, text_reply
 from aistore.server.api.registering import registering
-from aistore.server.api.remote_buckets import attach_or_detach, attached_clusters
+from aistore.server.api.remote.buckets import attach_or_detach, attached_clusters
 from aistore.server.relay import ask
 from aistore.wire import actions, whats
 from aistore.wire import params as param

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from msgspec.structs import replace
 
+from aistore.server.api import inventory
 from aistore.server.api.messages import job_reply
-from aistore.server.api.remote_copying import RemoteCopying
-from aistore.server.api.remote_jobs import workers_of
+from aistore.server.api.remote.copying import RemoteCopying
+from aistore.server.api.remote.selecting import workers_of
 from aistore.server.jobs.copying import Copying, Plan
 from aistore.server.store.errors import BucketExists
 from aistore.wire import access, actions, params
@@ -268,6 +269,8 @@ async def rename_bucket(node: Node, request: Request, bucket: Bucket) -> Reply:
     if node.store.bucket(new) is not None:
         raise bucket_exists(new.cname, status=400)
     await _wait_for_conflicts(node, bucket)
+    if bucket.remote is not None:  # its inventory carries its old name
+        await inventory.forget(node, bucket)
     try:
         renamed = await node.store.rename_bucket(bucket, new)
     except BucketExists:

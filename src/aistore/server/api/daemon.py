@@ -21,7 +21,7 @@ from aistore.server.about import (
 )
 from aistore.server.api.cluster import configure
 from aistore.server.api.messages import json_reply, method_refused, read_message, text_reply
-from aistore.server.api.remote_buckets import attached_clusters
+from aistore.server.api.remote.buckets import attached_clusters
 from aistore.server.relay import ask
 from aistore.wire import actions, headers, whats
 from aistore.wire import params as param

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from aistore.server.api import reading, remote
+from aistore.server.api import reading
 from aistore.server.api.messages import OK, json_reply, method_refused, read_message, text_reply
 from aistore.server.api.registering import answered, registering
+from aistore.server.api.remote import reading as remote_reading
 from aistore.server.api.writing import receive_checked
 from aistore.server.etl.message import check_name
 from aistore.server.settings import is_loopback
@@ -176,7 +177,7 @@ async def _object(node: Node, request: Request, etls: Etls, tail: str) -> bytes 
     object_name = check_object_name(object_name)
     if request.method in ("GET", "HEAD"):
         node.check_access(bucket, access.GET, "GET")
-        read = (remote if bucket.remote is not None else reading).__dict__[request.method.lower()]
+        read = (remote_reading if bucket.remote is not None else reading).__dict__[request.method.lower()]
         return await answered(read(node, request, bucket, object_name))
     if request.method != "PUT":
         return method_refused(request, _ALLOW_OBJECT)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from aistore.http1.message import Reply
-from aistore.server.api import remote
 from aistore.server.api.messages import OK
+from aistore.server.api.remote.reading import cached
 from aistore.server.etl.running import ObjectError, Order, TransformFailed
 from aistore.server.etl.source import Source
 from aistore.server.etl.storing import store_answer
@@ -185,9 +185,7 @@ def _fresh(request: Request) -> bool:
 async def _source(node: Node, request: Request, bucket: Bucket, name: str, running: Running | None) -> Source:
     """The object's content. Raises ApiError 404, noted where errors are kept."""
     try:
-        if _fresh(request):
-            await remote.ensure_current(node, bucket, name)
-        row = await remote.cached(node, bucket, name)
+        row = await cached(node, bucket, name, latest=_fresh(request))
         source = Source.open(node.store, bucket, row)
         if source is None:
             raise object_not_found(node.name, bucket.id.object_cname(name))

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
-from aistore.server.api.inventory_listing import INVENTORIES, flag_names, inventories
+from aistore.server.api.inventory_listing import INVENTORIES, inventories
 from aistore.server.api.listing import PageBuilder
 from aistore.server.api.messages import OK, job_reply, json_reply
-from aistore.server.api.remote_listing import RemoteListing, list_page
+from aistore.server.api.remote.listing import RemoteListing, list_page
 from aistore.server.jobs.inventory import InventoryInfo, InventoryOrder, make_inventory
 from aistore.server.store.errors import BucketExists
 from aistore.wire import actions, listing, params
@@ -111,7 +111,7 @@ def _check(node: Node, value: object, message: _Create) -> int:
     elif message.start_after:
         wrong = "start_after must be empty"
     elif refused:
-        wrong = f"flags:{','.join(flag_names(refused)) or refused}"
+        wrong = f"flags:{','.join(listing.flag_names(refused)) or refused}"
     elif len(message.prefix.encode("utf-8", "replace")) > _PREFIX_MAX:
         wrong = f"prefix is longer than {_PREFIX_MAX} bytes"
     if wrong:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from aistore.server.node import Node
     from aistore.server.store.rows import Bucket
 
-__all__ = ["INVENTORIES", "InventoryView", "check_inventory_flags", "flag_names", "inventories", "list_inventory"]
+__all__ = ["INVENTORIES", "InventoryView", "check_inventory_flags", "inventories", "list_inventory"]
 
 INVENTORIES: Final = BucketId("ais", "", "", ".sys-inventory")
 """The bucket that inventories live in: objects called as their bucket's unique name with the inventory's behind it."""
@@ -29,10 +29,6 @@ _MOST: Final = 10_000
 _REFUSED: Final = (
     listing.MISSING | listing.DELETED | listing.ARCH_DIR | listing.NOT_CACHED | listing.ONLY_REMOTE_PROPS | listing.DIFF
 )
-_FLAG_NAMES: Final = (
-    "cached", "missing", "deleted", "archdir", "nameonly", "namesize", "bck-present", "dont-head-remote", "dont-add-remote",
-    "not-cached", "only-remote-props", "no-recursion", "diff", "no-dirs", "is-s3", "nbi",
-)  # fmt: skip
 _ENTRIES_MAX: Final = 100_000
 # A page is made in memory: names of up to 8 KiB and custom metadata make it end before it has its entries.
 _BYTES_MAX: Final = 16 << 20
@@ -81,13 +77,8 @@ def check_inventory_flags(start_after: str, flags: int) -> None:
     if start_after:
         raise ApiError(400, f"list-objects option --start_after ({start_after}) is not supported for inventories")
     if refused := flags & _REFUSED:
-        names = ",".join(flag_names(refused))
+        names = ",".join(listing.flag_names(refused))
         raise ApiError(400, f"list-objects: flags [{names}] are not supported for inventories")
-
-
-def flag_names(flags: int) -> list[str]:
-    """How list flags are printed."""
-    return [name for bit, name in enumerate(_FLAG_NAMES) if flags >> bit & 1]
 
 
 class InventoryView(NamedTuple):

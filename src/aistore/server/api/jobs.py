@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from aistore.server.api.messages import OK, job_reply, json_reply, read_message
-from aistore.server.api.remote_jobs import blob_download, prefetch_all
+from aistore.server.api.remote.jobs import blob_download, prefetch_all
 from aistore.server.jobs.objects import visit
 from aistore.wire import actions, whats
 from aistore.wire.errors import ApiError, not_remote, unsupported

@@ -11,7 +11,7 @@ from aistore.http1.message import Reply
 from aistore.server.api.archive_listing import list_with_members
 from aistore.server.api.inventory_listing import InventoryView, check_inventory_flags, list_inventory
 from aistore.server.api.messages import json_reply
-from aistore.server.api.remote_listing import RemoteListing, check_flags, list_page
+from aistore.server.api.remote.listing import RemoteListing, check_flags, list_page
 from aistore.server.store.scan import Bounds, Row, Scanner, successor
 from aistore.wire import listing
 from aistore.wire.custom import format_listed

@@ -10,7 +10,7 @@ import msgspec
 
 from aistore.http1.message import Reply
 from aistore.server.api.messages import text_reply
-from aistore.server.api.s3_body import expect_checked
+from aistore.server.api.s3.body import expect_checked
 from aistore.server.store.content import finished, in_thread
 from aistore.server.store.errors import PartsRefused, UploadGone
 from aistore.wire import access
@@ -80,7 +80,7 @@ async def receive_part(
     size = _part_size(request, bucket, name)
     store = node.store
     store.uploads.check(bucket, name, upload_id)
-    await node.backends.make_room(size)
+    await node.backends.space.make_room(size)
     part = await store.uploads.open_part(upload_id, number, size)
     try:
         await _receive(request, part, node.store.durability == "strict", digest)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aistore.http1.message import Pending, Reply
-from aistore.server.api import remote
 from aistore.server.api.append import url_of_session
 from aistore.server.api.archive_reading import archive_query
 from aistore.server.api.etl_inline import is_inline, transform_inline
@@ -14,7 +13,9 @@ from aistore.server.api.multipart import abort_upload, begin_upload, complete_up
 from aistore.server.api.promoting import promote
 from aistore.server.api.reading import get, head
 from aistore.server.api.registering import registering
-from aistore.server.api.remote_jobs import blob_download
+from aistore.server.api.remote import reading as remote_reading
+from aistore.server.api.remote import writing as remote_writing
+from aistore.server.api.remote.jobs import blob_download
 from aistore.server.api.writing import put
 from aistore.server.backends.base import system_pairs
 from aistore.server.backends.registry import UnknownBucket
@@ -95,11 +96,11 @@ def _handle_remote(node: Node, request: Request, bucket: Bucket, name: str) -> R
     """A call on an object that lives elsewhere."""
     method = request.method
     if method == "GET":
-        return remote.get(node, request, bucket, name)
+        return remote_reading.get(node, request, bucket, name)
     if method == "PUT":
-        return remote.put(node, request, bucket, name)
+        return remote_writing.put(node, request, bucket, name)
     if method == "HEAD":
-        return remote.head(node, request, bucket, name)
+        return remote_reading.head(node, request, bucket, name)
     if method == "DELETE":
         return _delete_remote(node, request, bucket, name)
     return _patch(node, request, bucket, name)
@@ -111,11 +112,11 @@ async def _delete_remote(node: Node, request: Request, bucket: Bucket, name: str
     if action == actions.MULTIPART_ABORT:
         return await abort_upload(node, request, bucket, name)
     if action == actions.EVICT_OBJECTS:
-        if await remote.evict_one(node, bucket, name) is None:
+        if await remote_writing.evict_one(node, bucket, name) is None:
             raise object_not_found(node.name, bucket.id.object_cname(name))
         return OK
     node.check_access(bucket, access.DELETE_OBJECT, "DELETE-OBJECT")
-    return await remote.delete(node, bucket, name)
+    return await remote_writing.delete(node, bucket, name)
 
 
 def _delete(node: Node, request: Request, bucket: Bucket, name: str) -> Result:
@@ -248,6 +249,6 @@ async def _post(node: Node, request: Request, bucket_name: str, object_name: str
     if action == actions.MULTIPART_UPLOAD:
         return await begin_upload(node, bucket, name)
     if action == actions.MULTIPART_COMPLETE:
-        elsewhere = None if bucket.remote is None else remote.Remote(node, bucket)
+        elsewhere = None if bucket.remote is None else remote_writing.Remote(node, bucket)
         return await complete_upload(node, request, bucket, name, message.value, elsewhere)
     return await abort_upload(node, request, bucket, name)

@@ -9,8 +9,9 @@ import msgspec
 
 from aistore.server.api.importing import import_file
 from aistore.server.api.messages import OK, job_reply
-from aistore.server.api.remote import Remote
-from aistore.server.jobs.promoting import Promotion, files_in, is_file
+from aistore.server.api.remote.writing import Remote
+from aistore.server.jobs.promote_root import PromoteRoot
+from aistore.server.jobs.promoting import Promotion
 from aistore.server.store.content import in_thread
 from aistore.wire import access, actions
 from aistore.wire.errors import ApiError
@@ -57,8 +58,8 @@ async def promote(node: Node, bucket: Bucket, message: ActionMessage) -> Reply:
     files = await in_thread(_find, node, bucket, source, asked.obj, asked.rcr)
     props = node.props(bucket)
     promotion = Promotion(
-        node.store, bucket, props.checksum.type, props.versioning.enabled, asked.obj, asked.ovw, asked.dls,
-        None if bucket.remote is None else Remote(node, bucket),
+        node.store, bucket, PromoteRoot(node.settings.promote_root), props.checksum.type, props.versioning.enabled,
+        asked.obj, asked.ovw, asked.dls, None if bucket.remote is None else Remote(node, bucket),
     )  # fmt: skip
     if len(files) <= _AT_ONCE:
         try:
@@ -104,10 +105,10 @@ def _find(node: Node, bucket: Bucket, source: str, prefix: str, recursive: bool)
         what = f'invalid promote source "{source}": must be under {root}'
         raise ApiError(400, what, "errInvalidPromoteSource")
     try:
-        if is_file(source):
+        if PromoteRoot(root).is_file(source):
             whole = prefix != "" and not prefix.endswith("/")
             return [(source, "" if whole else os.path.basename(source))]  # noqa: PTH119 (as above)
-        files = files_in(source, recursive=recursive)
+        files = PromoteRoot(root).files_in(source, recursive=recursive)
     except FileNotFoundError:
         raise ApiError(404, f"stat {source}: no such file or directory", call=asked) from None
     except OSError as error:

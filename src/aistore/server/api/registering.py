@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from aistore.http1.message import Pending
+from aistore.server.backends.errors import bucket_missing
 from aistore.server.backends.registry import UnknownBucket
 from aistore.server.store.errors import BucketExists
 from aistore.server.store.rows import Bucket
@@ -43,7 +44,7 @@ async def registering(node: Node, call: Callable[[], Result]) -> Answer:
     try:
         return await answered(call())
     except UnknownBucket as unknown:  # evicted at that moment
-        raise node.backends.gone(unknown.bucket) from None
+        raise bucket_missing(unknown.bucket) from None
 
 
 async def register(node: Node, identity: BucketId) -> Bucket:

@@ -9,10 +9,10 @@ from aistore.http1.message import Pending, Reply
 from aistore.server.api.append import append
 from aistore.server.api.archive_reading import archive_query
 from aistore.server.api.archive_writing import put_into_archive
-from aistore.server.api.copying_out import copy_out
 from aistore.server.api.messages import OK
 from aistore.server.api.multipart import put_part
 from aistore.server.api.reading import object_headers
+from aistore.server.api.remote.copying_out import copy_out
 from aistore.server.store.content import finished, in_thread
 from aistore.server.store.copying import copy_objects
 from aistore.server.store.errors import StoreFull
@@ -173,7 +173,7 @@ async def _receive(node: Node, request: Request, kinds: list[str]) -> tuple[byte
     """Receive a body into the catalog's size or a content file; its checksums by type."""
     store = node.store
     if (length := _announced(request)) is not None:
-        await node.backends.make_room(length, in_catalog=length <= INLINE_MAX)
+        await node.backends.space.make_room(length, in_catalog=length <= INLINE_MAX)
     if request.content is not None and len(request.content) <= INLINE_MAX:
         store.check_room(len(request.content), in_catalog=True)
         return request.content, {kind: digest(kind, request.content) for kind in kinds}

@@ -17,7 +17,7 @@ from aistore.server.store.member_pages import MemberPages, keep_end, keep_pages
 from aistore.server.store.schema import LAYOUT_INLINE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncGenerator, Callable, Iterator
 
     from aistore.server.archive.formats import Format
     from aistore.server.archive.index import Index, MemoryIndex
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from aistore.server.store.rows import Bucket, ObjectRow
     from aistore.server.store.store import Store
 
-__all__ = ["Archives", "Content"]
+__all__ = ["Archives", "Content", "Streamed"]
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +68,36 @@ class Content:
             os.close(self.give_fd())
 
 
+class Streamed:
+    """Pieces that are made of content, which is closed with `aclose`: a generator that nobody has begun with would not notice its end."""
+
+    def __init__(
+        self, pieces: AsyncGenerator[bytes, None], content: Content, ended: Callable[[int], object] | None
+    ) -> None:
+        self._pieces = pieces
+        self._content = content
+        self._ended = ended
+        self._sent = 0
+
+    def __aiter__(self) -> Streamed:
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece = await self._pieces.__anext__()
+        self._sent += len(piece)
+        return piece
+
+    async def aclose(self) -> None:
+        """Let go of the content."""
+        try:
+            await self._pieces.aclose()
+        finally:
+            self._content.close()
+            if self._ended is not None:
+                self._ended(self._sent)
+                self._ended = None
+
+
 class Archives:
     """Indexes of archives: made once, kept in the catalog with the content."""
 
@@ -81,13 +111,21 @@ class Archives:
         """Run blocking work on an archive in a thread, and wait for its end whatever happens."""
         return await finished(asyncio.get_running_loop().run_in_executor(self._threads, work, *args))
 
-    async def stream(self, pieces: Iterator[bytes], content: Content) -> AsyncIterator[bytes]:
-        """What a blocking iterator gives, made in threads; the content is closed at the end."""
-        try:
-            while piece := await self.run(gather, pieces):
-                yield piece
-        finally:
-            content.close()
+    def stream(
+        self,
+        pieces: Iterator[bytes],
+        content: Content,
+        first: bytes = b"",
+        ended: Callable[[int], object] | None = None,
+    ) -> Streamed:
+        """What a blocking iterator gives behind `first`, made in threads; `ended` is told in the end how many bytes that were."""
+        return Streamed(self._gathered(pieces, first), content, ended)
+
+    async def _gathered(self, pieces: Iterator[bytes], first: bytes) -> AsyncGenerator[bytes, None]:
+        if first:
+            yield first
+        while piece := await self.run(gather, pieces):
+            yield piece
 
     async def index(self, content: Content, form: Format) -> Index:
         """The index of an archive. It is made if there is none, and that is shared by all who want it."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Optional, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -21,7 +22,7 @@ from aistore.wire.messages import encode_action
 from aistore.wire.names import BucketId
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import tenacity
     import urllib3
@@ -37,6 +38,27 @@ _TIMEOUT: Final = Timeout(3.0, 60.0)
 # The other cluster may have to fetch what it is asked for from a backend of its own.
 _MAP_TIMEOUT: Final = Timeout(2.0, 5.0)
 _LISTED: Final = "name,size,checksum,version,custom"
+# A page of names of 8 KiB with custom metadata; what another cluster says is held in memory.
+_DOCUMENT_MAX: Final = 128 << 20
+_PIECE: Final = 1 << 20
+_length: Final = re.compile(r"[0-9]{1,18}", re.ASCII).fullmatch
+
+
+T = TypeVar("T")
+
+
+class _Namespace(msgspec.Struct):
+    name: str = ""
+    uuid: str = ""
+
+
+class _Bucket(msgspec.Struct):
+    name: str
+    namespace: _Namespace | None = None
+
+
+_buckets: Final = msgspec.json.Decoder(Optional[list[_Bucket]])  # noqa: UP045
+_pages: Final = msgspec.msgpack.Decoder(listing.Page)
 
 
 @dataclass
@@ -106,12 +128,12 @@ class RemoteCluster:
     async def list_buckets(self) -> list[BucketId]:
         """The other cluster's own buckets."""
         nowhere = BucketId("ais", self.uuid, "", "")
-        answer = await self._ask(nowhere, Request("GET", "buckets", "provider=ais", body=encode_action(actions.LIST)))
-        found = msgspec.json.decode(answer.content) or []
+        request = Request("GET", "buckets", "provider=ais", body=encode_action(actions.LIST), stream=True)
+        found = await self._document(nowhere, request, _buckets.decode)
         return [
-            BucketId("ais", self.uuid, (one.get("namespace") or {}).get("name", ""), one["name"])
-            for one in found
-            if not (one.get("namespace") or {}).get("uuid")
+            BucketId("ais", self.uuid, one.namespace.name if one.namespace else "", one.name)
+            for one in found or []
+            if not (one.namespace and one.namespace.uuid)
         ]
 
     async def create_bucket(self, bucket: BucketId, props: object) -> None:
@@ -129,7 +151,10 @@ class RemoteCluster:
     async def head(self, bucket: BucketId, name: str) -> RemoteObject:
         """An object's attributes."""
         answer = await self._ask(bucket, Request("HEAD", _path("objects", bucket, name), _query(bucket)))
-        return _described(name, answer, int(answer.headers.get("Content-Length", 0)))
+        size = answer.headers.get("Content-Length", "0")
+        if not _length(size):
+            raise errors.broken(bucket.object_cname(name), self.endpoint, "the answer does not tell the object's size")
+        return _described(name, answer, int(size))
 
     async def open(
         self,
@@ -149,7 +174,7 @@ class RemoteCluster:
         # The reference looks at an object before it reads it, and its refusals show that.
         answer = await self._ask(bucket, request, shown="HEAD")
         total = answer.headers.get("Content-Range", "").rpartition("/")[2] or answer.headers.get("Content-Length", "")
-        if not total.isdigit():
+        if not _length(total):
             answer.close()
             raise errors.broken(bucket.object_cname(name), self.endpoint, "the answer does not tell the object's size")
         found = _described(name, answer, int(total))
@@ -189,9 +214,13 @@ class RemoteCluster:
             _query(bucket),
             (("Accept", headers.MSGPACK),),
             encode_action(actions.LIST, value=value),
+            stream=True,
         )
-        answer = await self._ask(bucket, request)
-        page = msgspec.msgpack.decode(answer.content, type=listing.Page)
+        page = await self._document(bucket, request, _pages.decode)
+        if page.token and (page.token == token or not page.entries):
+            raise errors.broken(bucket.cname, self.endpoint, "the listing does not go on")
+        if any(entry.size < 0 for entry in page.entries):
+            raise errors.broken(bucket.cname, self.endpoint, "the listing has an object of less than no bytes")
         return RemotePage([_listed(entry) for entry in page.entries], page.token)
 
     # -- one exchange ------------------------------------------------------------------------------------------
@@ -204,6 +233,24 @@ class RemoteCluster:
         if answer.status < 300:
             return answer
         raise self._refusal(bucket, request, answer, shown)
+
+    async def _document(self, bucket: BucketId, request: Request, decode: Callable[[bytearray], T]) -> T:
+        """What a streamed answer says."""
+        content = bytearray()
+        async with await self._ask(bucket, request) as answer:
+            try:
+                while piece := await answer.read(_PIECE):
+                    content += piece
+                    if len(content) > _DOCUMENT_MAX:
+                        raise errors.broken(bucket.cname, self.endpoint, "the answer is too long")
+            except OSError as error:
+                raise errors.broken(bucket.cname, self.endpoint, str(error)) from error
+        try:
+            return decode(content)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise errors.broken(
+                bucket.cname, self.endpoint, f"the answer is not what was asked for: {error}"
+            ) from error
 
     def _refusal(self, bucket: BucketId, request: Request, answer: AsyncResponse, shown: str) -> RemoteError:
         text = (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, Protocol, TypeAli
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from aistore.server.store.rows import ObjectRow
+    from aistore.server.store.rows import Bucket, ObjectRow
     from aistore.wire.names import BucketId
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "own_pairs",
     "size_of",
     "system_pairs",
+    "where",
 ]
 
 PIECE: Final = 1 << 20
@@ -159,3 +160,9 @@ class Backend(Protocol):
     async def close(self) -> None:
         """Let go of connections."""
         ...
+
+
+def where(bucket: Bucket) -> BucketId:
+    """The bucket in its backend."""
+    assert bucket.remote is not None
+    return bucket.remote

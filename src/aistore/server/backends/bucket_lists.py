@@ -12,7 +12,7 @@ import ssl
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlsplit
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, HTTPSHandler, Request, build_opener
 from xml.etree import ElementTree
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ __all__ = ["azure_containers", "s3_buckets"]
 
 _TIMEOUT: Final = 10.0
 _ANSWER_MAX: Final = 16 << 20
+_PAGES_MAX: Final = 100  # of 5,000 containers
 _SIGNED_FOR: Final = timedelta(minutes=5)
 _AZURE_VERSION: Final = "2021-08-06"
 
@@ -48,7 +49,7 @@ def azure_containers(config: Mapping[str, str], client: Mapping[str, Any]) -> li
     endpoint = (config.get("endpoint") or f"https://{account}.blob.core.windows.net").rstrip("/")
     names: list[str] = []
     marker = ""
-    while True:
+    for _ in range(_PAGES_MAX):
         now = datetime.now(timezone.utc).strftime("%a, %d %b %Y %H:%M:%S GMT")
         resource = f"/{account}{urlsplit(endpoint).path}/\ncomp:list" + (f"\nmarker:{marker}" if marker else "")
         text = f"GET{chr(10) * 12}x-ms-date:{now}\nx-ms-version:{_AZURE_VERSION}\n{resource}"
@@ -64,6 +65,14 @@ def azure_containers(config: Mapping[str, str], client: Mapping[str, Any]) -> li
         marker = next(iter(_texts(answer, "NextMarker")), "")
         if not marker:
             return names
+    raise ValueError(f"the list has more than {_PAGES_MAX} pages")
+
+
+class _Stay(HTTPRedirectHandler):
+    """Follows no redirect: what the request is signed with is for the endpoint alone."""
+
+    def redirect_request(self, *_: object) -> None:
+        """Have the redirect raised as the answer that it is."""
 
 
 def _fetch(url: str, headers: Mapping[str, str], client: Mapping[str, Any]) -> bytes:
@@ -72,7 +81,8 @@ def _fetch(url: str, headers: Mapping[str, str], client: Mapping[str, Any]) -> b
         context = ssl.create_default_context(cadata=_pem(client))
         if client.get("allow_invalid_certificates"):
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    with urlopen(Request(url, headers=dict(headers)), timeout=_TIMEOUT, context=context) as answer:  # noqa: S310 (the scheme is http or https: the configuration's)
+    opener = build_opener(_Stay(), HTTPSHandler(context=context))
+    with opener.open(Request(url, headers=dict(headers)), timeout=_TIMEOUT) as answer:  # noqa: S310 (the scheme is http or https: the configuration's)
         content: bytes = answer.read(_ANSWER_MAX)
     return content
 

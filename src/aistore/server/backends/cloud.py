@@ -318,6 +318,8 @@ class CloudBackend:
         if isinstance(error, exceptions.BaseError):
             if not status and "error sending request" in text:
                 return errors.unreachable(bucket, self.endpoint, _reason(text))
+            if "non-partial response" in text:
+                return errors.without_ranges(cname, self.endpoint, self.provider)
             return errors.broken(cname, self.endpoint, why)
         if isinstance(error, ValueError):  # a name that obstore does not take
             return ApiError(400, f"{cname}: {text}", "errInvalidPath")

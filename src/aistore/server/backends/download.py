@@ -69,7 +69,15 @@ class Download:
     came to it. Both have the error if there was one. Nobody has to wait for either.
     """
 
-    def __init__(self, node: Node, bucket: Bucket, remote: BucketId, name: str, blob: Blob | None = None) -> None:
+    def __init__(
+        self,
+        node: Node,
+        bucket: Bucket,
+        remote: BucketId,
+        name: str,
+        before: ObjectRow | None,
+        blob: Blob | None,
+    ) -> None:
         loop = asyncio.get_running_loop()
         self._node = node
         self._bucket = bucket
@@ -77,7 +85,7 @@ class Download:
         self._name = name
         self._blob = blob
         self._backend: Backend = node.backends.of(bucket)
-        self._before = node.store.lookup(bucket, name)
+        self._before = before
         self._upload: Upload | None = None
         self._received = 0
         self._more = loop.create_future()
@@ -183,7 +191,7 @@ class Download:
         else:
             found = await self._backend.head(self._remote, self._name)
         try:
-            await node.backends.make_room(found.size)
+            await node.backends.space.make_room(found.size)
             kinds = self._kinds(found)
             content: bytes | Upload
             if found.size <= INLINE_MAX:

@@ -21,6 +21,7 @@ __all__ = [
     "refused",
     "throttled",
     "unreachable",
+    "without_ranges",
 ]
 
 _RETRY_AFTER: Final = "1"
@@ -93,6 +94,12 @@ def changed(cname: str, endpoint: str) -> RemoteError:
 
 def refused(cname: str, endpoint: str, status: int, detail: str) -> RemoteError:
     return RemoteError("refused", status, f"{cname}: {endpoint} refuses: {detail}")
+
+
+def without_ranges(cname: str, endpoint: str, provider: str) -> RemoteError:
+    """The backend answers a range with status 200, as `rclone serve s3` does; asking again would not change that."""
+    detail = f'it answers ranges with status 200 (set ranges = "cache" in [backends.{provider}] to read them; blob downloads cannot do without)'
+    return RemoteError("refused", 501, f"{cname}: {endpoint}: {detail}")
 
 
 def broken(cname: str, endpoint: str, detail: str) -> RemoteError:

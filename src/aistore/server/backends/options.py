@@ -8,7 +8,9 @@
 from __future__ import annotations
 
 import configparser
+import json
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -48,7 +50,9 @@ _RENAMED: Final = {
 }
 # What only this server reads.
 OWN: Final = frozenset({"ranges", "skip_verify", "ca"})
+_CREDENTIALS_MAX: Final = 64 << 10
 _CLUSTER: Final = "ais."
+_with_user: Final = re.compile(r"[A-Za-z]+://[^/?#]*@").match
 _CLUSTER_OPTIONS: Final = ("endpoint", "token", "token_file", "skip_verify", "ca")
 _DEFAULT_ALIAS: Final = "remais"
 _PROFILE_KEYS: Final = {
@@ -76,6 +80,13 @@ def check_backends(backends: Mapping[str, Mapping[str, str]]) -> None:
             raise SettingsError(f"backends.{name}.ranges = {options['ranges']!r} is neither 'pass' nor 'cache'")
         else:
             _skips_verify(name, options)
+            for option in ("endpoint", "base_url"):
+                _check_without_password(f"backends.{name}.{option}", options.get(option, ""))
+    known = configured_clusters(backends)
+    for name, options in backends.items():
+        has_token = name.startswith(_CLUSTER) and ("token" in options or "token_file" in options)
+        if has_token and name.removeprefix(_CLUSTER) not in known:
+            raise SettingsError(f'backends."{name}" has a token, and no endpoint that it is for')
 
 
 def _check_cluster(name: str, options: Mapping[str, str]) -> None:
@@ -88,7 +99,14 @@ def _check_cluster(name: str, options: Mapping[str, str]) -> None:
     _skips_verify(name, options)
 
 
+def _check_without_password(option: str, url: str) -> None:
+    """Refuse a URL with user and password: endpoints are named in errors and in the log."""
+    if _with_user(url):
+        raise SettingsError(f"{option} has a user or a password in it: the other options are for those")
+
+
 def _check_cluster_url(option: str, url: str) -> None:
+    _check_without_password(option, url)
     if not url.startswith(("http://", "https://")):
         raise SettingsError(f"{option} = {url!r} is not the URL of a cluster")
 
@@ -117,15 +135,20 @@ class ClusterAccess(NamedTuple):
     tls: TlsConfig | None = None
 
 
-def cluster_access(backends: Mapping[str, Mapping[str, str]], alias: str) -> ClusterAccess:
-    """What the table `[backends."ais.ALIAS"]` says of a cluster. Raises `SettingsError` for a token file that cannot be read."""
+def cluster_access(backends: Mapping[str, Mapping[str, str]], alias: str, url: str) -> ClusterAccess:
+    """What the table `[backends."ais.ALIAS"]` says of a cluster. Raises `SettingsError` for a token file that cannot be read.
+
+    Its token is only for the endpoint that the configuration names: whoever reaches the server may attach any other by that alias.
+    """
     options = backends.get(_CLUSTER + alias, {})
-    token = options.get("token")
-    if path := options.get("token_file"):
-        try:
-            token = Path(path).expanduser().read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise SettingsError(f'backends."{_CLUSTER}{alias}".token_file = {path!r}: {error}') from error
+    token: str | None = None
+    if url.rstrip("/") == configured_clusters(backends).get(alias, "").rstrip("/"):
+        token = options.get("token")
+        if path := options.get("token_file"):
+            try:
+                token = Path(path).expanduser().read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise SettingsError(f'backends."{_CLUSTER}{alias}".token_file = {path!r}: {error}') from error
     verify = not _skips_verify(_CLUSTER + alias, options)
     tls = TlsConfig(ca=options.get("ca"), verify=verify) if "ca" in options or not verify else None
     return ClusterAccess(token, tls)
@@ -155,7 +178,7 @@ def cloud_config(provider: str, table: Mapping[str, str], extra: Extra) -> dict[
         return _aws(config, extra)
     if provider == "gcp":
         if extra.gcp.application_creds:
-            config["application_credentials"] = extra.gcp.application_creds
+            config["application_credentials"] = _named_credentials(extra.gcp.application_creds)
         host = os.environ.get("STORAGE_EMULATOR_HOST", "")
         if "base_url" not in config and host:  # what Google's own clients read
             config["base_url"] = host if "://" in host else f"http://{host}"
@@ -165,6 +188,22 @@ def cloud_config(provider: str, table: Mapping[str, str], extra: Extra) -> dict[
         text = config.pop("connection_string", "") or os.environ["AZURE_STORAGE_CONNECTION_STRING"]
         config = {**_of_connection_string(text), **config}
     return config
+
+
+def _named_credentials(path: str) -> str:
+    """`path`, if it is a file with credentials. A client has named it: what else it may be, or hold, is not its business."""
+    kind = None
+    try:
+        if Path(path).is_file():  # no pipe, on which all others would wait, too
+            with Path(path).open("rb") as file:
+                kind = json.loads(file.read(_CREDENTIALS_MAX))["type"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        pass  # it is none
+    if kind not in ("service_account", "authorized_user"):
+        raise SettingsError(
+            "extra.gcp.application_creds does not name a file with credentials that this server can read"
+        )
+    return path
 
 
 def _aws(config: dict[str, str], extra: Extra) -> dict[str, str]:
@@ -199,7 +238,8 @@ def _of_profile(profile: str) -> dict[str, str]:
         try:
             parser.read(path.expanduser(), encoding="utf-8")
         except (configparser.Error, UnicodeDecodeError) as error:
-            raise SettingsError(f"{path}: {error}") from error
+            # Not what it says of the line: that may be a key, and a client that named the profile is told.
+            raise SettingsError(f"{path} is not a file of profiles ({type(error).__name__})") from error
         name = section if parser.has_section(section) else profile
         if parser.has_section(name):
             found.update(

@@ -11,7 +11,6 @@ import msgspec
 
 from aistore.server.backends.claims import Claims
 from aistore.server.backends.download import Blob, Download
-from aistore.server.backends.errors import bucket_missing
 from aistore.server.backends.options import (
     ClusterAccess,
     check_backends,
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from aistore.server.backends.ais import RemoteCluster
     from aistore.server.backends.base import Backend
     from aistore.server.node import Node
-    from aistore.server.store.rows import Bucket
+    from aistore.server.store.rows import Bucket, ObjectRow
     from aistore.wire.props import Extra
 
 __all__ = ["DEFUNCT", "Attached", "Backends", "UnknownBucket"]
@@ -128,7 +127,7 @@ class Backends:
         """Attach a cluster, which may be one that does not answer yet."""
         from aistore.server.backends.ais import ask_map
 
-        smap = await ask_map(url, self._access(alias))
+        smap = await ask_map(url, self._access(alias, url))
         uuid = str(smap["uuid"]) if smap else DEFUNCT
         if uuid == self._node.smap.uuid:
             raise ApiError(400, f"cannot attach cluster {uuid} ({url}) to itself")
@@ -184,10 +183,6 @@ class Backends:
             return remote_cluster_missing(self._node.gateway_name, bucket.cname, bucket.uuid, bucket.name)
         return None
 
-    def gone(self, bucket: BucketId) -> ApiError:
-        """The refusal of a remote bucket that is not known."""
-        return bucket_missing(bucket)
-
     def of(self, bucket: Bucket) -> Backend:
         """The backend of a registered bucket. Raises `ApiError` if it is not configured or attached."""
         remote = self._node.remote_of(bucket)
@@ -214,10 +209,10 @@ class Backends:
             backend = self._made[key] = CloudBackend(remote.provider, self._tables.get(remote.provider, {}), extra)
         return backend
 
-    def _access(self, alias: str) -> ClusterAccess:
+    def _access(self, alias: str, url: str) -> ClusterAccess:
         """How a cluster is talked to. Raises `ApiError` 400 where what is configured cannot be used."""
         try:
-            return cluster_access(self._tables, alias)
+            return cluster_access(self._tables, alias, url)
         except SettingsError as error:
             raise ApiError(400, str(error)) from error
 
@@ -225,7 +220,7 @@ class Backends:
         """The map of an attached cluster; None if it does not answer."""
         from aistore.server.backends.ais import ask_map
 
-        return await ask_map(one.url, self._access(one.alias))
+        return await ask_map(one.url, self._access(one.alias, one.url))
 
     def cluster_backend(self, uuid: str) -> RemoteCluster:
         """The backend of an attached cluster."""
@@ -237,7 +232,7 @@ class Backends:
         backend = self._made.get((one.uuid, one.url.encode()))
         if not isinstance(backend, RemoteCluster):
             backend = self._made[one.uuid, one.url.encode()] = RemoteCluster(
-                one.uuid, one.alias, one.url, self._access(one.alias)
+                one.uuid, one.alias, one.url, self._access(one.alias, one.url)
             )
         return backend
 
@@ -247,14 +242,14 @@ class Backends:
 
     # -- objects -----------------------------------------------------------------------------------------------
 
-    def download(self, bucket: Bucket, name: str, blob: Blob | None = None) -> Download:
-        """The download of an object: the one under way, or a new one."""
+    def download(self, bucket: Bucket, name: str, before: ObjectRow | None, blob: Blob | None = None) -> Download:
+        """The download of an object that is cached as `before`, or not: the one under way, or a new one."""
         key = bucket.bid, name
         download = self._downloads.get(key)
         if download is None or download.dropped:
             remote = self._node.remote_of(bucket)
             assert remote is not None
-            download = Download(self._node, bucket, remote, name, blob)
+            download = Download(self._node, bucket, remote, name, before, blob)
             self._downloads[key] = download
             download.done.add_done_callback(lambda _: self._forget(key, download))
         return download
@@ -305,7 +300,3 @@ class Backends:
         if self._claims is None:
             self._claims = Claims(self._node.settings.data_dir / "remote.lock")
         return self._claims.held(bucket.bid, name)
-
-    async def make_room(self, size: int, *, in_catalog: bool = False) -> None:
-        """See that `size` bytes can be stored, in files or in the catalog, if need be by evicting. Raises `StoreFull`."""
-        await self.space.make_room(size, in_catalog=in_catalog)

@@ -8,9 +8,9 @@ import os
 import time
 from typing import TYPE_CHECKING, Final
 
-from aistore.server.api import remote
 from aistore.server.api.copying import copying_of
-from aistore.server.api.remote_jobs import objects_there
+from aistore.server.api.remote.reading import cached
+from aistore.server.api.remote.selecting import objects_there
 from aistore.server.etl.running import ObjectError, Order, TransformFailed
 from aistore.server.etl.source import Source
 from aistore.server.etl.storing import drain_answer, store_answer
@@ -169,9 +169,7 @@ class Transforming:
         node, running = self._node, self._chain.running
         name = check_object_name(name)
         made = check_object_name(self._plan.copy_of(name))
-        if self._fresh:
-            await remote.ensure_current(node, self._source, name)
-        row = await remote.cached(node, self._source, name)
+        row = await cached(node, self._source, name, latest=self._fresh)
         source = Source.open(node.store, self._source, row)
         if source is None:
             raise ApiError(404, _NOT_FOUND)

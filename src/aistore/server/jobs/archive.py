@@ -79,7 +79,7 @@ async def archive_objects(job: Job, store: Store, scanner: Scanner, order: Archi
         finally:
             if old is not None:
                 old.close()
-        for name in errors if order.listed else ():
+        for name in errors:
             job.failed(missing.format(order.source.id.object_cname(name)))
         if row_size < 0:
             raise ApiError(400, f"archive {cname} is empty: none of the selected objects exists")
@@ -90,20 +90,22 @@ async def archive_objects(job: Job, store: Store, scanner: Scanner, order: Archi
 
 
 async def _make(store: Store, scanner: Scanner, order: ArchiveOrder, old: Content | None) -> tuple[int, list[str]]:
-    """Bytes of the archive, -1 if it would have no new members, and the names of objects that were not there."""
+    """Bytes of the archive, -1 if it would have no new members, and the names of listed objects that were not there."""
     builder = await ArchiveBuilder.begin(store, order.form, order.checksum_type, old)
     missing: list[str] = []
     try:
         async for names, rows in _rows(scanner, order):
             for _ in range(_ATTEMPTS):
-                found = {row[0] for row in rows}
-                missing += [name for name in names if name not in found]
+                if order.listed:  # of a range nearly all of millions may be missing
+                    found = {row[0] for row in rows}
+                    missing += [name for name in names if name not in found]
                 # Whose content is gone was overwritten since it was looked up, or deleted.
                 names = await _add(builder, store, order, rows)  # noqa: PLW2901 (those that are left to do)
                 if not names:
                     break
                 rows = await scanner.run(lambda: scanner.contents_of(order.source.bid, names))  # noqa: B023, PLW2901 (as above)
-            missing += names
+            if order.listed:
+                missing += names
         if not builder.members:
             builder.abandon()
             return -1, missing

@@ -125,7 +125,9 @@ class Copying(NamedTuple):
             except ApiError as error:
                 self._failed(error)
         self.store.check_room(len(pairs) * _ROW_BYTES, in_catalog=True)
-        done = await copy_objects(self.store, self.source, self.target, pairs, self.checksum)
+        done = await copy_objects(
+            self.store, self.source, self.target, pairs, self.checksum, time_of_all=self.job.time_of_copies
+        )
         self.job.done(done.objects, done.bytes)
         if missing:
             self._tell_missing(done.missing, missing)

@@ -12,7 +12,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Final
 
-from aistore.server.jobs.promoting import open_regular
+from aistore.server.jobs.promote_root import open_regular
 from aistore.server.store.content import full_or, hash_file, in_thread
 from aistore.server.store.schema import INLINE_MAX
 from aistore.wire.checksum import digest
@@ -35,8 +35,9 @@ async def take_in(store: Store, path: str, kind: str, *, link: bool) -> tuple[by
 
     Raises `OSError`, `StoreFull`.
     """
-    fd, size = await in_thread(open_regular, path)
+    fd, status = await in_thread(open_regular, path)
     try:
+        size = status.st_size
         if size <= INLINE_MAX:
             data = await in_thread(os.pread, fd, INLINE_MAX + 1, 0)
             if len(data) <= INLINE_MAX:

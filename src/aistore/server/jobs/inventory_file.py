@@ -133,6 +133,8 @@ class Inventory:
         return self._block[1]
 
     def _read(self, offset: int, length: int, decode: Callable[[bytes], list[T]]) -> list[T]:
+        if length > _UNPACKED_MAX:
+            raise BadInventory(f"its part at {offset} is too long")
         packed = self._source.read_at(offset, length)
         try:
             stream = zlib.decompressobj()

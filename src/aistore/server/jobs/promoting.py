@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from aistore.server.store.content import full_or, in_thread
@@ -14,18 +13,17 @@ from aistore.wire.errors import ApiError
 from aistore.wire.names import check_object_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
+    from aistore.server.jobs.promote_root import PromoteRoot
     from aistore.server.jobs.registry import Job
     from aistore.server.store.content import Upload
     from aistore.server.store.rows import Bucket, ObjectRow
     from aistore.server.store.store import Store
 
-__all__ = ["Elsewhere", "Promotion", "files_in", "is_file", "open_regular"]
+__all__ = ["Elsewhere", "Promotion"]
 
 _PIECE: Final = 1 << 20
-# A link must not lead out of the folder that files are taken from, and a pipe must not hold the server up.
-_OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class _Exists(StoreError):
@@ -49,6 +47,7 @@ class Promotion(NamedTuple):
 
     store: Store
     bucket: Bucket
+    root: PromoteRoot
     checksum: str
     """Type of checksum of the bucket's objects."""
     versioned: bool
@@ -79,8 +78,9 @@ class Promotion(NamedTuple):
         """
         name = check_object_name(name)
         size: int | None = None
+        taken: os.stat_result | None = None
         if self.overwrite or not await self._is_there(name):
-            content, checksum = await self._take(path)
+            content, checksum, taken = await self._take(path)
             size = len(content) if isinstance(content, bytes) else content.size
             try:
                 if self.elsewhere is not None:
@@ -89,9 +89,19 @@ class Promotion(NamedTuple):
                     await self._put(name, content, checksum)
             except _Exists:
                 size = None
+        # The file of an object that was left alone may hold what is nowhere else; the reference deletes that, too.
         if self.delete_source:
-            await in_thread(os.unlink, path)
+            if size is None:
+                taken = await self._status_if_stored(path, name)
+            if taken is not None:
+                await in_thread(self.root.remove, path, taken)
         return size
+
+    async def _status_if_stored(self, path: str, name: str) -> os.stat_result | None:
+        row = self.store.lookup(self.bucket, name)
+        if row is None or not row.checksum:
+            return None
+        return await in_thread(_status_if_stored, self.root, path, row)
 
     async def _is_there(self, name: str) -> bool:
         if self.store.lookup(self.bucket, name) is not None:
@@ -107,33 +117,24 @@ class Promotion(NamedTuple):
         if old is not None and not self.overwrite:
             raise _Exists(old.name)
 
-    async def _take(self, path: str) -> tuple[bytes | Upload, str]:
-        """Content and checksum of a file."""
-        fd, size = await in_thread(open_regular, path)
+    async def _take(self, path: str) -> tuple[bytes | Upload, str, os.stat_result]:
+        """Content and checksum of a file, and what it was."""
+        fd, status = await in_thread(self.root.open, path)
         try:
+            size = status.st_size
             self.store.check_room(size, in_catalog=size <= INLINE_MAX)
             if size <= INLINE_MAX:
                 data = await in_thread(os.pread, fd, INLINE_MAX + 1, 0)
                 if len(data) <= INLINE_MAX:
-                    return data, digest(self.checksum, data)
+                    return data, digest(self.checksum, data), status
             upload = await self.store.content.create(size)
             try:
-                return upload, await in_thread(_copy, fd, upload, self.checksum)
+                return upload, await in_thread(_copy, fd, upload, self.checksum), status
             except BaseException:
                 upload.abandon()
                 raise
         finally:
             os.close(fd)
-
-
-def open_regular(path: str) -> tuple[int, int]:
-    """A descriptor of a regular file, and its size (blocking). Raises `OSError`."""
-    fd = os.open(path, _OPEN)
-    status = os.fstat(fd)
-    if not stat.S_ISREG(status.st_mode):
-        os.close(fd)
-        raise OSError(f"{path} is not a regular file")
-    return fd, status.st_size
 
 
 def _copy(fd: int, upload: Upload, kind: str) -> str:
@@ -150,23 +151,15 @@ def _copy(fd: int, upload: Upload, kind: str) -> str:
     return hasher.hexdigest() if hasher is not None else ""
 
 
-def is_file(path: str) -> bool:
-    """Whether a path names a regular file, and not a folder. Raises `FileNotFoundError`; `OSError` for what is neither."""
-    mode = os.lstat(path).st_mode
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise OSError(f"{path} is neither a regular file nor a directory")
-    return stat.S_ISREG(mode)
-
-
-def files_in(folder: str, *, recursive: bool) -> list[tuple[str, str]]:
-    """Regular files of a folder, sorted: path, and path below the folder. Links are not followed. Raises `OSError`."""
-    return sorted(_walk(folder, "", recursive))
-
-
-def _walk(folder: str, below: str, recursive: bool) -> Iterator[tuple[str, str]]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_file(follow_symlinks=False):
-                yield entry.path, below + entry.name
-            elif recursive and entry.is_dir(follow_symlinks=False):
-                yield from _walk(entry.path, f"{below}{entry.name}/", recursive)
+def _status_if_stored(root: PromoteRoot, path: str, row: ObjectRow) -> os.stat_result | None:
+    """The status of a file if it has the content of an object."""
+    fd, status = root.open(path)
+    try:
+        hasher = new_hasher(row.checksum_type)
+        if status.st_size != row.size or hasher is None:
+            return None
+        while piece := os.read(fd, _PIECE):
+            hasher.update(piece)
+        return status if hasher.hexdigest() == row.checksum else None
+    finally:
+        os.close(fd)

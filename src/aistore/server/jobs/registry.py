@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from aistore.server.store.copying import undo_copies
 from aistore.server.store.errors import BucketGone, StoreError
 from aistore.server.store.job_records import drop_records, keep_record, load_records
 from aistore.wire.errors import ApiError
@@ -135,9 +136,15 @@ class Job:
     def has_made(self, number: int) -> None:
         """The destination was made for this job, and has this number: it is destroyed if the job fails, is aborted or cut off.
 
-        Called by the change that makes it, so that both are noted at once.
+        Called by the change that makes it, so that both are noted at once. If others have stored something in it by then, only the
+        objects with `time_of_copies` go.
         """
         self._record.made = number
+
+    @property
+    def time_of_copies(self) -> int:
+        """The time of all objects that the job makes in a destination that was made for it, else 0."""
+        return self._record.started if self._record.made else 0
 
     @property
     def busy(self) -> bool:
@@ -409,7 +416,7 @@ class JobRegistry:
         if made is None or made.bid != record.made:
             return
         try:
-            await self._store.destroy_bucket(made.id)
+            await undo_copies(self._store, made, record.started)
         except BucketGone:  # the user was faster
             pass
         except Exception:

@@ -69,10 +69,12 @@ def check_numbers(parts: Sequence[Part], numbers: Sequence[int] | None) -> None:
             raise PartsRefused(f"parts must be exactly 1..{count}: got {number} at position {i}")
 
 
-def drop_uploads(tx: Transaction, bucket: int) -> None:
-    """Drop all uploads of a bucket."""
-    for (upload_id,) in tx.execute("SELECT id FROM upload WHERE bucket = ?", (bucket,)).fetchall():
+def drop_uploads(tx: Transaction, bucket: int, limit: int) -> bool:
+    """Drop some uploads of a bucket; False if there were none."""
+    found = tx.execute("SELECT id FROM upload WHERE bucket = ? LIMIT ?", (bucket, limit)).fetchall()
+    for (upload_id,) in found:
         drop_upload(tx, upload_id)
+    return bool(found)
 
 
 def drop_upload(tx: Transaction, upload_id: str) -> None:

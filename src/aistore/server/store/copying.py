@@ -8,8 +8,8 @@ import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from aistore.server.store.content import hash_file, in_thread
-from aistore.server.store.errors import ObjectMissing, StoreError
-from aistore.server.store.references import add_reference
+from aistore.server.store.errors import BucketGone, ObjectMissing, StoreError
+from aistore.server.store.references import add_reference, drop_reference
 from aistore.server.store.rows import INSERT_OBJECT, LOOKUP_PLAIN, encode_pairs, require_bucket
 from aistore.wire.checksum import digest
 
@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from aistore.server.store.rows import Bucket, ObjectRow
     from aistore.server.store.store import Store
 
-__all__ = ["Copied", "copy_objects", "move_object"]
+__all__ = ["Copied", "copy_objects", "move_object", "undo_copies"]
 
 Pair = tuple[str, str]
 """Name of an object, and that of its copy."""
 
 _HASHED_AT_ONCE: Final = 4
+_UNDONE_AT_ONCE: Final = 200  # a few milliseconds of the loop
+_TOUCH: Final = "UPDATE object SET mtime = ? WHERE bucket = ? AND name = ?"
 
 
 class Copied(NamedTuple):
@@ -52,19 +54,22 @@ async def copy_objects(
     pairs: Iterable[Pair],
     kind: str,
     custom: dict[str, str] | None = None,
+    *,
+    time_of_all: int = 0,
 ) -> Copied:
     """Copy objects, in one change of the catalog where none needs a checksum of another type (`kind` is that of the target).
 
     A copy keeps custom pairs (unless `custom` gives others) and access time, and begins as version 1 (in the same bucket it keeps the
-    version). Where there is the same content already nothing changes, unless `custom` differs. Content is read only for checksums of another
-    type. Raises `BucketGone`, `StoreFull`, `CustomTooLong`.
+    version). Where there is the same content already only the object's time changes, unless `custom` differs. Content is read only for
+    checksums of another type. `time_of_all` (Unix nanoseconds) is the time of objects that are made, and of no others, for `undo_copies`.
+    Raises `BucketGone`, `StoreFull`, `CustomTooLong`.
     """
     total = Copied(0, 0, [], [])
     left = list({new: (name, new) for name, new in pairs}.values())  # of two copies to one name the later one counts
     sums: Sums = {}
     text = None if custom is None else (encode_pairs(custom),)
     while left:
-        done, left = await store.catalog.submit(_change(store, source, target, left, kind, sums, text))
+        done, left = await store.catalog.submit(_change(store, source, target, left, kind, sums, text, time_of_all))
         failed = dict(await _sum_up(store, source, {name for name, _ in left}, kind, sums))
         left = [pair for pair in left if pair[0] not in failed]
         total = Copied(
@@ -84,6 +89,7 @@ def _change(
     kind: str,
     sums: Sums,
     custom: tuple[str | None] | None,
+    time_of_all: int,
 ) -> Callable[[Transaction], tuple[Copied, list[Pair]]]:
     """The change that makes the copies; it leaves over those that need a checksum of another type which is not in `sums`.
 
@@ -98,7 +104,7 @@ def _change(
         missing: list[str] = []
         left: list[Pair] = []
         replaced: list[str] = []
-        now = time.time_ns()
+        now = time_of_all or time.time_ns()
         for name, new in pairs:
             row = tx.execute(LOOKUP_PLAIN, (source.bid, name)).fetchone()
             if row is None:
@@ -112,6 +118,11 @@ def _change(
             old = tx.execute(LOOKUP_PLAIN, (target.bid, new)).fetchone()
             if old is not None:
                 if _same_content(old, row, checksum) and (custom is None or old[8] == custom[0]):
+                    if (
+                        not time_of_all and source.bid != target.bid
+                    ):  # another job's copy, which may be undone: not any more
+                        tx.execute(_TOUCH, (now, target.bid, new))
+                        replaced.append(new)
                     continue
                 replaced.append(new)
             add_reference(tx, row[1], row[2])
@@ -205,3 +216,49 @@ def move_object(store: Store, bucket: Bucket, name: str, new_name: str) -> async
         tx.after(lambda: store.forget(bucket, (name, new_name)))
 
     return store.catalog.submit(change)
+
+
+async def undo_copies(store: Store, target: Bucket, time_of_all: int) -> None:
+    """Destroy a bucket that was made for copies, all of which have this time. If it holds something else by now, only copies go.
+
+    Raises `BucketGone`.
+    """
+
+    def check(tx: Transaction, bid: int) -> None:
+        if bid != target.bid:
+            raise BucketGone(target.id.cname)
+        sql = "SELECT 1 FROM object WHERE bucket = ?1 AND mtime != ?2 UNION ALL SELECT 1 FROM upload WHERE bucket = ?1 LIMIT 1"
+        if tx.execute(sql, (bid, time_of_all)).fetchone():
+            raise _HoldsMore
+
+    # The check goes through all rows: some milliseconds for 100,000 of them. What is stored a moment later finds no bucket any more.
+    try:
+        await store.destroy_bucket(target.id, check=check)
+    except _HoldsMore:
+        done = ""
+        while last := await store.catalog.submit(_undo_some(store, target, time_of_all, done)):
+            done = last
+
+
+class _HoldsMore(StoreError):
+    """There is more than copies."""
+
+
+def _undo_some(store: Store, target: Bucket, time_of_all: int, done: str) -> Callable[[Transaction], str]:
+    """The change that removes some of the copies, those that come after a name; the last name that it looked at."""
+
+    def change(tx: Transaction) -> str:
+        rows = tx.execute(
+            "SELECT name, size, layout, content, mtime FROM object WHERE bucket = ? AND name > ? ORDER BY name LIMIT ?",
+            (target.bid, done, _UNDONE_AT_ONCE),
+        ).fetchall()
+        gone = [row for row in rows if row[4] == time_of_all]
+        tx.executemany("DELETE FROM object WHERE bucket = ? AND name = ?", [(target.bid, name) for name, *_ in gone])
+        for _, _, layout, content, _ in gone:
+            drop_reference(tx, layout, content)
+        tx.count(target.bid, -len(gone), -sum(row[1] for row in gone))
+        tx.after(lambda: store.forget(target, [row[0] for row in gone]))
+        tx.after(store.content.remove_garbage)
+        return rows[-1][0] if rows else ""
+
+    return change

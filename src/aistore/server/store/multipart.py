@@ -9,10 +9,11 @@ removed.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from aistore.server.store.assembling import Hashed, Piece, checksum_of, copy_together, hash_on, put_in_place
@@ -28,8 +29,8 @@ from aistore.server.store.completing import (
     put_row,
     require_upload,
 )
-from aistore.server.store.content import full_or, in_thread
-from aistore.server.store.errors import UploadGone
+from aistore.server.store.content import finished, full_or, in_thread
+from aistore.server.store.errors import ContentMissing, UploadGone
 from aistore.server.store.references import add_file, drop_reference, grow_file
 from aistore.server.store.rows import ObjectRow, encode_pairs, require_bucket
 from aistore.server.store.schema import LAYOUT_CHUNKED, LAYOUT_FILE
@@ -37,7 +38,7 @@ from aistore.server.store.sync import sync_file
 from aistore.wire.ids import new_job_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
@@ -135,7 +136,7 @@ class PartWriter:
         """Drop what was written."""
         self._over()
         if not self.shared:
-            await self._uploads.drop_file(self.part.file)
+            await self._uploads.drop_file(self.upload_id, self.part.file)
 
     def _over(self) -> None:
         if self.fd >= 0:
@@ -209,7 +210,13 @@ class MultipartUploads:
                 part, placed = await self._place(session, upload_id, number, size)
                 if placed:
                     session.writing.add(number)
-            fd = os.open(self.store.content.path(part.file), os.O_RDWR | os.O_CLOEXEC)
+            fd = self._open_place(upload_id, part.file) if placed else -1
+            if fd < 0:
+                if placed:
+                    placed = False
+                    session.writing.discard(number)
+                    part = Part(number, await self._new_file(upload_id, 0), 0, size)
+                fd = os.open(self.store.content.path(part.file), os.O_RDWR | os.O_CLOEXEC)
         except BaseException as error:
             self.store.content.pending -= size
             if placed:
@@ -232,6 +239,37 @@ class MultipartUploads:
                 if size <= main[1]:
                     return Part(number, main[0], (number - 1) * main[1], size), True
         return Part(number, await self._new_file(upload_id, 0), 0, size), False
+
+    def _open_place(self, upload_id: str, file: int) -> int:
+        """A descriptor of a file that others write to, too; -1 while another process completes the upload. Raises `UploadGone`, `OSError`."""
+        fd = os.open(self.store.content.path(file), os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            sql = "SELECT 1 FROM upload_file WHERE id = ? AND upload = ?"
+            if self.store.catalog.read(sql, (file, upload_id)).fetchone() is None:  # it is an object's content by now
+                raise UploadGone(upload_id)  # noqa: TRY301 (one way out)
+        except BlockingIOError:
+            os.close(fd)
+            return -1
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    @contextmanager
+    def _alone(self, file: int | None) -> Iterator[bool]:
+        """Keep everybody else from writing to a file; False if somebody does, in whatever process, or if it is gone."""
+        fd, alone = -1, False
+        try:
+            if file is not None:
+                with suppress(FileNotFoundError, BlockingIOError):
+                    fd = os.open(self.store.content.path(file), os.O_RDONLY | os.O_CLOEXEC)
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    alone = True
+            yield alone
+        finally:
+            if fd >= 0:
+                os.close(fd)
 
     def _may_start_over(self, session: _Session, upload_id: str, file: int) -> bool:
         rows = self.store.catalog.read("SELECT count(*) FROM part WHERE upload = ? AND file = ?", (upload_id, file))
@@ -273,10 +311,12 @@ class MultipartUploads:
 
         return self.store.catalog.submit(change)
 
-    def drop_file(self, file: int) -> asyncio.Future[bool]:
-        """Drop a file that has only one part."""
+    def drop_file(self, upload_id: str, file: int) -> asyncio.Future[bool]:
+        """Drop a file of a single part, unless that was noted: who waited for it may have been cancelled."""
 
         def change(tx: Transaction) -> bool:
+            if tx.execute("SELECT 1 FROM part WHERE upload = ? AND file = ?", (upload_id, file)).fetchone():
+                return False
             tx.after(self.store.content.remove_garbage)
             return self._drop_own(tx, file)
 
@@ -389,33 +429,39 @@ class MultipartUploads:
         pieces = pieces_of(parts)
         size = sum(part.size for part in parts)
         # Whoever still writes to a place in the file must not write to an object's content.
-        file = None if session.writing else file_to_keep(pieces)
-        made: Upload | None = None
-        try:
-            if file is None:
-                self.store.check_room(size)
-                made = await content.create(size)
-                file = made.id
-                await in_thread(copy_together, content, made, pieces)
-            else:
-                await in_thread(put_in_place, content, file, pieces)
-            checksum = await in_thread(checksum_of, content, file, pieces, session.hashed, kind)
-            if elsewhere is not None:
-                async with elsewhere.sent(name, content.path(file)) as (version, custom):
-                    return await self._commit(
-                        bucket, name, upload_id, parts, (file, made), (kind, checksum), version, custom,
-                        versioned=version != "",
-                    )  # fmt: skip
-        except BaseException as error:
-            if made is not None:
-                made.abandon()
-            if isinstance(error, FileNotFoundError):  # a part was replaced, or the upload aborted
-                self.check(bucket, name, upload_id)
-                return None
-            raise
-        return await self._commit(
-            bucket, name, upload_id, parts, (file, made), (kind, checksum), "", pairs, versioned=versioned
-        )
+        kept = None if session.writing else file_to_keep(pieces)
+        with self._alone(kept) as alone:
+            file = kept if alone else None
+            made: Upload | None = None
+            try:
+                if file is None:
+                    self.store.check_room(size)
+                    made = await content.create(size)
+                    file = made.id
+                    await in_thread(copy_together, content, made, pieces)
+                else:
+                    await in_thread(put_in_place, content, file, pieces)
+                # It is used up: should the upload be completed in another attempt, that begins anew.
+                hashed, session.hashed = session.hashed, Hashed()
+                checksum = await in_thread(checksum_of, content, file, pieces, hashed, kind)
+                if elsewhere is not None:
+                    async with elsewhere.sent(name, content.path(file)) as (version, custom):
+                        return await self._commit(
+                            bucket, name, upload_id, parts, (file, made), (kind, checksum), version, custom,
+                            versioned=version != "",
+                        )  # fmt: skip
+            except BaseException as error:
+                if made is not None:
+                    made.abandon()
+                if isinstance(error, FileNotFoundError):  # a part was replaced, or the upload aborted
+                    self.check(bucket, name, upload_id)
+                    if self.parts(upload_id) == parts:
+                        raise ContentMissing(f"content {error.filename} is missing from the data folder") from error
+                    return None
+                raise
+            return await self._commit(
+                bucket, name, upload_id, parts, (file, made), (kind, checksum), "", pairs, versioned=versioned
+            )
 
     async def _commit(
         self,
@@ -449,14 +495,15 @@ class MultipartUploads:
             return row
 
         try:
-            return await self.store.catalog.submit(change, None if made is None else made.abandon)
+            # It is made whatever happens to who waits, and then the new file is the object's.
+            return await finished(self.store.catalog.submit(change, None if made is None else made.abandon))
         except PartsChanged:
             return None
 
     def abort(self, bucket: Bucket, name: str, upload_id: str) -> asyncio.Future[None]:
         """Give an upload up. Raises `UploadGone`."""
         self.check(bucket, name, upload_id)
-        return self._give_up(upload_id, time.time_ns())
+        return self._give_up(upload_id, None)
 
     async def remove_stale(self) -> None:
         """Remove uploads that nobody has gone on with for `KEPT_SECONDS`."""
@@ -467,13 +514,15 @@ class MultipartUploads:
                 with suppress(UploadGone):
                     await self._give_up(upload_id, limit)
 
-    def _give_up(self, upload_id: str, limit: int) -> asyncio.Future[None]:
-        """Drop an upload that was not changed since."""
+    def _give_up(self, upload_id: str, limit: int | None) -> asyncio.Future[None]:
+        """Drop an upload, with a limit only if it was not changed since."""
 
         def change(tx: Transaction) -> None:
             require_upload(tx, upload_id)
-            if tx.execute("SELECT 1 FROM upload WHERE id = ? AND changed <= ?", (upload_id, limit)).fetchone():
-                drop_upload(tx, upload_id)
+            sql = "SELECT 1 FROM upload WHERE id = ? AND changed > ?"
+            if limit is not None and tx.execute(sql, (upload_id, limit)).fetchone():
+                return
+            drop_upload(tx, upload_id)
             tx.after(lambda: self._sessions.pop(upload_id, None))
             tx.after(self.store.content.remove_garbage)
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["purge_dropped"]
 
 _AT_ONCE: Final = 200  # a few milliseconds of the loop
+_UPLOADS_AT_ONCE: Final = 20  # with their parts
 
 
 async def purge_dropped(store: Store) -> None:
@@ -32,7 +33,8 @@ def _purge_some(store: Store, bid: int) -> Callable[[Transaction], bool]:
             "SELECT name, size, layout, content FROM object WHERE bucket = ? ORDER BY name LIMIT ?", (bid, _AT_ONCE)
         ).fetchall()
         if not rows:
-            drop_uploads(tx, bid)
+            if drop_uploads(tx, bid, _UPLOADS_AT_ONCE):
+                return True
             tx.execute("DELETE FROM dropped WHERE bucket = ?", (bid,))
             tx.forget_totals(bid)
             tx.after(store.clear_cache)

@@ -6,7 +6,6 @@ import json
 from typing import TYPE_CHECKING, Final
 
 from aistore.server.store.errors import BucketGone, CustomTooLong
-from aistore.server.store.schema import LAYOUT_INLINE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -103,11 +102,6 @@ class ObjectRow:
             self.weight += 4 * len(custom)  # the pairs, and the head that carries them
         self.head: bytes | None = None
         """Encoded answer head without access time, kept here by the API."""
-
-    @property
-    def in_file(self) -> bool:
-        """Whether the content is a file."""
-        return self.layout != LAYOUT_INLINE
 
 
 def require_bucket(tx: Transaction, bucket: Bucket) -> None:

@@ -286,8 +286,13 @@ class Store:
 
         return self.catalog.submit(change)
 
-    def destroy_bucket(self, bucket: BucketId) -> asyncio.Future[None]:
-        """Destroy a bucket and all in it; what it held is removed afterwards. Raises `BucketGone`."""
+    def destroy_bucket(
+        self, bucket: BucketId, *, check: Callable[[Transaction, int], None] | None = None
+    ) -> asyncio.Future[None]:
+        """Destroy a bucket and all in it; what it held is removed afterwards. Raises `BucketGone`.
+
+        `check` sees its number and may refuse by raising.
+        """
 
         def change(tx: Transaction) -> None:
             row = tx.execute(
@@ -296,6 +301,8 @@ class Store:
             ).fetchall()
             if not row:
                 raise BucketGone(bucket.cname)
+            if check is not None:
+                check(tx, row[0][0])
             tx.execute("INSERT INTO dropped VALUES (?)", (row[0][0],))
             tx.after(lambda: self._forget_bucket(bucket))
             tx.after(self._upkeep_due.set)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aistore.http1.message import Pending, Reply
-from aistore.server.api import reading, remote, writing
-from aistore.server.api.copying_out import copy_out
-from aistore.server.api.s3_body import expect_checked
-from aistore.server.api.s3_buckets import find_bucket
-from aistore.server.api.s3_errors import no_such_key
-from aistore.server.api.s3_headers import (
+from aistore.server.api import reading, writing
+from aistore.server.api.remote import reading as remote_reading
+from aistore.server.api.remote import writing as remote_writing
+from aistore.server.api.remote.copying_out import copy_out
+from aistore.server.api.s3.body import expect_checked
+from aistore.server.api.s3.buckets import find_bucket
+from aistore.server.api.s3.errors import no_such_key
+from aistore.server.api.s3.headers import (
     COPY_SOURCE,
     S3Dress,
     check_conditions,
@@ -21,9 +23,8 @@ from aistore.server.api.s3_headers import (
     tag_of,
     user_metadata,
 )
-from aistore.server.api.s3_xml import leaf, xml_reply
-from aistore.server.backends.base import own_pairs, system_pairs
-from aistore.server.backends.errors import RemoteError
+from aistore.server.api.s3.xml import leaf, xml_reply
+from aistore.server.backends.base import own_pairs, system_pairs, where
 from aistore.server.store.copying import copy_objects
 from aistore.wire import access
 from aistore.wire import headers as header
@@ -56,7 +57,7 @@ def key_of(node: Node, request: Request, bucket: Bucket, key: str) -> str:
 def get(node: Node, request: Request, bucket: Bucket, name: str) -> Result:
     """The object's content, or a range of it."""
     node.check_access(bucket, access.GET, "GET")
-    read = reading.get if bucket.remote is None else remote.get
+    read = reading.get if bucket.remote is None else remote_reading.get
     return read(node, request, bucket, name, S3Dress(request))
 
 
@@ -72,7 +73,7 @@ def head(node: Node, request: Request, bucket: Bucket, name: str) -> Result:
 
 
 async def _head_remote(node: Node, request: Request, bucket: Bucket, name: str) -> Reply:
-    found = await node.backends.of(bucket).head(remote.where(bucket), name)
+    found = await node.backends.of(bucket).head(where(bucket), name)
     return _described(node, found.size, S3Dress(request).of_remote(found))
 
 
@@ -95,7 +96,7 @@ async def put(node: Node, request: Request, bucket: Bucket, name: str) -> Reply:
     content, kind, checksum = await writing.receive_checked(node, request, bucket, name)
     size = len(content) if isinstance(content, bytes) else content.size
     if bucket.remote is not None:
-        row = await remote.write_through(node, bucket, name, content, (kind, checksum), custom, fresh=True)
+        row = await remote_writing.write_through(node, bucket, name, content, (kind, checksum), custom, fresh=True)
     else:
         row = await node.store.put(
             bucket, name, content, kind, checksum, custom=custom, fresh=True,
@@ -124,11 +125,8 @@ async def _check_remote(node: Node, request: Request, bucket: Bucket, name: str)
     check = _condition(node, request, bucket, name)
     if check is None:
         return
-    try:
-        found = await node.backends.of(bucket).head(remote.where(bucket), name)
-    except RemoteError as error:
-        if error.kind != "object":
-            raise
+    found = await remote_reading.head_there(node, bucket, name)
+    if found is None:
         check(None)
     else:
         check_conditions(request, found.custom.get("ETag", ""), modified(found.custom, 0))
@@ -138,7 +136,7 @@ def delete(node: Node, bucket: Bucket, name: str) -> Result:
     """Delete an object; unlike S3 the reference says so if there is none."""
     node.check_access(bucket, access.DELETE_OBJECT, "DELETE-OBJECT")
     if bucket.remote is not None:
-        return remote.delete(node, bucket, name)
+        return remote_writing.delete(node, bucket, name)
 
     def render(deleted: list[tuple[str, int]]) -> Reply:
         if not deleted:
@@ -157,7 +155,7 @@ async def source_row(node: Node, request: Request) -> tuple[Bucket, ObjectRow]:
     bucket_name, key = copy_source(request)
     bucket = find_bucket(node, bucket_name)
     node.check_access(bucket, access.GET, "GET")
-    row = await remote.cached(node, bucket, check_object_name(key))
+    row = await remote_reading.cached(node, bucket, check_object_name(key))
     check_conditions(request, tag_of(row), modified(row.custom, row.mtime), f"{COPY_SOURCE}-")
     return bucket, row
 
@@ -173,7 +171,7 @@ async def copy(node: Node, request: Request, bucket: Bucket, name: str) -> Reply
         raise ApiError(400, "an object is copied to itself only with other metadata (REPLACE)", "InvalidRequest")
     if bucket.remote is not None:
         await copy_out(node, source, row.name, bucket, name, custom)
-        found = await node.backends.of(bucket).head(remote.where(bucket), name)
+        found = await node.backends.of(bucket).head(where(bucket), name)
         return _copied(found.custom.get("ETag", ""), modified(found.custom, 0))
     if to_itself:
         await node.store.set_custom(bucket, name, {**system_pairs(row.custom), **custom}, replace=True)

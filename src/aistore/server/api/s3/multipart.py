@@ -8,13 +8,14 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from aistore.http1.message import Reply
-from aistore.server.api import multipart, remote
-from aistore.server.api.s3_body import expect_checked
-from aistore.server.api.s3_errors import invalid, no_such_key
-from aistore.server.api.s3_headers import iso_time, modified, object_headers, tag_of, user_metadata
-from aistore.server.api.s3_listing import page_size
-from aistore.server.api.s3_objects import source_row
-from aistore.server.api.s3_xml import element, leaf, malformed, read_document, xml_reply
+from aistore.server.api import multipart
+from aistore.server.api.remote.writing import Remote
+from aistore.server.api.s3.body import expect_checked
+from aistore.server.api.s3.errors import invalid, no_such_key
+from aistore.server.api.s3.headers import iso_time, modified, object_headers, tag_of, user_metadata
+from aistore.server.api.s3.listing import page_size
+from aistore.server.api.s3.objects import source_row
+from aistore.server.api.s3.xml import element, leaf, malformed, read_document, xml_reply
 from aistore.server.store.content import in_thread
 from aistore.server.store.errors import PartsRefused, UploadGone
 from aistore.wire import access
@@ -153,7 +154,7 @@ async def complete(node: Node, request: Request, bucket: Bucket, name: str) -> R
         row = await uploads.complete(
             bucket, name, upload_id, sorted(wanted), props.checksum.type,
             versioned=props.versioning.enabled,
-            elsewhere=None if bucket.remote is None else remote.Remote(node, bucket, custom),
+            elsewhere=None if bucket.remote is None else Remote(node, bucket, custom),
             describe=lambda parts: {**custom, **_tag_of_parts(parts, wanted)},
         )  # fmt: skip
     except UploadGone as gone:

@@ -6,12 +6,13 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from aistore.http1.message import Reply
-from aistore.server.api import remote, remote_buckets
 from aistore.server.api.bucket_props import set_props
-from aistore.server.api.s3_body import expect_checked
-from aistore.server.api.s3_errors import error_element
-from aistore.server.api.s3_headers import iso_time
-from aistore.server.api.s3_xml import element, leaf, malformed, read_document, xml_reply
+from aistore.server.api.remote import buckets as remote_buckets
+from aistore.server.api.remote import writing as remote_writing
+from aistore.server.api.s3.body import expect_checked
+from aistore.server.api.s3.errors import error_element
+from aistore.server.api.s3.headers import iso_time
+from aistore.server.api.s3.xml import element, leaf, malformed, read_document, xml_reply
 from aistore.wire import access
 from aistore.wire.errors import ApiError
 from aistore.wire.names import BucketId, check_object_name
@@ -139,7 +140,7 @@ async def _delete_remote(node: Node, bucket: Bucket, names: dict[str, str]) -> d
     async def drop(key: str, name: str) -> None:
         async with at_once:
             try:
-                await remote.delete(node, bucket, name)
+                await remote_writing.delete(node, bucket, name)
             except ApiError as error:
                 if error.status != 404:
                     failed[key] = error

@@ -54,7 +54,7 @@ class _Crc32:
         return self._crc.to_bytes(4, "big")
 
 
-# TODO-CRC64
+# Not CRC-64: in Python it takes longer than sending the content.
 _HASHES: Final[dict[str, Callable[[], _Hash]]] = {
     "crc32": _Crc32,
     "crc32c": Crc32c,
@@ -89,8 +89,9 @@ class AwsChunked:
         """Trailers by lower-case names, once the last chunk was seen."""
 
     def feed(self, data: BytesLike) -> list[memoryview]:
-        """Take bytes; the pieces of content among them, valid as long as `data`. Raises `ApiError` 400."""
-        view, at = memoryview(data), 0
+        """Take bytes; the pieces of content among them. Raises `ApiError` 400."""
+        data, at = bytes(data), 0
+        view = memoryview(data)
         pieces: list[memoryview] = []
         while at < len(view):
             if self.done:
@@ -102,24 +103,23 @@ class AwsChunked:
                 self._left -= len(piece)
                 self._ends = not self._left
                 continue
-            line, at = self._take_line(view, at)
+            line, at = self._take_line(data, at)
             if line is not None:
                 self._take(line)
         return pieces
 
-    def _take_line(self, view: memoryview, at: int) -> tuple[bytes | None, int]:
+    def _take_line(self, data: bytes, at: int) -> tuple[bytes | None, int]:
         """The next line if all of it is there, and how far the bytes are used."""
-        part = bytes(view[at : at + _LINE_MAX])
-        end = part.find(b"\n")
-        self._line += part if end < 0 else part[: end + 1]
+        end = data.find(b"\n", at, at + _LINE_MAX) + 1
+        self._line += data[at : end or at + _LINE_MAX]
         if len(self._line) > _LINE_MAX:
             raise _broken("a line is too long")
-        if end < 0:
-            return None, at + len(part)
+        if not end:
+            return None, min(at + _LINE_MAX, len(data))
         line, self._line = self._line, b""
         if not line.endswith(b"\r\n"):
             raise _broken("a line does not end in CR LF")
-        return line[:-2], at + end + 1
+        return line[:-2], end
 
     def _take(self, line: bytes) -> None:
         if self._ends:
@@ -146,7 +146,7 @@ class AwsChunked:
 class _CheckedBody(Body):
     """A body that hands out its content decoded, and its end only if the content has the checksums that it should have."""
 
-    __slots__ = ("_block", "_checks", "_coded", "_inner", "_over", "_pieces", "_read")
+    __slots__ = ("_block", "_checks", "_coded", "_decoded", "_inner", "_over", "_read")
 
     def __init__(self, inner: Body, length: int | None, coded: AwsChunked | None, checks: list[_Check]) -> None:
         # The connection goes on to talk to the inner body: nothing of the base class's own state is used.
@@ -156,7 +156,7 @@ class _CheckedBody(Body):
         self._checks = checks
         self._over = False
         self._read = 0
-        self._pieces: list[memoryview] = []
+        self._decoded = memoryview(b"")
         self._block = bytearray(inner.hold(_BLOCK, _AT_ONCE)) if coded is not None else bytearray()
 
     def hold(self, wanted: int, least: int) -> int:
@@ -188,7 +188,7 @@ class _CheckedBody(Body):
             # Whoever knows the length does not come back to find the end.
             if self.length is not None and self._read > self.length:
                 raise _incomplete("more", self.length)
-            if self._coded is not None and (self._pieces or await self._decode(self._coded, memoryview(bytearray(1)))):
+            if self._coded is not None and (self._decoded or await self._decode(self._coded, memoryview(bytearray(1)))):
                 raise _incomplete("more", self._read)
             self._finish(self._coded.trailers if self._coded is not None else None)
         return filled
@@ -196,22 +196,19 @@ class _CheckedBody(Body):
     async def _decode(self, coded: AwsChunked, view: memoryview) -> int:
         filled = 0
         while filled < len(view):
-            if not self._pieces:
+            if not self._decoded:
                 if coded.done and self._inner.complete:
                     break
                 n = await self._inner.readinto(self._block)
                 if not n:
                     break
-                self._pieces = coded.feed(memoryview(self._block)[:n])
+                # Chunks may be of one byte: what came of a block is handed out as one.
+                self._decoded = memoryview(b"".join(coded.feed(memoryview(self._block)[:n])))
                 continue
-            piece = self._pieces[0]
-            n = min(len(piece), len(view) - filled)
-            view[filled : filled + n] = piece[:n]
+            n = min(len(self._decoded), len(view) - filled)
+            view[filled : filled + n] = self._decoded[:n]
+            self._decoded = self._decoded[n:]
             filled += n
-            if n == len(piece):
-                del self._pieces[0]
-            else:
-                self._pieces[0] = piece[n:]
         if filled < len(view) and not coded.done:
             raise _broken("it ends early")
         return filled
@@ -228,7 +225,7 @@ class _CheckedBody(Body):
 
 
 def expect_checked(request: Request) -> None:
-    """From now on the request's body is its content: decoded, and compared with every checksum that the client sent.
+    """From now on the request's body is its content: decoded, and compared with the checksums that the client sent (CRC-64 alone is passed over).
 
     A small body is checked at once, another one while it is read. Raises `ApiError` 400 (and a reader does), 411.
     """

@@ -10,7 +10,7 @@ from aistore.server.api import inventory
 from aistore.server.api.messages import OK
 from aistore.server.api.multiobj import Selected
 from aistore.server.api.registering import add, register, remote_props
-from aistore.server.api.remote_jobs import cached_names
+from aistore.server.api.remote.selecting import cached_names
 from aistore.server.backends.base import SOURCE
 from aistore.server.backends.errors import RemoteError
 from aistore.server.backends.registry import DEFUNCT

@@ -1,32 +1,28 @@
-"""Calls on objects whose content lives elsewhere: the cache answers what it has, the backend the rest (protocol/20 4.5, 4.6, 5, 9)."""
+"""GET and HEAD of objects whose content lives elsewhere: the cache answers what it has, the backend the rest (protocol/20 4.5, 4.6, 5)."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from aistore.http1.message import Reply
-from aistore.server.api import multipart, reading, writing
+from aistore.server.api import reading
 from aistore.server.api.registering import answered
 from aistore.server.backends import errors
-from aistore.server.backends.base import SOURCE
+from aistore.server.backends.base import SOURCE, where
 from aistore.server.backends.download import Blob, same_content
 from aistore.server.backends.errors import RemoteError
-from aistore.server.store.evicting import evict as evict_rows
-from aistore.wire import access
 from aistore.wire import headers as header
 from aistore.wire import params as param
-from aistore.wire.custom import format_lines, parse_lines
-from aistore.wire.errors import ApiError, object_not_found, unsupported
+from aistore.wire.custom import format_lines
+from aistore.wire.errors import ApiError, object_not_found
 from aistore.wire.ranges import parse_range
 from aistore.wire.values import parse_bool, parse_size
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import AsyncIterator, Sequence
 
     from aistore.http1.message import BytesLike
     from aistore.http1.server import Answer, Request, Result
@@ -34,24 +30,15 @@ if TYPE_CHECKING:
     from aistore.server.backends.base import Backend, RemoteObject
     from aistore.server.backends.download import Download
     from aistore.server.node import Node
-    from aistore.server.store.content import Upload
     from aistore.server.store.rows import Bucket, ObjectRow
     from aistore.wire.names import BucketId
 
 __all__ = [
-    "Remote",
     "cached",
-    "delete",
-    "delete_there",
-    "ensure_current",
-    "evict_one",
     "get",
     "head",
+    "head_there",
     "is_current",
-    "put",
-    "refresh",
-    "where",
-    "write_through",
 ]
 
 logger = logging.getLogger(__name__)
@@ -59,7 +46,6 @@ logger = logging.getLogger(__name__)
 _BLOB_CHUNK = header.BLOB_CHUNK.lower()
 _BLOB_DOWNLOAD = header.BLOB_DOWNLOAD.lower()
 _BLOB_WORKERS = header.BLOB_WORKERS.lower()
-_CUSTOM_MD = header.CUSTOM_MD.lower()
 
 # Content up to this size is sent when it is cached; larger content while it comes.
 _AT_ONCE: Final = 1 << 20
@@ -175,7 +161,7 @@ async def _get_cold(
     under_way = node.backends.under_way(bucket, name)
     if wants_range and blob is None and under_way is None and not node.backends.caches_ranges(where(bucket)):
         return await _pass_range(node, request, bucket, name, dress)
-    download = node.backends.download(bucket, name, blob)
+    download = node.backends.download(bucket, name, old, blob)
     found = await _shielded(download)
     if found is None:  # another process has fetched it
         return None
@@ -241,30 +227,34 @@ async def _pieces(
         reader.close()
 
 
-async def cached(node: Node, bucket: Bucket, name: str) -> ObjectRow:
-    """The row of an object, fetched into the cache if it is not there. Raises `ApiError`; for native buckets too."""
+async def head_there(node: Node, bucket: Bucket, name: str) -> RemoteObject | None:
+    """What the backend has of an object; None if it has none. Raises `RemoteError`."""
+    try:
+        return await node.backends.of(bucket).head(where(bucket), name)
+    except RemoteError as error:
+        if error.kind != "object":
+            raise
+        return None
+
+
+async def cached(node: Node, bucket: Bucket, name: str, *, latest: bool = False) -> ObjectRow:
+    """The row of an object, fetched into the cache if it is not there, or with `latest` if its backend has another version.
+
+    For native buckets too. Raises `ApiError`.
+    """
+    row = node.store.lookup(bucket, name)
+    if latest and row is not None and bucket.remote is not None and not await is_current(node, bucket, name, row):
+        await _until_cached(node.backends.download(bucket, name, row))
     for _ in range(_ROUNDS):
         row = node.store.lookup(bucket, name)
         if row is not None:
             return row
         if node.remote_of(bucket) is None:
             raise object_not_found(node.name, bucket.id.object_cname(name))
-        row = await _until_cached(node.backends.download(bucket, name))
+        row = await _until_cached(node.backends.download(bucket, name, None))
         if row is not None:
             return row
     raise ApiError(409, f'object "{bucket.id.object_cname(name)}" is currently busy, please try again', "ErrBusy")
-
-
-async def refresh(node: Node, bucket: Bucket, name: str) -> None:
-    """Fetch an object anew that is cached as another version than its backend has. Raises `RemoteError`."""
-    await _until_cached(node.backends.download(bucket, name))
-
-
-async def ensure_current(node: Node, bucket: Bucket, name: str) -> None:
-    """As `refresh`, where the cached version is another one; nothing for an object that is not cached or whose bucket is native."""
-    row = node.store.lookup(bucket, name) if node.remote_of(bucket) is not None else None
-    if row is not None and not await is_current(node, bucket, name, row):
-        await refresh(node, bucket, name)
 
 
 async def _shielded(download: Download) -> RemoteObject | None:
@@ -360,126 +350,6 @@ def _range_headers(offset: int, length: int, size: int) -> list[tuple[str, str]]
     return [("Accept-Ranges", "bytes"), ("Content-Range", f"bytes {offset}-{offset + length - 1}/{size}")]
 
 
-# -- PUT, DELETE ---------------------------------------------------------------------------------------------------
-
-
-def put(node: Node, request: Request, bucket: Bucket, name: str) -> Result:
-    """Store an object in the backend, and then in the cache. A copy of a cached object is written by `writing`."""
-    params = request.params
-    for option, what in (
-        (param.ARCHPATH, "members of archives"),
-        (param.APPEND_TYPE, "appended bytes"),
-    ):
-        if params.get(option):
-            raise unsupported("write", f"{what} to remote bucket {bucket.id.cname}")
-    if params.get(param.UPLOAD_ID):
-        return multipart.put_part(node, request, bucket, name)
-    return _copy(node, request, bucket, name) if params.get(param.OBJECT_TO) else _put(node, request, bucket, name)
-
-
-async def _copy(node: Node, request: Request, bucket: Bucket, name: str) -> Answer:
-    await cached(node, bucket, name)
-    return await answered(writing.put(node, request, bucket, name))
-
-
-async def _put(node: Node, request: Request, bucket: Bucket, name: str) -> Answer:
-    node.check_access(bucket, access.PUT, "PUT")
-    lines = request.lines(_CUSTOM_MD) if _CUSTOM_MD in request.headers else ()
-    custom = parse_lines(writing.utf8(line) for line in lines)
-    content, kind, checksum = await writing.receive_checked(node, request, bucket, name)
-    size = len(content) if isinstance(content, bytes) else content.size
-    row = await write_through(node, bucket, name, content, (kind, checksum), custom, fresh=writing.is_fresh(request))
-    node.stats.written(size)
-    return writing.render_put(row)
-
-
-async def write_through(
-    node: Node,
-    bucket: Bucket,
-    name: str,
-    content: bytes | Upload,
-    checksum: tuple[str, str],
-    custom: dict[str, str],
-    *,
-    fresh: bool = False,
-) -> ObjectRow:
-    """Store content (bytes or a finished upload, which belongs to the store then) in the backend and in the cache of a remote bucket."""
-    try:
-        async with node.backends.changing(bucket, name):
-            source = content if isinstance(content, bytes) else content.path
-            found = await node.backends.of(bucket).put(where(bucket), name, source, custom)
-            return await node.store.put(
-                bucket, name, content, *checksum, custom={**custom, **found.custom},
-                versioned=bool(found.version), fresh=fresh, counted_from=found.version,
-            )  # fmt: skip
-    except BaseException:
-        if not isinstance(content, bytes):
-            content.abandon()
-        raise
-
-
-class Remote(NamedTuple):
-    """A remote bucket as what stores content that did not come in a PUT (promoted files, uploads in parts) knows it."""
-
-    node: Node
-    bucket: Bucket
-    custom: Mapping[str, str] = {}
-    """The metadata that users gave to the object."""
-
-    async def exists(self, name: str) -> bool:
-        """Whether there is such an object. Raises `RemoteError`."""
-        try:
-            await self.node.backends.of(self.bucket).head(where(self.bucket), name)
-        except RemoteError as error:
-            if error.kind != "object":
-                raise
-            return False
-        return True
-
-    async def put(self, name: str, content: bytes | Upload, checksum: tuple[str, str]) -> ObjectRow:
-        """Store an object in the backend and in the cache. Raises `ApiError`, `StoreError`."""
-        return await write_through(self.node, self.bucket, name, content, checksum, dict(self.custom))
-
-    @asynccontextmanager
-    async def sent(self, name: str, path: Path) -> AsyncIterator[tuple[str, Mapping[str, str]]]:
-        """Store a file in the backend, and hold off other writers of the object until the cache has it too."""
-        async with self.node.backends.changing(self.bucket, name):
-            found = await self.node.backends.of(self.bucket).put(where(self.bucket), name, path, self.custom)
-            yield found.version, {**self.custom, **found.custom}
-
-
-async def delete(node: Node, bucket: Bucket, name: str) -> Reply:
-    """Delete an object in the backend, and then in the cache."""
-    async with node.backends.changing(bucket, name):
-        await delete_there(node, bucket, name)
-        await node.store.delete(bucket, [name])
-    node.stats.deleted()
-    return Reply(200)
-
-
-async def delete_there(node: Node, bucket: Bucket, name: str) -> None:
-    """Delete an object in the backend; one that only the cache still has is gone there already."""
-    try:
-        await node.backends.of(bucket).delete(where(bucket), name)
-    except RemoteError as error:
-        if error.kind != "object" or node.store.lookup(bucket, name) is None:
-            raise
-
-
-async def evict_one(node: Node, bucket: Bucket, name: str) -> int | None:
-    """Drop an object from the cache; its size, None if it is not there. Raises `ApiError` 400 for content that is nowhere else."""
-    async with node.backends.writing(bucket, name):
-        row = node.store.lookup(bucket, name)
-        if row is None:
-            return None
-        if SOURCE not in row.custom:
-            raise ApiError(
-                400, f"cannot evict {bucket.id.object_cname(name)}: it did not come from a backend, and is nowhere else"
-            )
-        await evict_rows(node.store, bucket, [name], SOURCE)
-        return row.size
-
-
 # -- what requests say ---------------------------------------------------------------------------------------------
 
 
@@ -502,12 +372,6 @@ def parse_blob(request: Request) -> Blob | None:
             400, f"blob-downloader: invalid number of workers {workers}: expecting (-1..{_BLOB_WORKERS_MAX}) range"
         )
     return Blob(chunk, workers)
-
-
-def where(bucket: Bucket) -> BucketId:
-    """The bucket in its backend."""
-    assert bucket.remote is not None
-    return bucket.remote
 
 
 def _with_header(answer: Answer, line: tuple[str, str]) -> Answer:

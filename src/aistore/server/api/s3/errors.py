@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from aistore.http1.message import Reply
-from aistore.server.api.s3_xml import XML, document, element, leaf
+from aistore.server.api.s3.xml import XML, document, element, leaf
 from aistore.wire.errors import ApiError
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from aistore.http1.message import Reply
-from aistore.server.api import s3_buckets, s3_listing, s3_multipart, s3_objects
 from aistore.server.api.registering import registering
-from aistore.server.api.s3_errors import not_built
-from aistore.server.api.s3_headers import COPY_SOURCE
-from aistore.server.api.s3_xml import xml_reply
+from aistore.server.api.s3 import buckets, listing, multipart, objects
+from aistore.server.api.s3.errors import invalid, not_built
+from aistore.server.api.s3.headers import COPY_SOURCE
+from aistore.server.api.s3.xml import xml_reply
 from aistore.server.backends.registry import UnknownBucket
 from aistore.wire import access
 from aistore.wire.errors import ApiError
@@ -38,42 +38,52 @@ def s3(node: Node, request: Request, tail: str) -> Result:
     bucket_name, _, key = tail.removeprefix("/").partition("/")
     if not bucket_name:
         if request.method == "GET":
-            return s3_buckets.list_buckets(node)
+            return buckets.list_buckets(node)
         raise _no_method(request, "the endpoint itself")
+    if request.query:
+        _check_text(request)
     wanted = request.params.keys() & _NOT_BUILT if request.query else ()
     if wanted:
         if not key and request.method == "GET" and wanted & _BARE:
-            s3_buckets.find_bucket(node, bucket_name)
+            buckets.find_bucket(node, bucket_name)
             return Reply(501)
         raise not_built(f"{request.method} ?{min(wanted)}")
     if not key and request.method == "PUT" and "versioning" not in request.params:
-        return s3_buckets.create(node, request, bucket_name)
+        return buckets.create(node, request, bucket_name)
     answer = _on_object if key else _on_bucket
     try:
-        return answer(node, request, s3_buckets.find_bucket(node, bucket_name), key)
+        return answer(node, request, buckets.find_bucket(node, bucket_name), key)
     except UnknownBucket:  # it was evicted, or its cluster is attached by another name now
-        return registering(node, lambda: answer(node, request, s3_buckets.find_bucket(node, bucket_name), key))
+        return registering(node, lambda: answer(node, request, buckets.find_bucket(node, bucket_name), key))
+
+
+def _check_text(request: Request) -> None:
+    """Names of S3 are UTF-8, and so is what is asked of them."""
+    try:
+        "".join(request.params.values()).encode()
+    except UnicodeEncodeError:
+        raise invalid("a parameter of the query is not UTF-8") from None
 
 
 def _on_bucket(node: Node, request: Request, bucket: Bucket, _: str) -> Result:
     method, params = request.method, request.params
     if method == "GET":
         if "uploads" in params:
-            return s3_multipart.list_uploads(node, request, bucket)
+            return multipart.list_uploads(node, request, bucket)
         if "versioning" in params:
-            return s3_buckets.versioning(node, bucket)
+            return buckets.versioning(node, bucket)
         if "location" in params:
             return xml_reply("LocationConstraint")
-        return s3_listing.list_objects(node, request, bucket)
+        return listing.list_objects(node, request, bucket)
     if method == "HEAD":
         node.check_access(bucket, access.HEAD_BUCKET, "HEAD-BUCKET")
         return Reply(200)
     if method == "PUT":
-        return s3_buckets.set_versioning(node, request, bucket)
+        return buckets.set_versioning(node, request, bucket)
     if method == "DELETE":
-        return s3_buckets.destroy(node, bucket)
+        return buckets.destroy(node, bucket)
     if method == "POST" and "delete" in params:
-        return s3_buckets.delete_objects(node, request, bucket)
+        return buckets.delete_objects(node, request, bucket)
     if method == "POST":
         raise not_built("an upload by a form")
     raise _no_method(request, "a bucket")
@@ -81,7 +91,7 @@ def _on_bucket(node: Node, request: Request, bucket: Bucket, _: str) -> Result:
 
 def _on_object(node: Node, request: Request, bucket: Bucket, key: str) -> Result:
     method, params = request.method, request.params
-    name = s3_objects.key_of(node, request, bucket, key)
+    name = objects.key_of(node, request, bucket, key)
     if not request.query:
         in_parts = False
     else:
@@ -91,22 +101,22 @@ def _on_object(node: Node, request: Request, bucket: Bucket, key: str) -> Result
         if "partNumber" in params and not in_parts:
             raise not_built("a part of an object")
     if method == "GET":
-        return (s3_multipart.list_parts if in_parts else s3_objects.get)(node, request, bucket, name)
+        return (multipart.list_parts if in_parts else objects.get)(node, request, bucket, name)
     if method == "HEAD":
-        return s3_objects.head(node, request, bucket, name)
+        return objects.head(node, request, bucket, name)
     if method == "PUT":
         is_copy = COPY_SOURCE in request.headers
         if in_parts:
-            return (s3_multipart.put_part_copy if is_copy else s3_multipart.put_part)(node, request, bucket, name)
-        return (s3_objects.copy if is_copy else s3_objects.put)(node, request, bucket, name)
+            return (multipart.put_part_copy if is_copy else multipart.put_part)(node, request, bucket, name)
+        return (objects.copy if is_copy else objects.put)(node, request, bucket, name)
     if method == "DELETE":
         if in_parts:
-            return s3_multipart.abort(node, request, bucket, name)
-        return s3_objects.delete(node, bucket, name)
+            return multipart.abort(node, request, bucket, name)
+        return objects.delete(node, bucket, name)
     if method == "POST" and in_parts:
-        return s3_multipart.complete(node, request, bucket, name)
+        return multipart.complete(node, request, bucket, name)
     if method == "POST" and "uploads" in params:
-        return s3_multipart.begin(node, request, bucket, name)
+        return multipart.begin(node, request, bucket, name)
     raise _no_method(request, "an object")
 
 

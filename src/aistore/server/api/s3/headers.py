@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
 from aistore.server.api.reading import entity_tag
-from aistore.server.api.s3_errors import invalid
+from aistore.server.api.s3.errors import invalid
 from aistore.server.api.writing import utf8
 from aistore.server.backends.base import own_pairs, system_pairs
 from aistore.wire import custom as custom_metadata
@@ -171,7 +171,10 @@ def copy_source(request: Request) -> tuple[str, str]:
     """Names of bucket and object that a copy is made of. Raises `ApiError` 400."""
     text = request.headers[COPY_SOURCE]
     path, _, version = text.partition("?versionId=")
-    bucket, slash, name = unquote(path, errors="surrogateescape").removeprefix("/").partition("/")
+    try:
+        bucket, slash, name = unquote(path, errors="strict").removeprefix("/").partition("/")
+    except UnicodeDecodeError:
+        raise invalid(f"{COPY_SOURCE}: {text[:256]!r} is not UTF-8") from None
     if not slash or not bucket or not name:
         raise invalid(f"{COPY_SOURCE}: {text[:256]!r} is not /bucket/key")
     if version not in ("", "null"):

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote
 
 from aistore.server.api.inventory_listing import InventoryView, list_inventory
-from aistore.server.api.s3_errors import invalid
-from aistore.server.api.s3_headers import iso_time, modified
-from aistore.server.api.s3_xml import element, leaf, xml_reply
+from aistore.server.api.s3.errors import invalid
+from aistore.server.api.s3.headers import iso_time, modified
+from aistore.server.api.s3.xml import element, leaf, xml_reply
 from aistore.server.store.scan import Bounds, successor
 from aistore.wire import access
 from aistore.wire.headers import INVENTORY_NAME
@@ -135,7 +135,7 @@ def _entry(row: Row) -> _Entry:
         return _Entry(row[0])
     name, size, kind, checksum, mtime, text = row
     custom: dict[str, str] = json.loads(text) if text else {}
-    # As `s3_headers.tag_of` has it.
+    # As `headers.tag_of` has it.
     tag = custom.get("ETag") or (checksum if kind == "md5" else f"v1-{checksum}-{base36(mtime)}")
     return _Entry(name, size, tag, modified(custom, mtime) if custom else mtime / 1e9)
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from aistore.server.api import remote
-from aistore.server.api.copying_out import copy_out
 from aistore.server.api.multiobj import Selected
-from aistore.server.api.remote_jobs import cached_names, in_parallel, objects_there
+from aistore.server.api.remote.copying_out import copy_out
+from aistore.server.api.remote.reading import cached, head_there
+from aistore.server.api.remote.selecting import cached_names, in_parallel, objects_there
+from aistore.server.api.remote.writing import delete
 from aistore.server.backends.errors import RemoteError
 from aistore.server.jobs.objects import pages
 from aistore.server.store.copying import copy_objects
@@ -134,12 +135,10 @@ class RemoteCopying:
         elif self.source.remote is None:
             return False
         else:
-            try:
-                size = (await self.node.backends.of(self.source).head(self.source.remote, name)).size
-            except RemoteError as error:
-                if error.kind != "object":
-                    raise
+            found = await head_there(self.node, self.source, name)
+            if found is None:
                 return False
+            size = found.size
         self.job.done(1, size if count_bytes else 0)
         return True
 
@@ -160,7 +159,9 @@ class RemoteCopying:
                 self.job.done(1, row.size)
                 return True
             kind = self.node.props(target).checksum.type
-            done = await copy_objects(self.node.store, self.source, target, [(name, new)], kind)
+            done = await copy_objects(
+                self.node.store, self.source, target, [(name, new)], kind, time_of_all=self.job.time_of_copies
+            )
             if done.failed:
                 raise ApiError(500, f"{self.source.id.object_cname(name)}: {done.failed[0][1]}")
             if not done.missing:
@@ -177,9 +178,7 @@ class RemoteCopying:
         if source.remote is None or (row is not None and not self.latest):
             return row
         try:
-            if row is not None and not await remote.is_current(node, source, name, row):
-                await remote.refresh(node, source, name)
-            return await remote.cached(node, source, name)
+            return await cached(node, source, name, latest=self.latest)
         except RemoteError as error:
             if error.kind != "object":
                 raise
@@ -189,20 +188,14 @@ class RemoteCopying:
         """Whether the source has an object; its backend knows. Raises `RemoteError`."""
         if self.source.remote is None:
             return self.node.store.lookup(self.source, name) is not None
-        try:
-            await self.node.backends.of(self.source).head(self.source.remote, name)
-        except RemoteError as error:
-            if error.kind != "object":
-                raise
-            return False
-        return True
+        return await head_there(self.node, self.source, name) is not None
 
     async def _delete(self, target: Bucket, name: str) -> None:
         if target.remote is None:
             await self.node.store.delete(target, [name])
             return
         try:
-            await remote.delete(self.node, target, name)
+            await delete(self.node, target, name)
         except RemoteError as error:
             if error.kind != "object":
                 raise
