@@ -180,7 +180,7 @@ class Transforming:
                 if self._plan.dry_run:
                     return await drain_answer(running, answer)
                 assert self._target is not None
-                return await store_answer(node, running, answer, self._target, made)
+                return await store_answer(node, running, answer, self._target, made, at=self._job.time_of_copies)
             finally:
                 answer.close()
         finally:

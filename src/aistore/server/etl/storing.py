@@ -25,8 +25,11 @@ _SMALL: Final = 64 << 10
 """Content that is written as fast as a thread is asked for."""
 
 
-async def store_answer(node: Node, running: Running, answer: Answer, target: Bucket, name: str) -> int:
-    """Make an answer's body a new version of an object, whole or not at all; its bytes. Raises `ApiError`, `StoreFull`."""
+async def store_answer(node: Node, running: Running, answer: Answer, target: Bucket, name: str, *, at: int = 0) -> int:
+    """Make an answer's body a new version of an object, whole or not at all; its bytes. Raises `ApiError`, `StoreFull`.
+
+    `at` is the object's time (Unix nanoseconds), by which a job finds what it made (`Job.time_of_copies`).
+    """
     remote = node.remote_of(target)
     if remote is not None:
         return await _store_there(node, running, answer, target, remote, name)
@@ -40,7 +43,7 @@ async def store_answer(node: Node, running: Running, answer: Answer, target: Buc
     else:
         content, checksum = await _receive(node, running, answer, kind)
     size = len(content) if isinstance(content, bytes) else content.size
-    await store.put(target, name, content, kind, checksum, versioned=props.versioning.enabled, fresh=True)
+    await store.put(target, name, content, kind, checksum, versioned=props.versioning.enabled, fresh=True, atime=at)
     return size
 
 
