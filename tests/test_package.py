@@ -72,7 +72,6 @@ def test_core_requires_what_it_imports_and_no_more(wheel: Path) -> None:
     of_extras = {
         "obstore",
         "botocore",
-        "tqdm",
         "fastapi",
         "flask",
         "gunicorn",

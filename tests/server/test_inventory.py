@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import random
+import struct
+import tracemalloc
+import zlib
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -40,6 +43,21 @@ def test_entries_are_found_from_any_name_on(count: int) -> None:
 def test_large_entries_make_small_blocks() -> None:
     names = [f"{number:04}" + "x" * 4000 for number in range(500)]
     assert [entry.name for entry in Inventory(BytesSource(written(names))).since("0250")] == names[250:]
+
+
+@pytest.mark.parametrize("part", ["block", "index"])
+def test_small_parts_that_become_large_ones_are_refused(part: str) -> None:
+    many = 1_000_001
+    block = zlib.compress(b"\xdd" + struct.pack(">I", many) + b"\x81\xa1n\xa1a" * many)
+    places = [["", 0, len(block)]] * (1 if part == "block" else many)
+    index = zlib.compress(msgspec.msgpack.encode(places))
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadInventory, match="length"):
+            list(Inventory(BytesSource(block + index + struct.pack(">Q8s", len(block), b"AISINV01"))).since(""))
+        assert tracemalloc.get_traced_memory()[1] < 32 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_damage_is_told() -> None:

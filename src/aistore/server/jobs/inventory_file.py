@@ -26,13 +26,15 @@ T = TypeVar("T")
 
 _BLOCK_ENTRIES: Final = 1000
 _BLOCK_BYTES: Final = 256 << 10
+_BLOCKS_MAX: Final = 1_000_000
 # What a block or an index becomes at most: more is no inventory of this server's.
 _UNPACKED_MAX: Final = 64 << 20
 _TAIL: Final = struct.Struct(">Q8s")
 _MARK: Final = b"AISINV01"
 
 _encode: Final = msgspec.msgpack.encode
-_entries: Final = msgspec.msgpack.Decoder(list[Entry])
+# Clients can write to the bucket of inventories: a list in a few bytes may claim to have any number of items.
+_entries: Final = msgspec.msgpack.Decoder(Annotated[list[Entry], msgspec.Meta(max_length=_BLOCK_ENTRIES)])
 
 
 class _Place(msgspec.Struct, array_like=True, gc=False):
@@ -43,7 +45,7 @@ class _Place(msgspec.Struct, array_like=True, gc=False):
     length: Annotated[int, msgspec.Meta(ge=0)]
 
 
-_places: Final = msgspec.msgpack.Decoder(list[_Place])
+_places: Final = msgspec.msgpack.Decoder(Annotated[list[_Place], msgspec.Meta(max_length=_BLOCKS_MAX)])
 
 
 class BadInventory(StoreError):

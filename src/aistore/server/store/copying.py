@@ -227,8 +227,8 @@ async def undo_copies(store: Store, target: Bucket, time_of_all: int) -> None:
     def check(tx: Transaction, bid: int) -> None:
         if bid != target.bid:
             raise BucketGone(target.id.cname)
-        sql = "SELECT 1 FROM object WHERE bucket = ?1 AND mtime != ?2 UNION ALL SELECT 1 FROM upload WHERE bucket = ?1 LIMIT 1"
-        if tx.execute(sql, (bid, time_of_all)).fetchone():
+        sql = "SELECT 1 FROM object WHERE bucket = ? AND mtime != ? UNION ALL SELECT 1 FROM upload WHERE bucket = ? LIMIT 1"
+        if tx.execute(sql, (bid, time_of_all, bid)).fetchone():
             raise _HoldsMore
 
     # The check goes through all rows: some milliseconds for 100,000 of them. What is stored a moment later finds no bucket any more.
