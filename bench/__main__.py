@@ -1,6 +1,6 @@
 """`make bench`: ours and the official SDK 2.0 against the same embedded server in one run, and the server under load.
 
-    python -m bench [--only sdk,big,list,import,server,remote,archive,batch,local] [--quick]
+    python -m bench [--only sdk,big,list,import,server,remote,archive,batch,local,etl] [--quick]
 
 Each figure is the best of three, ours and official in turn. Results go to bench/results/ as JSON, Markdown and a plot.
 """
@@ -27,6 +27,7 @@ from bench import remote, server
 from bench.archives import archives
 from bench.batch import batches
 from bench.environments import official_python, why_missing
+from bench.etl import etl
 from bench.files import files
 from bench.local import local
 from bench.report import Row, write_report
@@ -249,7 +250,9 @@ def main() -> int:
     """Run the benchmark; exit status 1 if a gate is missed."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
-        "--only", default="sdk,import,big,list,server,remote,archive,batch,local", help="parts to run, comma-separated"
+        "--only",
+        default="sdk,import,big,list,server,remote,archive,batch,local,etl",
+        help="parts to run, comma-separated",
     )
     parser.add_argument(
         "--quick", action="store_true", help="fewer calls, a smaller listing: to try the benchmark itself"
@@ -281,6 +284,8 @@ def main() -> int:
         rows += archives(options.quick)
     if "batch" in parts:
         rows += batches(options.quick)
+    if "etl" in parts:
+        rows += etl(options.quick)
     if "files" in parts:
         rows += files(options.quick)
     if "local" in parts:

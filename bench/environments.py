@@ -16,6 +16,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1] / ".envs"
 VERSIONS = ("2.0.0", "1.17.0")
 
+FRAMEWORK = "2.0.0-etl"
+"""The official web servers for transformers, with what they need."""
+
 # 1.17.0 names the argument of xxh64() as xxhash did before 4.0; the patch for boto3 needs wrapt.
 _WITH = {"2.0.0": ("boto3", "wrapt"), "1.17.0": ("boto3", "wrapt", "xxhash<4")}
 
@@ -35,7 +38,8 @@ def why_missing(version: str) -> str | None:
 
 
 def _packages(version: str) -> tuple[str, ...]:
-    return (f"aistore=={version}", *_WITH.get(version, ()))
+    package = "aistore[etl]==2.0.0" if version == FRAMEWORK else f"aistore=={version}"
+    return (package, *_WITH.get(version, ()))
 
 
 def _stamp(version: str) -> Path:
@@ -71,4 +75,4 @@ def make(version: str) -> None:
 
 if __name__ == "__main__":
     with ThreadPoolExecutor() as pool:
-        list(pool.map(make, sys.argv[1:] or VERSIONS))
+        list(pool.map(make, sys.argv[1:] or (*VERSIONS, FRAMEWORK)))

@@ -54,15 +54,17 @@ def promote_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def cluster(promote_root: Path) -> Iterator[LocalCluster]:
-    """One node, gateway and target at once."""
-    with LocalCluster(allow_hosts=["x"], promote_root=promote_root) as started:  # recorded scenarios call it so
+    """One node, gateway and target at once; without ETL, as the cluster that was recorded."""
+    with LocalCluster(
+        allow_hosts=["x"], promote_root=promote_root, etl=False
+    ) as started:  # recorded scenarios call it so
         yield started
 
 
 @pytest.fixture(scope="session")
 def cluster3(promote_root: Path) -> Iterator[LocalCluster]:
     """A gateway that redirects to three target processes."""
-    with LocalCluster(targets=3, allow_hosts=["x"], promote_root=promote_root) as started:
+    with LocalCluster(targets=3, allow_hosts=["x"], promote_root=promote_root, etl=False) as started:
         yield started
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-RUNS = {"http/one": ("cluster", "single,own,s3"), "http/three": ("cluster3", "targets,own,s3")}
+RUNS = {"http/one": ("cluster", "single,own,s3,no-etl"), "http/three": ("cluster3", "targets,own,s3,no-etl")}
 
 
 @pytest.fixture(scope="session")

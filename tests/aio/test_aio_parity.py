@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import aistore.aio
-from aistore.sdk import Batch, Bucket, Client, Cluster, Job, Object
+from aistore.sdk import Batch, Bucket, Client, Cluster, Etl, Job, Object
 from aistore.sdk.multiobj import ObjectGroup
 from aistore.sdk.obj.multipart_upload import MultipartUpload
 from aistore.sdk.obj.obj_file.object_file import ObjectFileReader, ObjectFileWriter
@@ -29,6 +29,7 @@ BLOCKING = (
     ObjectFileWriter,
     ObjectGroup,
     Job,
+    Etl,
     MultipartUpload,
     Batch,
 )
@@ -57,7 +58,7 @@ LEFT_OUT_PARAMETERS = {
 }
 
 ASKS_NOTHING = {
-    "Client": {"batch", "bucket", "cluster", "job", "get_object_from_url"},
+    "Client": {"batch", "bucket", "cluster", "etl", "job", "get_object_from_url"},
     "Bucket": {"object", "objects", "get_path", "as_model", "verify_cloud_bucket"},
     "Object": {"get_reader", "get_writer", "get_url", "get_semantic_url", "multipart_upload"},
     "ObjectReader": {"as_file"},
@@ -66,6 +67,7 @@ ASKS_NOTHING = {
     "ObjectGroup": {"list_names"},
     "MultipartUpload": {"add_part"},
     "Batch": {"add", "clear"},
+    "Etl": {"init_class", "validate_etl_name"},
 }
 
 PROPERTIES = {
@@ -74,6 +76,7 @@ PROPERTIES = {
     "Object": {"bucket_name", "bucket_provider", "query_params", "name", "uname", "props_cached"},
     "ObjectFileReader": {"closed"},
     "ObjectGroup": {"client"},
+    "Etl": {"name", "pipeline"},
     "Job": {"job_id", "job_kind"},
     "MultipartUpload": {"parts", "upload_id"},
     "Batch": {"requests_list"},

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from aistore import LocalCluster
+from aistore.sdk import ListObjectFlag, Namespace
 from aistore.server.backends import ais
 from aistore.server.backends.errors import RemoteError
 from aistore.server.backends.options import ClusterAccess
@@ -33,6 +34,8 @@ class Hostile:
         self.url = ""
         self.headers: list[tuple[str, str]] = []
         self.listing = b""
+        self.content = b""
+        self.status = 200
         self.asked = 0
 
     def page(self, token: str, *entries: dict[str, object]) -> None:
@@ -54,7 +57,9 @@ def serving() -> Iterator[Hostile]:
             elif "/v1/buckets/" in self.path and self.command == "GET":
                 hostile.asked += 1
                 body = hostile.listing
-            self.send_response(200)
+            elif "/v1/objects/" in self.path:
+                body = hostile.content
+            self.send_response(hostile.status if "/v1/objects/" in self.path else 200)
             self.send_header("Content-Length", str(len(body)))
             for key, value in headers:
                 self.send_header(key, value)
@@ -148,3 +153,29 @@ def test_an_answer_that_never_ends_does_not_fill_the_memory(
             await backend.close()
 
     asyncio.run(ask())
+
+
+def test_names_that_no_object_has_do_not_come_into_the_cache(hostile: tuple[Hostile, LocalCluster]) -> None:
+    far, near = hostile
+    far.headers, far.content = [], b"x"
+    far.page("", *({"n": name, "s": 1} for name in ("", "../up", "/abs", "a/../b", "good", "n\0l", "x" * 5000)))
+    with near.client() as client:
+        bucket = client.bucket("b", namespace=Namespace(uuid="hostile"))
+        with Caller(near.url) as call:
+            message = b'{"action":"prefetch-listrange","value":{"template":""}}'
+            job = call("POST", f"/v1/buckets/{_BUCKET}", message).body.decode()
+        client.job(job).wait(timeout=60)
+        assert [entry.name for entry in bucket.list_all_objects(flags=[ListObjectFlag.CACHED])] == ["good"]
+
+
+def test_an_error_of_any_length_is_cut(hostile: tuple[Hostile, LocalCluster]) -> None:
+    far, near = hostile
+    far.status, far.content = 418, b"E" * 500_000
+    try:
+        with Caller(near.url) as call:
+            answer = call("GET", f"/v1/objects/b/long{_BUCKET[1:]}")
+    finally:
+        far.status = 200
+    assert answer.status == 418
+    assert b"EEE" in answer.body
+    assert len(answer.body) < 5000

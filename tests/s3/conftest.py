@@ -95,7 +95,12 @@ def s3cmd(endpoint: str, tmp_path: Path) -> Callable[..., str]:
         "use_https = False",
     ]
     config.write_text("\n".join(lines) + "\n")
-    return lambda *arguments: _run([str(client_of_s3("s3cmd")), "-c", str(config), *arguments], dict(os.environ))
+    script = client_of_s3(
+        "s3cmd"
+    )  # run by its interpreter: its first line does not work where the folder's name holds blanks
+    return lambda *arguments: _run(
+        [str(script.with_name("python")), str(script), "-c", str(config), *arguments], dict(os.environ)
+    )
 
 
 def _run(command: list[str], env: dict[str, str]) -> str:

@@ -165,7 +165,12 @@ def test_a_stranger_cannot_have_the_server_of_another_folder_shown(
     """It would be told what to show that one, which then gives it any file of this user."""
     made: list[str] = []
     real = Path.unlink
-    monkeypatch.setattr(Path, "unlink", lambda path, *a, **k: (made.append(path.name), real(path, *a, **k)))
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        made.append(path.name)
+        real(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
     answer = json.dumps({"confdir": str(cluster.path)}).encode()
     with Peer(answering(lambda _: (200, answer))) as peer:
         with pytest.raises(ValueError, match=r"sync\(source=...\) or bucket.put_files"):

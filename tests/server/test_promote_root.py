@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +15,6 @@ from aistore.server.jobs.promote_root import PromoteRoot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 DEEP = 1010  # more than Python recurses
 
@@ -83,10 +84,10 @@ def test_only_what_was_taken_is_removed(root: Path) -> None:
 
 
 @pytest.fixture
-def deep(tmp_path: Path) -> Iterator[Path]:
+def deep() -> Iterator[Path]:
     """A folder with a file in a folder in a folder ..."""
-    root = tmp_path / "root"
-    root.mkdir()
+    # Not in pytest's folder, which it removes by a recursion that ends the run if this is left there by one that was killed.
+    root = Path(tempfile.mkdtemp(prefix="aistore-deep-")).resolve()
     fd = os.open(root, os.O_RDONLY)
     for _ in range(DEEP):
         os.mkdir("d", dir_fd=fd)

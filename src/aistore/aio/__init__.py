@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from aistore.aio.bucket import AsyncBucket
     from aistore.aio.client import AsyncClient
     from aistore.aio.cluster import AsyncCluster
+    from aistore.aio.etl import AsyncEtl
     from aistore.aio.files import AsyncObjectFileReader, AsyncObjectFileWriter
     from aistore.aio.group import AsyncObjectGroup
     from aistore.aio.job import AsyncJob
@@ -27,6 +28,7 @@ __all__ = [
     "AsyncBucket",
     "AsyncClient",
     "AsyncCluster",
+    "AsyncEtl",
     "AsyncJob",
     "AsyncMultipartUpload",
     "AsyncObject",
@@ -42,6 +44,7 @@ _HOME = {
     "AsyncBucket": "aistore.aio.bucket",
     "AsyncClient": "aistore.aio.client",
     "AsyncCluster": "aistore.aio.cluster",
+    "AsyncEtl": "aistore.aio.etl",
     "AsyncJob": "aistore.aio.job",
     "AsyncMultipartUpload": "aistore.aio.multipart",
     "AsyncObject": "aistore.aio.object",

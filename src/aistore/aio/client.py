@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from aistore.aio.batch import AsyncBatch
     from aistore.aio.cluster import AsyncCluster
+    from aistore.aio.etl import AsyncEtl
     from aistore.aio.job import AsyncJob
     from aistore.aio.object import AsyncObject
     from aistore.sdk.namespace import Namespace
@@ -89,6 +90,12 @@ class AsyncClient:
         return AsyncBatch(
             self._client, objects, bucket, output_format, cont_on_err, only_obj_name, streaming_get, colocation
         )
+
+    def etl(self, etl_name: str) -> AsyncEtl:
+        """An ETL, whether it exists or not. Raises ValueError for what is no name of one."""
+        from aistore.aio.etl import AsyncEtl
+
+        return AsyncEtl(self._client, etl_name)
 
     def get_object_from_url(self, url: str) -> AsyncObject:
         """The object of a URL such as `ais://bucket/dir/name`. Raises `InvalidURLException` or `InvalidBckProvider`."""

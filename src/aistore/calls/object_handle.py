@@ -169,15 +169,14 @@ def uname_of(to_obj: object) -> str:
 
 
 def etl_parameters(etl: object) -> dict[str, object]:
-    """Query parameters of an `ETLConfig` (protocol/20 4.7)."""
+    """Query parameters of an `ETLConfig`, or of what can be one's name (protocol/50 5.1)."""
     if not etl:
         return {}
-    found: dict[str, object] = {params.ETL_NAME: getattr(etl, "name", etl)}
-    args = getattr(etl, "args", None)
-    if args:
-        import json
+    from aistore.sdk.etl.etl_config import ETLConfig
 
-        found[params.ETL_ARGS] = args if isinstance(args, str) else json.dumps(args, separators=(",", ":"))
+    found: dict[str, object] = {}
+    config = etl if isinstance(etl, ETLConfig) else ETLConfig(etl)  # type: ignore[arg-type]  # a name, or an Etl
+    config.update_qparams(found)
     return found
 
 

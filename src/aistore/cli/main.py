@@ -75,6 +75,13 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="answer requests to this host name too",
     )
+    serve.add_argument("--no-etl", dest="etl", action="store_false", default=None, help="a cluster without ETL")
+    serve.add_argument(
+        "--allow-etl",
+        action="store_true",
+        default=None,
+        help="with --allow-remote: everyone on that network may run code here, as an ETL",
+    )
     serve.add_argument("--public-host", metavar="NAME", help="name or address that clients are sent to")
     serve.add_argument("--log-level", choices=("debug", "info", "warning", "error"), help="default info")
 

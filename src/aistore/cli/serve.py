@@ -42,6 +42,8 @@ def serve(asked: argparse.Namespace) -> int:
         "backends": parse_backends(asked.backends) if asked.backends else None,
         "allow_remote": asked.allow_remote,
         "allow_hosts": asked.allow_hosts,
+        "etl": asked.etl,
+        "allow_etl": asked.allow_etl,
         "public_host": asked.public_host,
         "log_level": asked.log_level,
     }

@@ -144,6 +144,17 @@ class AsyncConnection(asyncio.BufferedProtocol):
             raise
         return None
 
+    async def send_both_ways(self, head: bytes, payload: Payload) -> None:
+        """Send a request whose answer may begin before its body ends: another task is in `receive`, or reads the body, meanwhile.
+
+        Raises `NoAnswer` when the peer is gone, and what reading the body's source raises. Without a timeout of its own.
+        """
+        self.reusable = False
+        async with aclosing(self._framed(head, payload)) as pieces:
+            async for piece in pieces:
+                self._write(piece)
+                await self._drain()
+
     async def _framed(self, head: bytes, payload: Payload) -> AsyncGenerator[BytesLike, None]:
         """Head and body as they go over the wire."""
         chunked = payload.length is None

@@ -41,6 +41,7 @@ class LocalCluster:
     capacity    how much content to accept, in bytes or as "10GiB"; without it, what the disk holds
     promote_root the folder that files may be promoted from; without it, /var/lib/ais/promote
     allow_hosts further names of this machine that requests may be sent to; addresses and `localhost` always are
+    etl         False: a cluster without ETL, which answers 501
 
     `start()` and `stop()` do the same without `with`. Raises `ServerStartError`, `FolderInUseError` and
     `SettingsError` (a `ValueError`). Not for sharing: give other processes `url`.
@@ -57,6 +58,7 @@ class LocalCluster:
         promote_root: str | os.PathLike[str] | None = None,
         backends: Mapping[str, Mapping[str, str]] | None = None,
         allow_hosts: Sequence[str] = (),
+        etl: bool = True,
         log_level: str = "info",
     ) -> None:
         self._temporary = path is None
@@ -69,6 +71,7 @@ class LocalCluster:
             promote_root=PROMOTE_ROOT if promote_root is None else str(Path(promote_root).expanduser().absolute()),
             backends=backends or {},
             allow_hosts=tuple(allow_hosts),
+            etl=etl,
             log_level=log_level,
             temporary=self._temporary,
         )

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from aistore.sdk.bucket import Bucket
     from aistore.sdk.client import Client
     from aistore.sdk.cluster import Cluster
+    from aistore.sdk.etl.etl import Etl
     from aistore.sdk.job import Job
     from aistore.sdk.list_object_flag import ListObjectFlag
     from aistore.sdk.namespace import Namespace
@@ -30,6 +31,7 @@ __all__ = [
     "Client",
     "Cluster",
     "ColdGetConf",
+    "Etl",
     "Job",
     "ListObjectFlag",
     "Namespace",
@@ -47,6 +49,7 @@ _HOME = {
     "Client": "aistore.sdk.client",
     "Cluster": "aistore.sdk.cluster",
     "ColdGetConf": "aistore.sdk.retry_config",
+    "Etl": "aistore.sdk.etl.etl",
     "Job": "aistore.sdk.job",
     "ListObjectFlag": "aistore.sdk.list_object_flag",
     "Namespace": "aistore.sdk.namespace",

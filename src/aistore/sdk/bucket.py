@@ -8,6 +8,7 @@ from aistore.calls.bucket_handle import BucketHandle
 from aistore.calls.bucket_ref import ref_of
 from aistore.sdk.ais_source import AISSource
 from aistore.sdk.enums import FLTPresence
+from aistore.sdk.etl.etl_const import DEFAULT_ETL_TIMEOUT
 from aistore.sdk.obj.object import Object
 from aistore.sdk.provider import Provider
 
@@ -128,6 +129,56 @@ class Bucket(BucketHandle, AISSource):
         steps = buckets.copy(
             self._ref, ref_of(to_bck, "to_bck"), prefix_filter, prepend, ext, dry_run, force, latest, sync, num_workers
         )
+        return self.client.run(steps)
+
+    def transform(
+        self,
+        etl_name: str,
+        to_bck: Bucket,
+        timeout: str = DEFAULT_ETL_TIMEOUT,
+        prefix_filter: str = "",
+        prepend: str = "",
+        ext: Mapping[str, str] | None = None,
+        force: bool = False,
+        dry_run: bool = False,
+        latest: bool = False,
+        sync: bool = False,
+        num_workers: int = 0,
+        cont_on_err: bool = False,
+        etl_pipeline: list[str] | None = None,
+    ) -> str:
+        """Transform its objects by the ETL `etl_name`, and those of `etl_pipeline` in turn, into another bucket; returns the id of the job.
+
+        Other arguments are those of `copy`. With `dry_run` objects are transformed, but not stored. With `cont_on_err` objects that fail are
+        errors of the job and not its end: `Etl.view(job_id)` tells them. `timeout` is not used by servers yet.
+        """
+        from aistore.calls.etl import transform_bucket
+
+        steps = transform_bucket(
+            self._ref, to_bck.ref, etl_name, etl_pipeline, timeout, prefix_filter, prepend, ext, force, dry_run, latest, sync,
+            num_workers, cont_on_err,
+        )  # fmt: skip
+        return self.client.run(steps)
+
+    def inspect(
+        self,
+        etl_name: str,
+        timeout: str = DEFAULT_ETL_TIMEOUT,
+        prefix_filter: str = "",
+        latest: bool = False,
+        num_workers: int | None = None,
+        etl_pipeline: list[str] | None = None,
+    ) -> str:
+        """Try an ETL on its objects, and store nothing; returns the id of the job. `Etl.view(job_id)` tells what failed.
+
+        Arguments are those of `transform`.
+        """
+        from aistore.calls.etl import transform_bucket
+
+        steps = transform_bucket(
+            self._ref, self._ref, etl_name, etl_pipeline, timeout, prefix_filter, "", None, False, True, latest, False,
+            num_workers, True,
+        )  # fmt: skip
         return self.client.run(steps)
 
     def rename(self, to_bck_name: str) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from aistore.sdk.batch.batch import Batch
     from aistore.sdk.cluster import Cluster
+    from aistore.sdk.etl.etl import Etl
     from aistore.sdk.job import Job
     from aistore.sdk.namespace import Namespace
     from aistore.sdk.obj.object import Object
@@ -106,6 +107,12 @@ class Client:
         return Batch(
             self._client, objects, bucket, output_format, cont_on_err, only_obj_name, streaming_get, colocation
         )
+
+    def etl(self, etl_name: str) -> Etl:
+        """An ETL, whether it exists or not. Sends nothing. Raises ValueError for what is no name of one."""
+        from aistore.sdk.etl.etl import Etl
+
+        return Etl(self._client, etl_name)
 
     def get_object_from_url(self, url: str) -> Object:
         """The object of a URL such as `ais://bucket/dir/name`. Sends nothing. Raises `InvalidURLException` or `InvalidBckProvider`."""

@@ -10,7 +10,7 @@ from aistore.sdk.provider import Provider
 
 if TYPE_CHECKING:
     from aistore.sdk.request_client import RequestClient
-    from aistore.sdk.types import BucketModel, JobStatus, Smap
+    from aistore.sdk.types import BucketModel, ETLInfo, JobStatus, Smap
 
 __all__ = ["Cluster"]
 
@@ -57,6 +57,12 @@ class Cluster:
     def list_running_jobs(self, job_kind: str = "", target_id: str = "") -> list[str]:
         """Running jobs, each as `kind[id]`."""
         return self._client.run(jobs.list_running(job_kind, target_id))
+
+    def list_etls(self, stages: list[str] | None = None) -> list[ETLInfo]:
+        """ETLs in the given stages (see `etl_const`), by default those that run."""
+        from aistore.calls.etl import list_etls
+
+        return self._client.run(list_etls(stages))
 
     def get_performance(self) -> dict[str, object]:
         """State and statistics of every target by its id, as the target tells them (protocol/00 13.2)."""

@@ -5,7 +5,7 @@ Where the protocol is meant, the value is the one in `aistore.wire`.
 
 from __future__ import annotations
 
-from aistore.wire import actions, headers, params, whats
+from aistore.wire import actions, etl, headers, params, whats
 from aistore.wire.values import ZERO_TIME
 
 # HTTP
@@ -62,15 +62,15 @@ HEADER_BUCKET_PROPS = headers.BUCKET_PROPS
 HEADER_BUCKET_SUMM = headers.BUCKET_SUMMARY
 HEADER_XACTION_ID = headers.XACTION_ID
 HEADER_NODE_ID = headers.NODE_ID
-HEADER_NODE_URL = "Ais-Node-Url"
+HEADER_NODE_URL = etl.NODE_URL
 HEADER_INV_NAME = headers.INVENTORY_NAME
 HEADER_OBJECT_APPEND_HANDLE = headers.APPEND_HANDLE
 HEADER_OBJECT_BLOB_DOWNLOAD = headers.BLOB_DOWNLOAD
 HEADER_OBJECT_BLOB_CHUNK_SIZE = headers.BLOB_CHUNK
 HEADER_OBJECT_BLOB_WORKERS = headers.BLOB_WORKERS
-HEADER_DIRECT_PUT_LENGTH = "Ais-Direct-Put-Length"
-HEADER_ETL_RETRY_REASON = "Ais-Etl-Retry-Reason"
-ETL_RETRY_REASON_DIRECT_PUT_TRANSIENT = "direct-put-transient"
+HEADER_DIRECT_PUT_LENGTH = etl.DIRECT_PUT_LENGTH
+HEADER_ETL_RETRY_REASON = etl.RETRY_REASON
+ETL_RETRY_REASON_DIRECT_PUT_TRANSIENT = etl.DIRECT_PUT_TRANSIENT
 
 # Headers of object attributes, which users look up in lower case
 AIS_ACCESS_TIME = headers.ATIME.lower()
@@ -133,7 +133,7 @@ QPARAM_NEW_CUSTOM = params.SET_NEW_CUSTOM
 QPARAM_ETL_NAME = params.ETL_NAME
 QPARAM_ETL_ARGS = params.ETL_ARGS
 QPARAM_ETL_PIPELINE = params.ETL_PIPELINE
-QPARAM_ETL_FQN = "etl_fqn"
+QPARAM_ETL_FQN = etl.FQN
 QPARAM_LOG_SEV = params.SEVERITY
 QPARAM_ALL_LOGS = params.ALL
 QPARAM_PRIMARY_READY_REB = params.PRIMARY_READY
@@ -235,9 +235,9 @@ EXT_ZIP = ".zip"
 # dSort, ETL over WebSocket
 DSORT_ABORT = "abort"
 DSORT_UUID = "uuid"
-ETL_WS_FQN = "fqn"
-ETL_WS_PATH = "path"
-ETL_WS_PIPELINE = "pipeline"
+ETL_WS_FQN = etl.WS_FQN
+ETL_WS_PATH = etl.WS_PATH
+ETL_WS_PIPELINE = etl.WS_PIPELINE
 
 # Fields of batch messages
 GB_IN = "in"

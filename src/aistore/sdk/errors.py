@@ -15,6 +15,7 @@
     InvalidURLException              no URL of an object
     InvalidObjectRangeIndex          indices that make no range
     InvalidPipelineError             also ValueError
+    ETLDirectPutTransientError       a transformer could not hand on its result, but may later (within transformers)
     Timeout                          a job took longer than the caller wanted to wait; also TimeoutError
     JobInfoNotFound                  also LookupError
     NoTargetError                    the cluster map has no active target; also LookupError
@@ -42,6 +43,7 @@ __all__ = [
     "AISError",
     "AISRetryableError",
     "APIRequestError",
+    "ETLDirectPutTransientError",
     "ErrBadChecksum",
     "ErrBckAlreadyExists",
     "ErrBckNotFound",
@@ -243,6 +245,22 @@ class InvalidObjectRangeIndex(Exception):
 
 class InvalidPipelineError(ValueError):
     """The members of an ETL pipeline do not fit together."""
+
+
+class ETLDirectPutTransientError(Exception):
+    """A transformer could not hand its result on to `url`, for the reason `cause`; the same may succeed later.
+
+    `bail_without_local_retry` says that the transformer cannot try again itself, because the body that it read is gone.
+    """
+
+    def __init__(self, url: str, cause: BaseException | None, bail_without_local_retry: bool = False) -> None:
+        super().__init__(f"direct_put to '{url}' failed with transient error: {type(cause).__name__}({cause})")
+        self.url = url
+        self.cause = cause
+        self.bail_without_local_retry = bail_without_local_retry
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.url, self.cause, self.bail_without_local_retry)
 
 
 class Timeout(TimeoutError):

@@ -23,6 +23,7 @@ from aistore.server.api.s3.errors import is_s3, refusal
 from aistore.server.backends.registry import Backends, UnknownBucket
 from aistore.server.control import Control
 from aistore.server.descriptors import connections_allowed, shortage
+from aistore.server.etl.registry import Etls
 from aistore.server.guard import Guard
 from aistore.server.smap import ClusterMap
 from aistore.server.stats import Stats
@@ -76,6 +77,8 @@ class Node:
         self.store: Store
         self.control: Control
         """Configuration, jobs and scans, for the control calls."""
+        self.etls: Etls | None = None
+        """The ETLs, on a gateway that has them."""
         self.backends = Backends(self)
         """Where remote buckets live."""
         self.stats = Stats()
@@ -119,6 +122,9 @@ class Node:
             await self.control.jobs.recovered()
             undo.push_async_callback(self.backends.close)
             await self.backends.start()
+            if settings.etl and self.is_gateway:
+                self.etls = Etls(self)
+                undo.push_async_callback(self.etls.close)
             if self.redirects:
                 undo.push_async_callback((await self._start_targets()).stop)
             await self.server.listen(sock)
@@ -126,6 +132,8 @@ class Node:
 
     async def stop(self) -> None:
         """Finish what is under way and close everything."""
+        if self.etls is not None:
+            await self.etls.close()
         await self.server.stop()
         if self.targets is not None:
             await self.targets.stop()

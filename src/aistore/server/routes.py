@@ -11,12 +11,13 @@ from aistore.server.api.batch import ml
 from aistore.server.api.buckets import buckets
 from aistore.server.api.cluster import cluster
 from aistore.server.api.daemon import daemon, reverse
+from aistore.server.api.etl import etl
 from aistore.server.api.health import health, metrics
 from aistore.server.api.messages import method_refused
 from aistore.server.api.s3.endpoint import s3
 from aistore.wire import headers
 from aistore.wire import params as param
-from aistore.wire.errors import ApiError, invalid_request_uri, not_implemented, unsupported
+from aistore.wire.errors import ApiError, invalid_request_uri, not_implemented
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +34,12 @@ _OBJECT_METHODS: Final = frozenset({"GET", "PUT", "HEAD", "DELETE", "POST", "PAT
 _CHANGES: Final = frozenset({"PUT", "DELETE", "POST", "PATCH"})
 # Resources of a gateway only, and of every node; the handler gets the path behind the resource.
 _OF_GATEWAY: Final[dict[str, Callable[[Node, Request, str], Result]]] = {"cluster": cluster, "reverse": reverse}
-_OF_NODE: Final[dict[str, Callable[[Node, Request, str], Result]]] = {"buckets": buckets, "daemon": daemon, "ml": ml}
+_OF_NODE: Final[dict[str, Callable[[Node, Request, str], Result]]] = {
+    "buckets": buckets,
+    "daemon": daemon,
+    "etl": etl,
+    "ml": ml,
+}
 # Easy URLs (protocol/00 2.5) and the provider that they name.
 _EASY: Final = {"ais": "ais", "gs": "gcp", "az": "azure"}
 _LATER: Final = frozenset({"sort", "download", "tokens"})
@@ -75,8 +81,6 @@ def _resource(node: Node, request: Request, rest: str) -> Result:
         return handler(node, request, tail)
     if name == "objects":
         return _object(node, request, tail)
-    if name == "etl":
-        raise unsupported("use", "ETL in a build without ETL support")
     if name in _LATER:
         raise not_implemented("use", f"/v1/{name}")
     raise invalid_request_uri(request.method, request.path, request.peer)

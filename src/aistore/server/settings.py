@@ -44,7 +44,7 @@ class ServerSettings:
     `port` 0 takes a free one. `targets` 1 is one process that is gateway and target at once; N > 1 are N target
     processes behind one gateway. `capacity` is in bytes, `None` for the whole disk. `promote_root` is the folder that
     files may be promoted from. `idle_exit` is how many seconds a
-    server that belongs to nobody stays after its last client. `allow_hosts` are further names in `Host` that are answered (`server/guard.py`). `public_host`
+    server that belongs to nobody stays after its last client. `allow_hosts` are further names in `Host` that are answered (`server/guard.py`). `etl` False makes it a cluster without ETL; `allow_etl` lets those who reach a server beyond loopback run code on it. `public_host`
     is the name or address that clients are sent to. `temporary` lets an orphaned server remove its folder.
     `role`, `node_id` and `gateway_url` belong to target processes.
     """
@@ -59,6 +59,8 @@ class ServerSettings:
     backends: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)  # with keys and tokens
     allow_remote: bool = False
     allow_hosts: tuple[str, ...] = ()
+    etl: bool = True
+    allow_etl: bool = False
     public_host: str = ""
     idle_exit: float | None = None
     log_level: str = "info"
@@ -168,6 +170,8 @@ _FILE_TYPES: dict[str, tuple[type, ...]] = {
     "backends": (dict,),
     "allow_remote": (bool,),
     "allow_hosts": (list,),
+    "etl": (bool,),
+    "allow_etl": (bool,),
     "public_host": (str,),
     "log_level": (str,),
 }

@@ -79,6 +79,7 @@ class BaseTransport:
             origin, prefix = self._home, self._prefix
         else:
             origin, prefix = split_url(request.base)
+            prefix = prefix.rstrip("/")  # a bare origin
         target = f"{prefix}/{request.path}?{request.query}" if request.query else f"{prefix}/{request.path}"
         body = request.body
         return Leg(request, None if body is None else as_payload(body), origin, target)

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 from aistore.calls import groups
 from aistore.calls.bucket_ref import ref_of
 from aistore.sdk.ais_source import AISSource
+from aistore.sdk.etl.etl_const import DEFAULT_ETL_TIMEOUT
 from aistore.sdk.multiobj._choice import chosen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from aistore.sdk.bucket import Bucket
     from aistore.sdk.multiobj.object_range import ObjectRange
@@ -84,6 +85,50 @@ class ObjectGroup(AISSource):
         steps = groups.copy(
             self._bck.ref, self._collection.get_value(), ref_of(to_bck, "to_bck"), prepend, continue_on_error, dry_run, force, latest, sync,
             num_workers,
+        )  # fmt: skip
+        return self.client.run(steps)
+
+    def transform(
+        self,
+        to_bck: Bucket,
+        etl_name: str,
+        timeout: str = DEFAULT_ETL_TIMEOUT,
+        prepend: str = "",
+        ext: Mapping[str, str] | None = None,
+        continue_on_error: bool = False,
+        dry_run: bool = False,
+        force: bool = False,
+        latest: bool = False,
+        sync: bool = False,
+        num_workers: int | None = None,
+        etl_pipeline: list[str] | None = None,
+    ) -> str:
+        """Transform the objects of the group by the ETL `etl_name`, and those of `etl_pipeline` in turn, into a bucket.
+
+        Returns the id of the job that does; wait for it with `Job.wait_for_idle`. Arguments are those of `copy` and of `Bucket.transform`.
+        """
+        from aistore.calls.etl import transform_objects
+
+        steps = transform_objects(
+            self._bck.ref, self._collection.get_value(), to_bck.ref, etl_name, etl_pipeline, timeout, prepend, ext,
+            continue_on_error, dry_run, force, latest, sync, num_workers,
+        )  # fmt: skip
+        return self.client.run(steps)
+
+    def inspect(
+        self,
+        etl_name: str,
+        timeout: str = DEFAULT_ETL_TIMEOUT,
+        latest: bool = False,
+        num_workers: int | None = None,
+        etl_pipeline: list[str] | None = None,
+    ) -> str:
+        """Try an ETL on the objects of the group, and store nothing; returns the id of the job. `Etl.view(job_id)` tells what failed."""
+        from aistore.calls.etl import transform_objects
+
+        steps = transform_objects(
+            self._bck.ref, self._collection.get_value(), self._bck.ref, etl_name, etl_pipeline, timeout, "", None,
+            True, True, False, latest, False, num_workers,
         )  # fmt: skip
         return self.client.run(steps)
 

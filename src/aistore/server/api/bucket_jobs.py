@@ -9,6 +9,7 @@ import msgspec
 from aistore.server.api import inventory
 from aistore.server.api.bucket_props import encode, make_copies
 from aistore.server.api.copying import copy_bucket, copy_many, rename_bucket
+from aistore.server.api.etl_offline import transform_bucket, transform_many
 from aistore.server.api.messages import job_reply
 from aistore.server.api.remote.jobs import prefetch
 from aistore.server.jobs.indexing import index_archives
@@ -46,7 +47,11 @@ async def start(node: Node, request: Request, bucket: Bucket, message: ActionMes
     if action == actions.COPY_OBJECTS:
         return await copy_many(node, bucket, value)
     if action in (actions.TRANSFORM_BUCKET, actions.TRANSFORM_OBJECTS):
-        raise ApiError(404, "cannot use ETL in a build without ETL support - operation not supported", "ErrUnsupp")
+        if node.etls is None:
+            raise ApiError(404, "cannot use ETL in a build without ETL support - operation not supported", "ErrUnsupp")
+        if action == actions.TRANSFORM_BUCKET:
+            return await transform_bucket(node, request, node.etls, bucket, value)
+        return await transform_many(node, node.etls, bucket, value)
     if action == actions.PREFETCH_OBJECTS:
         return await prefetch(node, bucket, value)
     if action == actions.CREATE_INVENTORY:

@@ -31,7 +31,17 @@ if TYPE_CHECKING:
     from aistore.server.node import Node
     from aistore.server.store.rows import Bucket
 
-__all__ = ["copy_bucket", "copy_many", "rename_bucket"]
+__all__ = [
+    "check_plan",
+    "copy_bucket",
+    "copy_many",
+    "copying_of",
+    "create_like",
+    "destination_of",
+    "find_destination",
+    "rename_bucket",
+    "when_made",
+]
 
 T = TypeVar("T")
 
@@ -46,38 +56,38 @@ _ALL: Final = frozenset({"0", "1"})
 
 async def copy_bucket(node: Node, request: Request, source: Bucket, value: object) -> Reply:
     """Start the copy of a bucket; the answer is the job's id."""
-    identity = node.backends.resolve(_destination(request))
+    identity = node.backends.resolve(destination_of(request))
     message = decode_value(value, CopyBucket, actions.COPY_BUCKET, node.gateway_name)
-    _check(message)
+    check_plan(message)
     if identity == source.id and not (message.dry_run or source.remote is not None):
         raise ApiError(400, f'cannot {actions.COPY_BUCKET} bucket "{identity.cname}" onto itself')
     node.check_access(source, access.GET, "GET")
     for job in node.control.jobs.select(actions.COPY_BUCKET, running=True):
         if job.pair == (source.id, identity):
             raise ApiError(400, f"{job.kind}[{job.id}] is already running - not starting")
-    target = _find_destination(node, source, identity)
+    target = find_destination(node, source, identity)
     if source.remote is not None and request.params.get(params.PRESENCE, "") in _ALL:
         return await _start_copies(node, source, identity, target, _as_selection(message))
 
     async def work(job: Job, destination: Bucket | None) -> None:
-        copying = _copying(node, job, source, destination, message, everything=False)
+        copying = copying_of(node, job, source, destination, message, everything=False)
         await copying.prefix(message.prefix, count_bytes=identity != source.id)
         if message.synchronize:
             await copying.synchronize(message.prefix)
 
     made = None
     if target is None and not message.dry_run:
-        made = _create_like(node, source, identity, lambda number: job.has_made(number))  # noqa: PLW0108 (there is no job yet)
+        made = create_like(node, source, identity, lambda number: job.has_made(number))  # noqa: PLW0108 (there is no job yet)
 
     async def run(job: Job) -> None:
-        await work(job, target if made is None else await _made(node, identity, made))
+        await work(job, target if made is None else await when_made(node, identity, made))
 
     job = node.control.jobs.start(
         actions.COPY_BUCKET, run, bucket=identity, source=source.id, destination=identity,
         control=f"cp {source.id.cname}=>{identity.cname}",
     )  # fmt: skip
     if made is not None:
-        await _made(node, identity, made)
+        await when_made(node, identity, made)
     return await job_reply(job)
 
 
@@ -92,9 +102,9 @@ async def copy_many(node: Node, source: Bucket, value: object) -> Reply:
         if error.tcode != "ErrInvalidBackendProvider":
             raise
         return await _start_refused(node, source, error)
-    _check(message)
+    check_plan(message)
     node.check_access(source, access.GET, "GET")
-    target = _find_destination(node, source, identity)
+    target = find_destination(node, source, identity)
     return await _start_copies(node, source, identity, target, message)
 
 
@@ -110,12 +120,12 @@ async def _start_copies(
 ) -> Reply:
     if target is None and not message.dry_run:
         try:
-            target = await _create_like(node, source, identity)
+            target = await create_like(node, source, identity)
         except BucketExists:
             target = node.store.bucket(identity)
 
     async def work(job: Job) -> None:
-        copying = _copying(node, job, source, target, message, everything=True)
+        copying = copying_of(node, job, source, target, message, everything=True)
         await _copy_selected(copying, message, f"{node.name}: {{}} does not exist")
 
     job = node.control.jobs.join(
@@ -158,7 +168,8 @@ async def _copy_selected(copying: Copying | RemoteCopying, message: CopyObjects,
             await copying.synchronize(template.prefix)
 
 
-def _check(message: CopyBucket | CopyObjects) -> None:
+def check_plan(message: CopyBucket | CopyObjects) -> None:
+    """Raise ApiError 400 for options that exclude one another, or mean nothing."""
     if message.synchronize and message.prepend:
         text = f'prepend option ("{message.prepend}") is incompatible with the request to synchronize buckets'
         raise ApiError(400, text)
@@ -167,7 +178,7 @@ def _check(message: CopyBucket | CopyObjects) -> None:
         raise ApiError(400, f"invalid num-workers {message.num_workers} (expected -1 or more)")
 
 
-def _copying(
+def copying_of(
     node: Node,
     job: Job,
     source: Bucket,
@@ -176,6 +187,7 @@ def _copying(
     *,
     everything: bool,
 ) -> Copying | RemoteCopying:
+    """How a request is worked on: within the cluster, or with what lives elsewhere."""
     plan = Plan(message.prepend, message.ext, message.dry_run, message.synchronize, message.coer)
     if source.remote is not None or (target is not None and node.remote_of(target) is not None):
         latest = message.latest_ver or message.synchronize
@@ -184,7 +196,7 @@ def _copying(
     return Copying(job, node.store, node.control.scanner, source, target, checksum, plan)
 
 
-def _destination(request: Request) -> BucketId:
+def destination_of(request: Request) -> BucketId:
     """The bucket that `bck_to` names. Raises ApiError 400."""
     uname = request.params.get(params.BCK_TO, "")
     if not uname:
@@ -195,7 +207,7 @@ def _destination(request: Request) -> BucketId:
     return target
 
 
-def _find_destination(node: Node, source: Bucket, identity: BucketId) -> Bucket | None:
+def find_destination(node: Node, source: Bucket, identity: BucketId) -> Bucket | None:
     """The bucket to copy into, None for one that has to be made.
 
     Raises ApiError 403 and 404, and `UnknownBucket` for a remote one that is not registered yet.
@@ -212,7 +224,7 @@ def _find_destination(node: Node, source: Bucket, identity: BucketId) -> Bucket 
     return target
 
 
-def _create_like(
+def create_like(
     node: Node, source: Bucket, identity: BucketId, told: Callable[[int], None] | None = None
 ) -> asyncio.Future[Bucket]:
     """Make a bucket with the properties of another, or of a cloud bucket with those of new ones; `told` learns its number."""
@@ -230,7 +242,7 @@ def _create_like(
     return node.store.create_bucket(identity, document)
 
 
-async def _made(node: Node, identity: BucketId, made: asyncio.Future[Bucket]) -> Bucket:
+async def when_made(node: Node, identity: BucketId, made: asyncio.Future[Bucket]) -> Bucket:
     """The bucket that is being made, or the one that somebody else made at the same moment."""
     try:
         return await asyncio.shield(made)
@@ -246,7 +258,7 @@ async def _made(node: Node, identity: BucketId, made: asyncio.Future[Bucket]) ->
 
 async def rename_bucket(node: Node, request: Request, bucket: Bucket) -> Reply:
     """Give a bucket another name, at once whatever it holds; the answer is the id of the job."""
-    old, new = bucket.id, _destination(request)
+    old, new = bucket.id, destination_of(request)
     if old.is_remote:
         raise ApiError(400, f"can only rename AIS ('ais://') bucket (\"{old.cname}\" is not)")
     if new == old:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from aistore.http1.message import Pending, Reply
 from aistore.server.api.append import url_of_session
 from aistore.server.api.archive_reading import archive_query
+from aistore.server.api.etl_inline import is_inline, transform_inline
 from aistore.server.api.messages import OK, refuse_bad_query
 from aistore.server.api.multipart import abort_upload, begin_upload, complete_upload
 from aistore.server.api.promoting import promote
@@ -70,6 +71,8 @@ def _handle(node: Node, request: Request, bucket_name: str, object_name: str) ->
         raise ApiError(400, "dpq: exceeded maximum number of iterations (100)")
     bucket = node.bucket(bucket_name, request)
     name = check_object_name(object_name, directory=method == "HEAD")
+    if request.query and node.settings.etl and is_inline(request):
+        return transform_inline(node, request, bucket, name)
     if node.redirects:
         if "arch" in request.query:
             archive_query(request, name)  # what is wrong with it the gateway tells

@@ -41,6 +41,7 @@ _LISTED: Final = "name,size,checksum,version,custom"
 # A page of names of 8 KiB with custom metadata; what another cluster says is held in memory.
 _DOCUMENT_MAX: Final = 128 << 20
 _PIECE: Final = 1 << 20
+_MESSAGE_MAX: Final = 2000
 _length: Final = re.compile(r"[0-9]{1,18}", re.ASCII).fullmatch
 
 
@@ -263,7 +264,7 @@ class RemoteCluster:
             message, tcode = str(document["message"]), str(document.get("tcode", ""))
         except (ValueError, KeyError, TypeError):
             message, tcode = text or answer.reason, ""
-        status = answer.status
+        message, status = message[:_MESSAGE_MAX], answer.status
         if status in (401, 403):
             return errors.forbidden(bucket, self.endpoint, message)
         if status in (429, 503):

@@ -11,6 +11,7 @@ import msgspec
 
 from aistore.server.backends.claims import Claims
 from aistore.server.backends.download import Blob, Download
+from aistore.server.backends.errors import object_missing
 from aistore.server.backends.options import (
     ClusterAccess,
     check_backends,
@@ -22,7 +23,7 @@ from aistore.server.backends.space import Space
 from aistore.server.backends.unfinished import Unfinished
 from aistore.server.settings import SettingsError
 from aistore.wire.errors import ApiError, backend_missing, remote_cluster_missing
-from aistore.wire.names import BACKENDS, BucketId
+from aistore.wire.names import BACKENDS, BucketId, check_object_name
 from aistore.wire.props import pack
 
 if TYPE_CHECKING:
@@ -42,6 +43,16 @@ logger = logging.getLogger(__name__)
 _KEY: Final = "remotes"
 DEFUNCT: Final = "defunct"
 """What stands for the uuid of a cluster that never answered (protocol/00 15.2)."""
+
+
+_SHOWN: Final = 256
+
+
+def _is_name(name: str) -> bool:
+    try:
+        return check_object_name(name) == name
+    except ApiError:
+        return False
 
 
 class UnknownBucket(Exception):
@@ -243,7 +254,15 @@ class Backends:
     # -- objects -----------------------------------------------------------------------------------------------
 
     def download(self, bucket: Bucket, name: str, before: ObjectRow | None, blob: Blob | None = None) -> Download:
-        """The download of an object that is cached as `before`, or not: the one under way, or a new one."""
+        """The download of an object that is cached as `before`, or not: the one under way, or a new one.
+
+        Raises `RemoteError` for a name that no object has here: a backend may list any.
+        """
+        if not _is_name(name):
+            logger.warning(
+                "%s is not taken into the cache: no object has such a name", bucket.id.object_cname(name[:_SHOWN])
+            )
+            raise object_missing(self._node.name, bucket.id.object_cname(name[:_SHOWN]))
         key = bucket.bid, name
         download = self._downloads.get(key)
         if download is None or download.dropped:

@@ -48,7 +48,7 @@ _REQUESTS_MAX: Final = 1024
 
 # Seconds without work after which a job of an idle kind is shown as idle, and after which it ends. The reference's first is at least
 # 4, for what may still come from other targets; here it only has to tell "just done" from "done".
-_IDLE_AFTER: Final = 2.0
+_IDLE_AFTER: Final = 0.5
 _LIVES_FOR: Final = 60.0
 
 USER_ABORT: Final = "user abort"

@@ -1,0 +1,210 @@
+"""The processes of one running ETL, behind their keeper (`keeper.py`)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import shutil
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from aistore.server.etl.images import LOOPBACK, NoImage, program_of
+from aistore.server.etl.proc import open_to_others, usage
+
+if TYPE_CHECKING:
+    from asyncio.subprocess import Process
+
+    from aistore.server.etl.message import Launch
+    from aistore.server.etl.proc import Usage
+
+__all__ = ["ProcessFailed", "Processes"]
+
+logger = logging.getLogger(__name__)
+
+LOG_BYTES: Final = 2 << 20
+"""Bytes that are kept of what a transformer prints."""
+
+_TAIL_BYTES: Final = 2048
+_TAIL_LINES: Final = 80
+_GRACE: Final = 5.0
+_START_SECONDS: Final = 30.0
+_BACKLOG: Final = 512
+_KEEPER: Final = Path(__file__).resolve().parent / "keeper.py"
+_FILES_MAX: Final = 65536
+
+
+class ProcessFailed(Exception):
+    """A transformer could not be started; `reason` is Kubernetes' word for it."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Processes:
+    """What runs for one ETL: a keeper, and the process group that it started, on a loopback port."""
+
+    def __init__(
+        self, name: str, folder: Path, port: int, keeper: Process, pid: int, reserved: socket.socket | None
+    ) -> None:
+        self.name = name
+        self.folder = folder
+        self.port = port
+        self.pid = pid
+        """The first process behind the keeper."""
+        self._keeper = keeper
+        self._reserved = reserved
+        self._last_words: str | None = None
+        self.is_ours = reserved is None
+        """Whether a class of our framework runs, and not a program that has a command of its own."""
+        self.ended = asyncio.ensure_future(keeper.wait())
+        """Exit status of the main process, when all of its group is gone."""
+
+    @classmethod
+    async def start(cls, name: str, launch: Launch, env: dict[str, str], folder: Path, *, ws: bool) -> Processes:
+        """Start the transformer's program; `env` goes over what the message says, but for its last word. Raises `ProcessFailed`."""
+        for part in ("tmp", "objects"):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+        sock = socket.socket()
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((LOOPBACK, 0))
+            port: int = sock.getsockname()[1]
+            try:
+                program = program_of(
+                    launch, ws=ws, folder=folder, environments=folder.parent / ".environments", port=port
+                )
+            except NoImage as error:
+                raise ProcessFailed("ErrImagePull", str(error)) from None
+            fds = []
+            if program.socket:
+                # Connections inherit it, those too that are made before the transformer accepts any.
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.listen(_BACKLOG)
+                fds = [sock.fileno()]
+                env = {**env, "AIS_ETL_FD": str(sock.fileno())}
+            spec = {
+                "argv": program.argv,
+                "env": {**program.env, **env, **launch.last},
+                "cwd": str(folder / "tmp"),
+                "log": str(folder / "log"),
+                "log_bytes": LOG_BYTES,
+                "grace": _GRACE,
+                "limits": _limits(launch.memory),
+                "fds": fds,
+            }
+            keeper = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-I",
+                "-S",
+                str(_KEEPER),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
+                cwd="/",
+                env={"PATH": os.environ.get("PATH", os.defpath)},
+                pass_fds=fds,
+                start_new_session=True,
+            )
+        except BaseException:
+            sock.close()
+            raise
+        # One that does not listen shares its address with a server that sets SO_REUSEADDR, as servers do, and keeps others away.
+        reserved = sock if not program.socket else None
+        if reserved is None:
+            sock.close()
+        assert keeper.stdin is not None
+        assert keeper.stdout is not None
+        try:
+            keeper.stdin.write(json.dumps(spec).encode() + b"\n")
+            line = await asyncio.wait_for(keeper.stdout.readline(), _START_SECONDS)
+            pid = int(json.loads(line)["pid"])
+        except BaseException as error:
+            keeper.kill()
+            await keeper.wait()
+            sock.close()
+            if isinstance(error, (ValueError, asyncio.TimeoutError, KeyError)):
+                raise ProcessFailed("StartError", "its keeper did not start") from error
+            raise
+        logger.info("ETL %s: process %d listens at %s:%d", name, pid, LOOPBACK, port)
+        return cls(name, folder, port, keeper, pid, reserved)
+
+    @property
+    def running(self) -> bool:
+        """Whether the main process lives."""
+        return not self.ended.done()
+
+    def release_port(self) -> None:
+        """The transformer listens: its port need not be kept for it any more."""
+        if self._reserved is not None:
+            self._reserved.close()
+            self._reserved = None
+
+    async def stop(self) -> int:
+        """End everything (SIGTERM, and SIGKILL a while later) and remove its files; the exit status."""
+        assert self._keeper.stdin is not None
+        self._keeper.stdin.close()
+        self.release_port()
+        try:
+            status = await asyncio.shield(self.ended)
+        finally:
+            if not self.ended.done():  # whoever stops it was cancelled
+                self.ended.add_done_callback(lambda _: shutil.rmtree(self.folder, ignore_errors=True))
+        self._last_words = self.log_tail()
+        await asyncio.get_running_loop().run_in_executor(None, lambda: shutil.rmtree(self.folder, ignore_errors=True))
+        return status
+
+    # -- what it says and takes ------------------------------------------------------------------------------------
+
+    def log(self) -> bytes:
+        """What it printed: all of it, or as much of the end as is kept (blocking)."""
+        found = b""
+        for path in (self.folder / "log.1", self.folder / "log"):
+            try:
+                found += path.read_bytes()
+            except FileNotFoundError:
+                continue
+        return found
+
+    def log_tail(self) -> str:
+        """The last lines that it printed (a short read); also when it is gone."""
+        if self._last_words is not None:
+            return self._last_words
+        data = b""
+        for path in (self.folder / "log", self.folder / "log.1"):
+            try:
+                with path.open("rb") as file:
+                    size = file.seek(0, os.SEEK_END)
+                    file.seek(max(0, size - _TAIL_BYTES + len(data)))
+                    data = file.read() + data
+            except FileNotFoundError:
+                continue
+            if len(data) >= _TAIL_BYTES:
+                break
+        text = data[-_TAIL_BYTES:].decode("utf-8", "replace")
+        return "\n".join(text.splitlines()[-_TAIL_LINES:])
+
+    def usage(self) -> Usage | None:
+        """What its processes take together; None where the system does not tell."""
+        return usage(self._keeper.pid)
+
+    def open_to_others(self) -> str | None:
+        """Where one of them listens beyond loopback, if that is so."""
+        return open_to_others(self._keeper.pid)
+
+
+def _limits(memory: int) -> dict[str, str]:
+    """Limits of each process: no core dumps, a bounded number of files, and memory of its own up to what was asked, or to all there is."""
+    if not memory:
+        try:
+            memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        except (ValueError, OSError):
+            memory = 0
+    limits = {"CORE": "0", "NOFILE": str(_FILES_MAX)}
+    if memory > 0:
+        limits["DATA"] = str(memory)
+    return limits

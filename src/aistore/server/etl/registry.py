@@ -1,0 +1,314 @@
+"""The ETLs of a cluster: their definitions, stages, and life cycle (protocol/50 1, 4)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import shutil
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from aistore.server.etl.exchange import BadAnswer, NoConnection, TookTooLong
+from aistore.server.etl.images import LOOPBACK
+from aistore.server.etl.message import InitMessage, launch_of, parse_init, seconds
+from aistore.server.etl.processes import Processes, ProcessFailed
+from aistore.server.etl.running import Running
+from aistore.server.settings import is_loopback
+from aistore.server.store.etl_records import drop_definition, keep_definition, load_definitions
+from aistore.wire.errors import ApiError
+from aistore.wire.ids import new_job_id, new_letters
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from aistore.server.etl.message import Launch
+    from aistore.server.jobs.registry import Job
+    from aistore.server.node import Node
+
+__all__ = ["ABORTED", "INITIALIZING", "RUNNING", "Definition", "Etls"]
+
+logger = logging.getLogger(__name__)
+
+INITIALIZING: Final = "Initializing"
+RUNNING: Final = "Running"
+ABORTED: Final = "Aborted"
+
+_KIND: Final = "etl-inline"
+_HEALTH: Final = "/health"
+_PROBE_SECONDS: Final = 5.0
+_PROBE_PAUSE: Final = 0.02
+_PROBE_PAUSE_MAX: Final = 0.25
+_READY: Final = range(200, 400)
+_ENVIRONMENTS: Final = ".environments"
+
+
+class Definition:
+    """An ETL by its name, running or not."""
+
+    def __init__(self, message: InitMessage) -> None:
+        self.message = message
+        self.running: Running | None = None
+        self.starting: asyncio.Future[str] | None = None
+        self.job: Job | None = None
+        self.users: set[Job] = set()
+        """Jobs that transform with it."""
+
+    @property
+    def stage(self) -> str:
+        """One of `Initializing`, `Running`, `Aborted`."""
+        if self.starting is not None:
+            return INITIALIZING
+        return RUNNING if self.running is not None else ABORTED
+
+
+class Etls:
+    """All ETLs; they belong to the gateway."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._all: dict[str, Definition] = {}
+        for text in load_definitions(node.store.catalog):
+            message = msgspec.json.decode(text, type=InitMessage)
+            self._all[message.name] = Definition(message)
+        self._folder: Path = node.settings.data_dir / "etl"
+        if self._folder.is_dir():
+            for left in self._folder.iterdir():  # by a server that was killed
+                if left.name != _ENVIRONMENTS:
+                    shutil.rmtree(left, ignore_errors=True)
+
+    async def close(self) -> None:
+        """End all processes."""
+        await asyncio.gather(*(self._halt(one) for one in self._all.values()))
+
+    # -- finding ---------------------------------------------------------------------------------------------------
+
+    def all(self) -> list[Definition]:
+        """All definitions."""
+        return list(self._all.values())
+
+    def find(self, name: str) -> Definition | None:
+        """The definition of this name."""
+        return self._all.get(name)
+
+    def defined(self, name: str) -> Definition:
+        """The definition of this name. Raises ApiError 404."""
+        found = self._all.get(name)
+        if found is None:
+            raise ApiError(404, f"{self._node.gateway_name}: etl job {name} does not exist")
+        return found
+
+    def running(self, name: str) -> Running:
+        """The running ETL of this name. Raises ApiError 404, another one if it is not even defined."""
+        found = self.defined(name).running
+        if found is None:
+            raise ApiError(404, f"{self._node.name}: {name} does not exist")
+        return found
+
+    # -- life ------------------------------------------------------------------------------------------------------
+
+    def check_allowed(self) -> None:
+        """Raise ApiError 403 where anybody on the network could run code."""
+        settings = self._node.settings
+        if not (is_loopback(settings.host) or settings.allow_etl):
+            raise ApiError(
+                403,
+                f"ETLs run code on the server's machine, and {settings.host} can be reached from others: "
+                "start the server with --allow-etl if everybody there may do that",
+            )
+
+    async def init(self, body: bytes) -> str:
+        """Define an ETL and start it; the id of its job. Raises ApiError 400, 403, 409."""
+        self.check_allowed()
+        message = parse_init(body)
+        name = message.name
+        if name in self._all:
+            raise ApiError(409, f"{self._node.gateway_name}: etl job {name} already exists")
+        definition = self._all[name] = Definition(message)
+        try:
+            await keep_definition(self._node.store.catalog, name, msgspec.json.encode(message).decode())
+        except BaseException:
+            del self._all[name]
+            raise
+        return await self._start(definition)
+
+    async def start(self, name: str) -> str:
+        """Start an ETL that was stopped; the id of its new job. Raises ApiError 400, 403, 404."""
+        self.check_allowed()
+        definition = self.defined(name)
+        if definition.stage != ABORTED:
+            raise ApiError(400, f'invalid action "can\'t start ETL[{name}] during {definition.stage} stage"')
+        return await self._start(definition)
+
+    async def stop(self, name: str) -> None:
+        """Stop an ETL, if it runs. Raises ApiError 404."""
+        await self._halt(self.defined(name))
+
+    async def delete(self, name: str) -> None:
+        """Stop an ETL and forget it. Raises ApiError 404."""
+        definition = self.defined(name)
+        await self._halt(definition)
+        if self._all.get(name) is definition:
+            del self._all[name]
+            await drop_definition(self._node.store.catalog, name)
+
+    async def _start(self, definition: Definition) -> str:
+        starting = definition.starting = asyncio.ensure_future(self._bring_up(definition))
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            if not starting.cancelled():
+                raise
+            raise ApiError(400, f'[etl="{definition.message.name}"] it was stopped while it was initializing') from None
+
+    async def _bring_up(self, definition: Definition) -> str:
+        """Start an ETL and its job; the id of that."""
+        try:
+            running = await self._launch(definition)
+            running.job_id = f"etl-{new_job_id()}"
+            definition.job = self._node.control.jobs.start(
+                _KIND, lambda _: self._watch(definition, running), job_id=running.job_id, control=running.name
+            )
+            await asyncio.sleep(0)  # its first step: from then on it answers for the processes
+            if definition.running is not running:
+                await running.stop()
+                raise ApiError(400, f'[etl="{running.name}"] its job was aborted while it was initializing')
+            await definition.job.noted()
+            return running.job_id
+        finally:
+            definition.starting = None
+
+    async def _watch(self, definition: Definition, running: Running) -> None:
+        """The ETL's own job: it lives as long as the processes do, and takes them along when it is aborted."""
+        name = running.name
+        definition.running = running
+        try:
+            status = await asyncio.shield(running.processes.ended)
+            tail = running.processes.log_tail()
+            logger.warning("ETL %s: its main process ended with status %d", name, status)
+            raise ApiError(400, f'[etl="{name}"] its main process ended with status {status}\n{tail}'.rstrip())
+        finally:
+            definition.running = None
+            definition.job = None
+            for job in list(definition.users):
+                self._node.control.jobs.abort(job)
+            await running.stop()
+            running.over.set()
+
+    async def _halt(self, definition: Definition) -> None:
+        """End what runs, and wait until it is gone."""
+        if (starting := definition.starting) is not None:
+            starting.cancel()
+            await asyncio.wait([starting])
+        running, job = definition.running, definition.job
+        if running is not None and job is not None:
+            self._node.control.jobs.abort(job)
+            await running.over.wait()
+
+    # -- starting --------------------------------------------------------------------------------------------------
+
+    async def _launch(self, definition: Definition) -> Running:
+        """Start the processes and wait until they answer. Raises ApiError 400."""
+        message = definition.message
+        name, limit = message.name, seconds(message.init_timeout)
+        deadline = asyncio.get_running_loop().time() + limit
+        secret = new_letters()
+        launch = launch_of(message)
+        env = {
+            "AIS_TARGET_URL": f"{self._own_url()}/v1/etl/_object/{name}/{secret}",
+            "direct_put": "true" if message.support_direct_put else "false",
+            "DIRECT_PUT": "true" if message.support_direct_put else "false",
+        }
+        folder = self._folder / f"{name}-{new_letters()}"
+        try:
+            processes = await Processes.start(name, launch, env, folder, ws=message.communication == "ws://")
+        except (ProcessFailed, OSError) as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            reason = error.reason if isinstance(error, ProcessFailed) else "StartError"
+            raise self._failed(name, launch, "Waiting", reason, str(error), 0, str(error)) from error
+        except BaseException:  # stopped meanwhile
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        running = Running(message, processes, secret)
+        try:
+            await self._until_ready(running, launch, deadline)
+            processes.release_port()
+            self._check_loopback(running, launch)
+            if message.communication == "ws://":
+                await self._open_sockets(running, launch, deadline)
+        except BaseException:
+            await running.stop()
+            raise
+        return running
+
+    async def _until_ready(self, running: Running, launch: Launch, deadline: float) -> None:
+        processes = running.processes
+        clock = asyncio.get_running_loop().time
+        pause = _PROBE_PAUSE
+        while processes.running and (left := deadline - clock()) > 0:
+            with contextlib.suppress(TookTooLong, NoConnection, BadAnswer):
+                asked = asyncio.ensure_future(
+                    running.port.ask(
+                        "GET",
+                        _HEALTH if processes.is_ours else launch.probe,
+                        (),
+                        lambda: None,
+                        min(left, _PROBE_SECONDS),
+                    )
+                )
+                await asyncio.wait([asked, processes.ended], return_when=asyncio.FIRST_COMPLETED)
+                if not asked.done():
+                    asked.cancel()
+                    await asyncio.wait([asked])
+                    break
+                answer = asked.result()
+                answer.close()
+                if answer.status in _READY:
+                    return
+            await asyncio.wait([processes.ended], timeout=pause)
+            pause = min(pause * 1.5, _PROBE_PAUSE_MAX)
+        tail = processes.log_tail()
+        if processes.running:
+            reason = f"context deadline exceeded: not ready within {running.message.init_timeout}"
+            raise self._failed(running.name, launch, "Running", "", tail, 0, reason)
+        status = processes.ended.result()
+        raise self._failed(running.name, launch, "Terminated", "Error", tail, status, f"exited with status {status}")
+
+    def _check_loopback(self, running: Running, launch: Launch) -> None:
+        processes = running.processes
+        address = processes.open_to_others()
+        if address is not None:
+            why = f"it listens on {address}, where others reach it; it has to listen on 127.0.0.1 (port $AIS_ETL_PORT)"
+            raise self._failed(running.name, launch, "Running", "", processes.log_tail(), 0, why)
+
+    async def _open_sockets(self, running: Running, launch: Launch, deadline: float) -> None:
+        from aistore.server.etl.sockets import NoWebSockets, Sockets
+
+        try:
+            running.sockets = Sockets(running.url)
+            await running.sockets.check(max(0.1, deadline - asyncio.get_running_loop().time()))
+        except (NoWebSockets, NoConnection, asyncio.TimeoutError) as error:
+            tail = running.processes.log_tail()
+            raise self._failed(
+                running.name, launch, "Running", "", tail, 0, str(error) or "context deadline exceeded"
+            ) from error
+
+    def _own_url(self) -> str:
+        """Where transformers reach this server: on loopback, if it listens there."""
+        parts = urlsplit(self._node.url)
+        host = self._node.settings.host
+        if host in ("", "0.0.0.0"):  # noqa: S104 (a comparison)
+            host = LOOPBACK
+        elif host == "::":
+            host = "::1"
+        return f"http://{f'[{host}]' if ':' in host else host}:{parts.port}"
+
+    def _failed(
+        self, name: str, launch: Launch, state: str, reason: str, message: str, code: int, why: str
+    ) -> ApiError:
+        """An ETL that could not be started; nothing of it runs, its definition stays."""
+        status = f"container: {launch.image}, state: {state}, reason: {reason}, message: {message}, exitCode: {code}"
+        node = self._node.name
+        return ApiError(400, f'[{node},etl="{name}",pod="{name}",service="{name}",pod_status="{status}"] {why}')

@@ -1,0 +1,101 @@
+"""WebSocket connections to a transformer (protocol/50 6.6)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from aistore.server.etl.exchange import Answer, BadAnswer, NoConnection, TookTooLong
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from websockets.asyncio.client import ClientConnection
+
+    from aistore.http1.payload import Payload
+
+__all__ = ["NoWebSockets", "Sockets"]
+
+_AT_ONCE: Final = 16
+_MESSAGE_MAX: Final = 16 << 30
+_ACKNOWLEDGED: Final = "direct put success"
+
+
+class NoWebSockets(Exception):
+    """The library that speaks WebSocket is not installed."""
+
+
+class Sockets:
+    """A pool of connections; on each one object after another."""
+
+    def __init__(self, url: str) -> None:
+        self._url = f"ws://{url.removeprefix('http://')}/ws"
+        self._idle: deque[ClientConnection] = deque()
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+        try:
+            import websockets.asyncio.client as library
+            import websockets.exceptions as exceptions
+        except ModuleNotFoundError:
+            raise NoWebSockets('ETLs over ws:// need the library "websockets": pip install "aistore-py[etl]"') from None
+        self._library = library
+        self._exceptions: ModuleType = exceptions
+
+    async def close(self) -> None:
+        """Close what is idle."""
+        while self._idle:
+            await self._idle.pop().close()
+
+    async def check(self, timeout: float) -> None:
+        """Open a first connection. Raises `NoConnection`, `TookTooLong`."""
+        self._idle.append(await asyncio.wait_for(self._connect(), timeout))
+
+    async def _connect(self) -> ClientConnection:
+        try:
+            return await self._library.connect(
+                self._url,
+                max_size=_MESSAGE_MAX,
+                compression=None,
+                ping_interval=None,
+                proxy=None,
+                open_timeout=None,
+                close_timeout=1,
+            )
+        except (OSError, self._exceptions.WebSocketException) as error:
+            raise NoConnection(f"failed to connect to {self._url}: {error}", sent=False) from error
+
+    async def ask(self, control: bytes, content: Payload | None, timeout: float, *, empty: bool) -> Answer:
+        """What is made of one object. `empty`: it has no bytes, so that nothing may come of it.
+
+        Raises `TookTooLong`, `NoConnection`, `BadAnswer` with what the transformer said.
+        """
+        try:
+            reply = await asyncio.wait_for(self._ask(control, content), timeout)
+        except asyncio.TimeoutError:
+            raise TookTooLong("no answer") from None
+        if isinstance(reply, str):
+            if reply == _ACKNOWLEDGED or (reply.isdigit() and (int(reply) > 0 or empty)):
+                return _answer(204, b"")
+            raise BadAnswer(reply)
+        return _answer(200, reply)
+
+    async def _ask(self, control: bytes, content: Payload | None) -> str | bytes:
+        async with self._turns:
+            connection = self._idle.pop() if self._idle else await self._connect()
+            try:
+                await connection.send(control)
+                if content is not None:
+                    await connection.send(b"".join(bytes(piece) for piece in content.pieces()))
+                reply = await connection.recv()
+            except self._exceptions.ConnectionClosed as error:
+                raise NoConnection(f"{self._url}: {error}", sent=True) from error
+            except BaseException:
+                # Nobody knows which answer would come next.
+                connection.transport.abort()
+                raise
+            self._idle.append(connection)
+            return reply
+
+
+def _answer(status: int, data: bytes) -> Answer:
+    return Answer(status, {}, data, None)

@@ -1,0 +1,91 @@
+"""An object's content, as a transformer is given it: bytes in a request, or the path of a file."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import shutil
+from typing import TYPE_CHECKING, Final
+
+from aistore.http1.payload import BytesPayload, FilePayload, Payload
+from aistore.server.api.reading import read_if_in_memory
+from aistore.server.store.content import in_thread
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from aistore.server.store.rows import Bucket, ObjectRow
+    from aistore.server.store.store import Store
+
+__all__ = ["Source"]
+
+_NAME_MAX: Final = 255  # bytes of one name in a folder
+_numbers = itertools.count()
+
+
+class Source:
+    """The content of one version of an object; whoever opens one closes it."""
+
+    def __init__(self, row: ObjectRow, fd: int) -> None:
+        self.size = row.size
+        self._row = row
+        self._file = os.fdopen(fd, "rb") if fd >= 0 else None
+        self._folder: Path | None = None
+
+    @classmethod
+    def open(cls, store: Store, bucket: Bucket, row: ObjectRow) -> Source | None:
+        """The current content of an object; None if it is gone."""
+        if row.data is not None:
+            return cls(row, -1)
+        current = store.open_current(bucket, row)
+        return cls(*current) if current is not None else None
+
+    @property
+    def in_file(self) -> bool:
+        """Whether it lies in a file of its own."""
+        return self._file is not None
+
+    def payload(self) -> Payload:
+        """The content as the body of a request, from its start."""
+        if self._file is None:
+            return BytesPayload(self._row.data or b"")
+        # A file is read in a thread, which costs more than reading a small one.
+        data = read_if_in_memory(self._file.fileno(), 0, self.size)
+        if data is not None:
+            return BytesPayload(data)
+        self._file.seek(0)
+        return FilePayload(self._file)
+
+    async def expose(self, store: Store, folder: Path, name: str) -> Path | None:
+        """A file below `folder` with this content, and with the last part of the object's name; None if no file can have such a name."""
+        base = name.rpartition("/")[2]
+        if len(base.encode("utf-8", "surrogateescape")) > _NAME_MAX:
+            return None
+        self._folder = folder / str(next(_numbers))
+        path = self._folder / base
+        self._folder.mkdir()
+        if self._file is None:
+            path.write_bytes(self._row.data or b"")
+            return path
+        try:
+            os.link(store.content.path(self._row.content), path)
+        except OSError:  # replaced meanwhile, or a file system without links
+            await in_thread(self._copy, path)
+        return path
+
+    def _copy(self, path: Path) -> None:
+        assert self._file is not None
+        self._file.seek(0)
+        with path.open("wb") as out:
+            shutil.copyfileobj(self._file, out, 1 << 20)
+
+    def close(self) -> None:
+        """Forget it; what it exposed is removed."""
+        if self._file is not None:
+            self._file.close()
+        if self._folder is not None:
+            if self.size > 64 << 20:  # the last link of a large file takes a while
+                asyncio.get_running_loop().run_in_executor(None, shutil.rmtree, self._folder, True)
+            else:
+                shutil.rmtree(self._folder, ignore_errors=True)

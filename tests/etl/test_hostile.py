@@ -1,0 +1,339 @@
+"""Transformers that do what they should not: the caller learns why in time, the server goes on, and nothing of them stays."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import pytest
+
+from aistore import LocalCluster
+from calling import Caller
+from etl_rest import Etl, acting, files_of, listens, processes_of
+from waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HTTP, FAST = "HTTPMultiThreadedServer", "FastAPIServer"
+
+# Answers a PUT as its environment says; `{}` stands for the body of a good answer.
+SERVER = """
+import os, socket, sys, threading, time
+how = os.environ["HOW"]
+listener = socket.create_server(("", 8000), backlog=50)
+def read_request(file):
+    line, length = file.readline(), 0
+    while (field := file.readline()).strip():
+        name, _, value = field.partition(b":")
+        if name.lower() == b"content-length":
+            length = int(value)
+    file.read(length)
+    return line
+def serve(sock):
+    file = sock.makefile("rb")
+    while line := read_request(file):
+        if line.startswith(b"GET /health"):
+            sock.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 7\\r\\n\\r\\nRunning")
+            continue
+        print("asked", flush=True)
+        if how == "hang":
+            time.sleep(1000)
+        if how == "hang-in-body":
+            sock.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 10\\r\\n\\r\\nhalf")
+            time.sleep(1000)
+        if how == "hang-late":
+            sock.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 4000000\\r\\n\\r\\n" + b"x" * 3000000)
+            time.sleep(1000)
+        if how == "crash":
+            print("about to crash", flush=True)
+            os._exit(9)
+        answers = {
+            "close": b"",
+            "short": b"HTTP/1.1 200 OK\\r\\nContent-Length: 100\\r\\n\\r\\nshort",
+            "short-late": b"HTTP/1.1 200 OK\\r\\nContent-Length: 4000000\\r\\n\\r\\n" + b"x" * 3000000,
+            "short-chunks": b"HTTP/1.1 200 OK\\r\\nTransfer-Encoding: chunked\\r\\n\\r\\n64\\r\\nshort",
+            "no-http": b"hello, this is no HTTP\\r\\n\\r\\n",
+            "long-head": b"HTTP/1.1 200 OK\\r\\nX: " + b"y" * 1000000,
+            "bad-length": b"HTTP/1.1 200 OK\\r\\nContent-Length: many\\r\\n\\r\\nx",
+            "bad-chunk": b"HTTP/1.1 200 OK\\r\\nTransfer-Encoding: chunked\\r\\n\\r\\nzz\\r\\n",
+        }
+        if how in answers:
+            sock.sendall(answers[how])
+            sock.shutdown(socket.SHUT_RDWR)
+            return
+        if how == "too-much":
+            sock.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 4\\r\\n\\r\\ngoodand what nobody announced")
+            continue
+        raise SystemExit("?")
+while True:
+    threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+"""
+
+
+def bad_server(etl: Etl, how: str, timeout: str = "2s") -> Etl:
+    got = etl.runs([sys.executable, "-c", SERVER], env=[{"name": "HOW", "value": how}], obj_timeout=timeout)
+    assert got.status == 200, got.body
+    return etl
+
+
+@pytest.mark.parametrize(
+    ("how", "text"),
+    [
+        ("close", "closed the connection"),
+        ("short", "after 5 of 100 bytes"),
+        ("short-chunks", "the transformer's answer is broken"),
+        ("no-http", "the transformer's answer is broken"),
+        ("long-head", "the transformer's answer is broken"),
+        ("bad-length", "the transformer's answer is broken"),
+        ("bad-chunk", "the transformer's answer is broken"),
+        ("hang", "context deadline exceeded"),
+        ("hang-in-body", "context deadline exceeded"),
+    ],
+)
+def test_answers_that_are_none(etl: Etl, src: str, how: str, text: str) -> None:
+    bad_server(etl, how, "500ms" if how.startswith("hang") else "30s")
+    began = time.monotonic()
+    for got in (etl.get(src, "a.txt"), etl.copy(f"{src}/a.txt", f"{src}/x")):
+        message = str(got.error["message"])
+        assert got.status == 400
+        assert text in message
+    assert time.monotonic() - began < 15
+    assert f"\nlog of ETL {etl.name}:\nasked" in message
+    assert etl.errors()[0]["msg"].startswith(message.partition("\n")[0][:20])
+    assert etl.call.get(src, "x").status == 404
+    said = etl.wait(etl.bucket(src, f"{src}-dst"))
+    assert said["aborted"]
+    assert text in said["err"]
+    assert etl.stage == "Running"
+
+
+@pytest.mark.parametrize("how", ["short-late", "hang-late"])
+def test_answers_that_break_off_when_the_client_has_begun_to_read(etl: Etl, src: str, how: str) -> None:
+    bad_server(etl, how, "500ms")
+    with pytest.raises(http.client.IncompleteRead):
+        etl.get(src, "a.txt")
+    got = etl.copy(f"{src}/a.txt", f"{src}/x")
+    assert got.status == 400
+    assert "the transformer's answer is broken" in str(got.error["message"])
+    assert etl.call.get(src, "x").status == 404
+
+
+def test_more_than_was_announced(etl: Etl, src: str) -> None:
+    bad_server(etl, "too-much")
+    for _ in range(3):
+        assert etl.get(src, "a.txt").body == b"good"
+
+
+def test_a_crash(etl: Etl, src: str, etl_cluster: LocalCluster) -> None:
+    before = processes_of(etl_cluster)
+    bad_server(etl, "crash", "30s")
+    began = time.monotonic()
+    got = etl.get(src, "a.txt")
+    message = str(got.error["message"])
+    assert got.status == 400
+    assert "about to crash" in message
+    assert "the transformer has ended with status 9" in message
+    assert time.monotonic() - began < 10
+    until(lambda: etl.stage == "Aborted")
+    assert processes_of(etl_cluster) <= before
+    assert etl.ask("POST", "/start").status == 200
+    assert etl.stage == "Running"
+    job = etl.bucket(src, f"{src}-dst", coer=True)
+    assert etl.wait(job)["aborted"]
+
+
+@pytest.mark.parametrize("kind", [HTTP, FAST])
+def test_workers_that_die_each_time(etl: Etl, src: str, kind: str) -> None:
+    """They are replaced, but not for ever."""
+    etl.started(acting(kind), env={"NUM_WORKERS": "2"}, obj_timeout="10s")
+    got = etl.get(src, "a.txt", "die")
+    assert got.status == 400
+    assert "last words" in str(got.error["message"])
+    until(lambda: etl.stage == "Aborted" or etl.get(src, "a.txt", "die").status == 0)
+
+
+def test_forks_that_go_away(etl: Etl, src: str, etl_cluster: LocalCluster) -> None:
+    before = processes_of(etl_cluster)
+    etl.started(acting(HTTP))
+    assert etl.get(src, "a.txt", "fork").body == b"CONTENT OF A.TXT"
+    assert len(processes_of(etl_cluster) - before) >= 4
+    sessions = processes_of(etl_cluster) - before
+    assert etl.ask("DELETE").status == 200
+    assert processes_of(etl_cluster) <= before
+    assert not [pid for pid in sessions if Path(f"/proc/{pid}").exists()]
+
+
+def test_clients_that_go_away(etl: Etl, src: str, etl_cluster: LocalCluster) -> None:
+    """What was begun for them is given up; it is more than may be under way at once."""
+    etl.started(acting(HTTP))
+    etl.call.put(src, "large", b"x" * 4_000_000)
+    where = urlsplit(etl_cluster.url)
+    for i in range(300):
+        with socket.create_connection(("127.0.0.1", where.port or 0)) as sock:
+            sock.sendall(
+                f"GET /v1/objects/{src}/large?etl_name={etl.name} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+            )
+            if i % 3 == 0:
+                sock.recv(1000)
+            elif i % 3 == 1:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    assert etl.get(src, "large").body == b"X" * 4_000_000
+    (folder,) = (etl_cluster.path / "etl").glob(f"{etl.name}-*/objects")
+    until(lambda: list(folder.iterdir()) == [])
+
+
+def test_a_log_without_end(etl: Etl, src: str, etl_cluster: LocalCluster) -> None:
+    etl.started(acting(HTTP))
+    for _ in range(5):
+        assert etl.get(src, "a.txt", "print 2000000").status == 200
+    until(lambda: etl.log.endswith("y\n") or "y\n" in etl.log[-5000:])
+    assert len(etl.log) <= 2 << 20
+    (folder,) = (etl_cluster.path / "etl").glob(f"{etl.name}-*")
+    assert sum(one.stat().st_size for one in folder.glob("log*")) <= 2 << 20
+    assert etl.get(src, "a.txt").body == b"CONTENT OF A.TXT"
+
+
+def test_a_process_that_does_not_want_to_end(etl: Etl, etl_cluster: LocalCluster) -> None:
+    before = processes_of(etl_cluster)
+    stubborn = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + SERVER
+    assert etl.runs([sys.executable, "-c", stubborn], env=[{"name": "HOW", "value": "hang"}]).status == 200
+    assert etl.ask("DELETE").status == 200
+    assert processes_of(etl_cluster) <= before
+
+
+def test_it_cannot_signal_the_machine(etl: Etl, src: str) -> None:
+    """`kill 1` ends a container; here it must not end anything else than the transformer."""
+    if os.geteuid():
+        pytest.skip("only root could")
+    killing = "import os\nfor number in (9, 15):\n    os.kill(1, number)\n" + SERVER
+    got = etl.runs([sys.executable, "-c", killing], env=[{"name": "HOW", "value": "hang"}])
+    assert got.status == 400
+    assert "state: Terminated" in str(got.error["message"])
+
+
+def test_its_environment_holds_nothing_of_the_servers(etl: Etl, src: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIS_AUTHN_TOKEN", "secret-of-the-server")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret-of-the-server")
+    with LocalCluster() as cluster, Caller(cluster.url) as call, Etl(call) as mine:
+        call.make_bucket("src")
+        call.put("src", "x", b"x")
+        mine.started(acting(HTTP), env={"COLOUR": "blue", "PATH": "/usr/bin"})
+        env = json.loads(mine.get("src", "x", "env").body)
+        assert "secret-of-the-server" not in json.dumps(env)
+        assert (env["COLOUR"], env["PATH"], env["PYTHONUNBUFFERED"]) == ("blue", "/usr/bin", "1")
+        assert (env["DIRECT_PUT"], env["direct_put"]) == ("true", "true")
+        assert re.fullmatch(rf"{cluster.url}/v1/etl/_object/{mine.name}/\w{{10}}", env["AIS_TARGET_URL"])
+        assert not [name for name in env if name.startswith("PYTEST")]
+
+
+def test_memory_has_a_limit(etl: Etl, src: str) -> None:
+    program = (
+        "import resource\nprint('limit', resource.getrlimit(resource.RLIMIT_DATA)[0], resource.getrlimit(resource.RLIMIT_CORE)[0], flush=True)\n"
+        + SERVER
+    )
+    got = etl.runs(
+        [sys.executable, "-c", program],
+        env=[{"name": "HOW", "value": "hang"}],
+        resources={"limits": {"memory": "512Mi"}},
+    )
+    assert got.status == 200
+    assert f"limit {512 << 20} 0" in etl.log
+
+
+# -- the end of the server -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=[1, 3])
+def own(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LocalCluster]:
+    """A cluster of this test, with a data folder that stays."""
+    with LocalCluster(tmp_path / "data", targets=request.param, durability="relaxed") as started:
+        yield started
+
+
+def _two_etls(cluster: LocalCluster) -> tuple[list[str], set[int], list[int]]:
+    """Names, processes and ports of two ETLs that hold on to everything."""
+    with Caller(cluster.url) as call:
+        call.make_bucket("src")
+        call.put("src", "a.txt", b"abc")
+        names = []
+        before = processes_of(cluster)
+        for kind in (HTTP, FAST):
+            etl = Etl(call).started(acting(kind), env={"NUM_WORKERS": "2"})
+            assert etl.get("src", "a.txt", "fork").body == b"ABC"
+            names.append(etl.name)
+        logs = "".join(Etl(call, name).log for name in names)
+        ports = [int(port) for port in re.findall(r"127\.0\.0\.1:(\d+)", logs)]
+    assert all(map(listens, ports))
+    return names, processes_of(cluster) - before, ports
+
+
+def test_nothing_outlives_a_server_that_stops(own: LocalCluster) -> None:
+    names, processes, ports = _two_etls(own)
+    own.restart()
+    assert not [pid for pid in processes if Path(f"/proc/{pid}").exists()]
+    assert not any(map(listens, ports))
+    assert files_of(own) == []
+    _all_aborted_and_usable(own, names)
+
+
+def test_nothing_outlives_a_server_that_is_killed(own: LocalCluster) -> None:
+    names, processes, ports = _two_etls(own)
+    os.kill(own.pid, signal.SIGKILL)
+    until(lambda: not [pid for pid in processes if Path(f"/proc/{pid}").exists()])
+    assert not any(map(listens, ports))
+    own.stop()
+    own.start()
+    assert files_of(own) == []
+    _all_aborted_and_usable(own, names)
+
+
+def _all_aborted_and_usable(cluster: LocalCluster, names: list[str]) -> None:
+    with Caller(cluster.url) as call:
+        listed = json.loads(call("GET", "/v1/etl").body)
+        assert sorted((one["id"], one["stage"], one["xaction_id"]) for one in listed) == sorted(
+            (name, "Aborted", "") for name in names
+        )
+        for name in names:
+            etl = Etl(call, name)
+            assert etl.get("src", "a.txt").status == 404
+            assert etl.ask("POST", "/start").status == 200
+            assert etl.get("src", "a.txt").body == b"ABC"
+        assert Etl(call, names[0]).ask("DELETE").status == 200
+
+
+def test_without_etl_the_answer_is_501(tmp_path: Path) -> None:
+    with LocalCluster(etl=False) as cluster, Caller(cluster.url) as call:
+        call.make_bucket("src")
+        call.put("src", "x", b"x")
+        for method, path in (("GET", "/v1/etl"), ("PUT", "/v1/etl"), ("GET", "/v1/objects/src/x?etl_name=some-etl")):
+            assert call(method, path).status == 501
+
+
+@pytest.mark.parametrize(("options", "status"), [((), 403), (("--allow-etl",), 400), (("--no-etl",), 501)])
+def test_only_those_on_this_machine_run_code(tmp_path: Path, options: tuple[str, ...], status: int) -> None:
+    """A server that others reach runs none, unless it was said that they may."""
+    command = [sys.executable, "-m", "aistore.cli.main", "serve", str(tmp_path / "data"), "--host", "0.0.0.0"]
+    serving = subprocess.Popen([*command, "--allow-remote", "--port", "0", *options], stdout=subprocess.PIPE, text=True)
+    try:
+        assert serving.stdout is not None
+        port = next(re.findall(r":(\d+)\s*$", line)[0] for line in serving.stdout if line.strip().startswith("url"))
+        with Caller(f"http://127.0.0.1:{port}") as call:
+            got = call("PUT", "/v1/etl", json.dumps({"name": "some-etl"}).encode())
+            assert got.status == status
+            if status == 403:
+                assert "--allow-etl" in str(got.error["message"])
+    finally:
+        serving.terminate()
+        serving.communicate()
