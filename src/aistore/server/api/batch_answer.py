@@ -34,7 +34,7 @@ __all__ = ["BatchAnswer", "Order"]
 logger = logging.getLogger(__name__)
 
 _FLUSH: Final = 256 * 1024
-_IN_MEMORY: Final = 4 << 20  # of an answer that is made whole before it is sent
+_IN_MEMORY: Final = 1 << 20  # of an answer that is made whole before it is sent
 _READ: Final = 1 << 20
 _TYPES: Final = {
     Format.TAR: "application/x-tar",

@@ -1,0 +1,71 @@
+"""Requests for batches that are refused, as raw HTTP."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import pytest
+
+if TYPE_CHECKING:
+    from aistore import LocalCluster
+    from aistore.sdk import Bucket
+
+
+def ask(url: str, path: str, message: object, method: str = "GET") -> tuple[int, str]:
+    connection = http.client.HTTPConnection(urlsplit(url).netloc)
+    try:
+        connection.request(method, path, body=json.dumps(message))
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode("utf-8", "replace")
+    finally:
+        connection.close()
+
+
+def test_a_batch_has_a_limit(cluster: LocalCluster, bucket: Bucket) -> None:
+    path = f"/v1/ml/moss/{bucket.name}"
+    status, text = ask(cluster.url, path, {"in": [{"objname": "x"}] * 100_001})
+    assert (status, "at most 100000" in text) == (400, True)
+    assert ask(cluster.url, path, {"in": [{"objname": "x" * 1000}], "more": "x" * (33 << 20)})[0] == 413
+
+
+@pytest.mark.parametrize(
+    ("path", "entry", "says"),
+    [
+        ("{}/job/work/1/2", {"objname": "x"}, "invalid path"),
+        ("{}?coloc=3", {"objname": "x"}, "coloc"),
+        ("{}", {"objname": "x", "uname": "ais/@#/{}/x"}, "uname"),
+        ("{}", {"objname": "x", "opaque": "?"}, "base64"),
+        ("{}", {"objname": 1}, "moss"),
+    ],
+)
+def test_bad_requests(cluster: LocalCluster, bucket: Bucket, path: str, entry: dict[str, object], says: str) -> None:
+    entry = {key: value.format(bucket.name) if isinstance(value, str) else value for key, value in entry.items()}
+    status, text = ask(cluster.url, f"/v1/ml/moss/{path.format(bucket.name)}", {"in": [entry]})
+    assert (status, says in text) == (400, True), text
+
+
+def test_buckets_by_their_unique_names(cluster: LocalCluster, bucket: Bucket) -> None:
+    bucket.object("x").get_writer().put_content(b"content")
+    entry = {"objname": "x", "uname": f"ais/@#/{bucket.name}/"}
+    status, text = ask(cluster.url, "/v1/ml/moss", {"in": [entry], "strm": True})
+    assert (status, f"{bucket.name}/x" in text, "content" in text) == (200, True, True)
+
+
+def test_only_gets(cluster: LocalCluster, bucket: Bucket) -> None:
+    for method in ("POST", "PUT", "DELETE"):
+        assert ask(cluster.url, f"/v1/ml/moss/{bucket.name}", {"in": [{"objname": "x"}]}, method)[0] == 405
+    assert ask(cluster.url, "/v1/ml/other", {})[0] == 501
+
+
+def test_buckets_that_may_not_be_read(cluster: LocalCluster, bucket: Bucket) -> None:
+    bucket.object("x").get_writer().put_content(b"content")
+    message = {"action": "set-bprops", "value": {"access": "0"}}
+    status, text = ask(cluster.url, f"/v1/buckets/{bucket.name}?provider=ais", message, "PATCH")
+    assert status == 200, text
+    status, text = ask(cluster.url, f"/v1/ml/moss/{bucket.name}", {"in": [{"objname": "x"}]})
+    assert (status, "access denied" in text) == (403, True)
+    restored = {"action": "set-bprops", "value": {"access": str((1 << 64) - 1)}}
+    assert ask(cluster.url, f"/v1/buckets/{bucket.name}?provider=ais", restored, "PATCH")[0] == 200
