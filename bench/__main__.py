@@ -1,8 +1,9 @@
 """`make bench`: ours and the official SDK 2.0 against the same embedded server in one run, and the server under load.
 
-    python -m bench [--only sdk,big,list,import,server,remote,archive,batch,local,etl] [--quick]
+    python -m bench [--only sdk,import,big,server,list,files,local,archive,remote,batch,etl] [--quick]
 
-Each figure is the best of three, ours and official in turn. Results go to bench/results/ as JSON, Markdown and a plot.
+Each figure is the best of three, ours and official in turn. What was measured is kept in bench/measured.json, each part with its
+date, and shown in docs/measured.md.
 """
 
 from __future__ import annotations
@@ -17,10 +18,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from aistore import LocalCluster
 from bench import remote, server
@@ -30,7 +30,10 @@ from bench.environments import official_python, why_missing
 from bench.etl import etl
 from bench.files import files
 from bench.local import local
-from bench.report import Row, write_report
+from bench.report import PARTS, Report, Row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 HERE = Path(__file__).resolve().parent
 OFFICIAL = official_python("2.0.0")
@@ -246,57 +249,52 @@ def prepare(cluster: LocalCluster, with_big: bool) -> None:
         bucket.object("gib").get_writer().put_content(block for _ in range(1024))
 
 
+def measured(parts: set[str], quick: bool) -> Iterator[tuple[str, list[Row]]]:
+    """The rows of each part, as they are measured."""
+    if parts & {"sdk", "import", "big", "server"}:
+        with (
+            tempfile.TemporaryDirectory(dir=in_memory() if "big" in parts else None) as folder,
+            LocalCluster(Path(folder) / "data", durability="relaxed") as cluster,
+        ):
+            prepare(cluster, "big" in parts)
+            if "sdk" in parts:
+                yield "sdk", sdk(cluster.url, quick)
+            if "import" in parts:
+                yield "import", imports(cluster.url)
+            if "big" in parts:
+                yield "big", big(cluster.url, cluster.pid or 0)
+            if "server" in parts:
+                yield "server", under_load(cluster)
+    for part, rows in (
+        ("list", listing), ("files", files), ("local", local), ("archive", archives), ("remote", remote.rows), ("batch", batches),
+        ("etl", etl),
+    ):  # fmt: skip
+        if part in parts:
+            yield part, rows(quick)
+
+
 def main() -> int:
     """Run the benchmark; exit status 1 if a gate is missed."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--only", default=",".join(PARTS), help="parts to run, comma-separated")
     parser.add_argument(
-        "--only",
-        default="sdk,import,big,list,server,remote,archive,batch,local,etl",
-        help="parts to run, comma-separated",
-    )
-    parser.add_argument(
-        "--quick", action="store_true", help="fewer calls, a smaller listing: to try the benchmark itself"
+        "--quick", action="store_true", help="fewer calls, smaller data, and nothing is kept: to try it"
     )
     options = parser.parse_args()
+    parts = set(options.only.split(","))
+    if unknown := parts.difference(PARTS):
+        parser.error(f"no such part: {', '.join(sorted(unknown))} (there are {', '.join(PARTS)})")
     if reason := why_missing("2.0.0"):
         parser.error(f"there is nothing to compare with: {reason}")
-    parts = set(options.only.split(","))
-    began = time.time()
-    rows: list[Row] = []
-    with (
-        tempfile.TemporaryDirectory(dir=in_memory() if "big" in parts else None) as folder,
-        LocalCluster(Path(folder) / "data", durability="relaxed") as cluster,
-    ):
-        prepare(cluster, "big" in parts)
-        if "sdk" in parts:
-            rows += sdk(cluster.url, options.quick)
-        if "import" in parts:
-            rows += imports(cluster.url)
-        if "big" in parts:
-            rows += big(cluster.url, cluster.pid or 0)
-        if "server" in parts:
-            rows += under_load(cluster)
-    if "list" in parts:
-        rows += listing(options.quick)
-    if "remote" in parts:
-        rows += remote.rows(options.quick)
-    if "archive" in parts:
-        rows += archives(options.quick)
-    if "batch" in parts:
-        rows += batches(options.quick)
-    if "etl" in parts:
-        rows += etl(options.quick)
-    if "files" in parts:
-        rows += files(options.quick)
-    if "local" in parts:
-        rows += local(options.quick)
-    about: dict[str, Any] = {
-        "date": date.today().isoformat(),
-        "machine": f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}",
-        "command": "make bench",
-        "minutes": round((time.time() - began) / 60, 1),
-    }
-    return write_report(rows, about, HERE / "results")
+    report = Report(
+        date.today().isoformat(),
+        f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}",
+    )
+    for part, rows in measured(parts, options.quick):
+        report.add(part, rows)
+    if not options.quick:
+        report.keep(HERE / "measured.json", HERE.parent / "docs")
+    return report.judge()
 
 
 if __name__ == "__main__":
