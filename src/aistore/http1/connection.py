@@ -441,12 +441,12 @@ class Connection(asyncio.BufferedProtocol):
                 else:
                     await self._send_pieces(body, chunked)
         except ConnectionError:
-            self.transport.abort()
+            await self._break_off()
             return
         except Exception:
             # The head is out: all that is left is to cut the body short, so that it is not taken for whole.
             logger.exception("answer to %s %r broke off", request.method, request.path)
-            self.transport.abort()
+            await self._break_off()
             return
         finally:
             if isinstance(body, FilePart):
@@ -468,6 +468,14 @@ class Connection(asyncio.BufferedProtocol):
             await self.drain()
         if chunked:
             self.transport.write(b"0\r\n\r\n")
+
+    async def _break_off(self) -> None:
+        """End within an answer. What was written of it is good, and goes out before: an abort would drop it."""
+        with contextlib.suppress(ConnectionError):
+            if not self._lost:
+                self.transport.set_write_buffer_limits(0)
+                await self.drain()
+        self.transport.abort()
 
     def check_alive(self) -> None:
         """Raise `ConnectionResetError` if the client is gone."""
