@@ -255,6 +255,34 @@ def test_samples_are_never_mixed_up() -> None:
             client.batch(NAMES[:2], bucket=client.bucket("b"), streaming_get=False).get()
 
 
+def test_answers_that_lose_data_are_refused() -> None:
+    answers = [
+        tar([("__404__/b/o-2", b"")]),  # another entry is missing
+        tar([("b/o-1", b"")]),  # a range that cannot be had
+        tar([("__404__/b/o-1", b"1")]),
+    ]
+
+    def script(connection: PeerConnection) -> None:
+        while True:
+            number = json.loads(connection.request().body)["in"][0]["start"]
+            connection.answer(200, answers[number])
+
+    with Peer(script) as peer:
+        client = client_of(peer)
+        for number in range(len(answers)):
+            batch = client.batch(bucket=client.bucket("b")).add("o-1", start=number, length=7)
+            with pytest.raises(RuntimeError, match="o-1"):
+                list(batch.get())
+
+
+def test_an_empty_object_with_the_name_of_a_missing_one(client: Client, bucket: Bucket) -> None:
+    bucket.object("__404__/x").get_writer().put_content(b"")
+    for streaming in (True, False):
+        names = ["__404__/x", "__404__/y"]
+        got = list(client.batch(names, bucket, only_obj_name=True, streaming_get=streaming).get())
+        assert [(info.obj_name, bool(info.err_msg)) for info, _ in got] == [(names[0], False), (names[1], True)]
+
+
 def test_a_damaged_archive_is_an_error() -> None:
     def script(connection: PeerConnection) -> None:
         while True:

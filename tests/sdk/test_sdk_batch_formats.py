@@ -85,6 +85,24 @@ def test_headers_that_have_no_end_are_refused() -> None:
         list(TarDecoder().feed(bytes(block)))
 
 
+@pytest.mark.parametrize("kind", [b"0", b"x"])
+def test_sizes_below_zero_are_refused(kind: bytes) -> None:
+    block = bytearray(tar([("x", b"")])[:512])
+    block[156:157] = kind
+    block[124:136] = b"-0000001000\0"
+    with pytest.raises(RuntimeError, match="invalid header"):
+        next(TarDecoder().feed(bytes(block) * 4))
+
+
+def test_extended_sizes_that_no_file_has_are_not_taken() -> None:
+    content = b"20000 size=%b\n" % (b"9" * 19988)
+    block = bytearray(tar([("x", b"")])[:512])
+    block[156:157] = b"x"
+    block[124:136] = b"%011o\0" % len(content)
+    data = bytes(block) + content.ljust(20480, b"\0") + tar([("y", b"content")])
+    assert list(TarDecoder().feed(data)) == [("y", b"content")]
+
+
 @pytest.mark.parametrize("size", range(1, 80))
 def test_a_multipart_document_in_pieces(size: int) -> None:
     document = Multipart(TYPE)

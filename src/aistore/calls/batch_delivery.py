@@ -11,7 +11,7 @@ from aistore.calls.batch_formats import Cut, Multipart, TarDecoder, new_decoder
 from aistore.sdk.batch.errors import BatchIncomplete, MultipartDecodeError
 from aistore.sdk.batch.types import MossOut
 from aistore.transport.request import Request
-from aistore.wire.batch import MISSING
+from aistore.wire.batch import MISSING, name_in_archive
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -166,14 +166,22 @@ class Delivery:
                 raise RuntimeError(f"the archive of a batch of {len(entries)} entries has more: {name!r}")
             entry = entries[at]
             if isinstance(entry, Entry):
-                asked, where, by, _, opaque, path, _, _ = entry
+                asked, where, by, _, opaque, path, _, length = entry
                 where, by = where or bucket, by or provider
             else:
-                asked, where, by, opaque, path = entry, bucket, provider, None, ""
-            if not name.endswith(path or asked) and not name.startswith(MISSING):
-                raise RuntimeError(f"entry {at} of a batch is {name!r}, not {self._label(entry)!r}")
+                asked, where, by, opaque, path, length = entry, bucket, provider, None, "", 0
+            missing = name.startswith(MISSING) and not content and self._is_missing(name, asked, where, path)
+            if not missing:
+                if not name.endswith(path or asked):
+                    raise RuntimeError(f"entry {at} of a batch is {name!r}, not {self._label(entry)!r}")
+                if length > 0 and len(content) != length:  # some servers answer ranges out of bounds with nothing
+                    raise RuntimeError(
+                        f"entry {at} of a batch, {self._label(entry)!r}, has {len(content)} bytes: {length} were asked for"
+                    )
             if self._multipart is not None:
                 out = self._recorded(at)
+                if missing and not out.err_msg:
+                    out.err_msg = _FAILED
             else:
                 values: dict[str, object] = {
                     "obj_name": asked,
@@ -181,12 +189,19 @@ class Delivery:
                     "bucket": where,
                     "provider": by,
                     "opaque": opaque,
-                    "err_msg": _FAILED if not content and name.startswith(MISSING) else None,
+                    "err_msg": _FAILED if missing else None,
                     "size": len(content),
                 }
                 out = MossOut.known(values)
             self._at = at + 1
             yield out, content
+
+    def _is_missing(self, name: str, asked: str, where: str, path: str) -> bool:
+        """Whether a name says that this entry is missing: that of an archive that is missing may lack the member (protocol/40 A4)."""
+        plain = name.removeprefix(MISSING)
+        return plain.endswith((asked, path or asked)) and name != name_in_archive(
+            where, asked, path, only_name=self._settings.only_name
+        )
 
     def _recorded(self, at: int) -> MossOut:
         """The server's record of an entry."""

@@ -24,6 +24,7 @@ __all__ = ["Cut", "Decoder", "Multipart", "TarDecoder", "boundary_of", "new_deco
 _BLOCK: Final = 512
 _ZEROS: Final = bytes(_BLOCK)
 _EXTENDED_MAX: Final = 1 << 20
+_DIGITS_MAX: Final = 18  # of a size
 _LARGE: Final = 64 * 1024
 _REGULAR: Final = frozenset(b"0\0")
 _UNPACKED: Final = 1 << 20
@@ -124,6 +125,8 @@ class TarDecoder:
                 size = int(buffer[at + 124 : at + 135], 8)
             except ValueError:
                 size = _number(buffer[at + 124 : at + 136])
+            if size < 0:  # would lead back
+                raise RuntimeError(_UNREADABLE.format("tar", "invalid header"))
             regular = kind in _REGULAR
             if regular and self._size >= 0:
                 size = self._size
@@ -162,7 +165,7 @@ class TarDecoder:
             for key, value in _records(content):
                 if key == b"path":
                     self._name = value
-                elif key == b"size" and value.isdigit():
+                elif key == b"size" and value.isdigit() and len(value) <= _DIGITS_MAX:
                     self._size = int(value)
 
     def finish(self) -> list[Member]:
