@@ -16,6 +16,7 @@ from requests.exceptions import ChunkedEncodingError
 from aistore import AsyncClient, LocalCluster
 from aistore.sdk.batch.errors import BatchIncomplete
 from aistore.sdk.errors import AISError
+from archives import tar
 from programs import target_pids
 from waiting import until
 
@@ -70,6 +71,50 @@ def test_objects_that_are_overwritten_and_deleted_meanwhile(cluster: LocalCluste
             versions = [content_of(number, version, MIB) for version in (0, 1)]
             assert content in versions if not info.err_msg else number >= 30
         bucket.delete()
+
+
+def test_members_of_more_archives_than_are_kept_open(cluster: LocalCluster) -> None:
+    with cluster.client() as client:
+        bucket = client.bucket("batch-shards").create(exist_ok=True)
+        shards = [f"s-{number:02}.tar" for number in range(40)]
+        for name in shards:
+            members = [(f"{n}", f"{name} {n}".encode() * 1000) for n in range(3)]
+            bucket.object(name).get_writer().put_content(tar(members))
+        batch = client.batch(bucket=bucket, streaming_get=False)
+        wanted = [(name, n) for n in range(3) for name in shards]
+        for name, n in wanted:
+            batch.add(name, archpath=f"{n}")
+        assert [content for _, content in batch.get()] == [f"{name} {n}".encode() * 1000 for name, n in wanted]
+        bucket.delete()
+
+
+def test_what_comes_before_an_entry_that_fails_arrives(cluster: LocalCluster) -> None:
+    with cluster.client() as client:
+        bucket = client.bucket("batch-failing").create(exist_ok=True)
+        names = fill(bucket, 2, 6 * MIB)
+        got = []
+        with pytest.raises(BatchIncomplete) as caught:
+            for _, content in client.batch([*names, "none"], bucket=bucket, cont_on_err=False).get():
+                got.append(content)
+        assert got == [content_of(number, 0, 6 * MIB) for number in range(2)]
+        assert caught.value.entries == ["batch-failing/none"]
+        bucket.delete()
+
+
+def test_content_that_is_gone_stops_no_entry_before_it(tmp_path: Path) -> None:
+    with LocalCluster(tmp_path / "data", durability="relaxed") as cluster, cluster.client() as client:
+        bucket = client.bucket("batched").create()
+        names = fill(bucket, 6, MIB)
+        files = sorted((tmp_path / "data" / "content").rglob("*" + "[0-9a-f]" * 16))
+        assert len(files) == len(names)
+        files[-1].unlink()
+        raw = client.batch(names, bucket=bucket).get(raw=True)
+        got = bytearray()
+        with pytest.raises(ChunkedEncodingError):
+            while piece := raw.read(MIB):
+                got += piece
+        assert len(got) == 5 * (MIB + tarfile.BLOCKSIZE)
+        assert all(content_of(number, 0, MIB) in got for number in range(5))
 
 
 def test_a_slow_reader_costs_no_memory(tmp_path: Path) -> None:

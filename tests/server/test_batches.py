@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
 
 import pytest
 
+from aistore.server.api import batch_reading
+from aistore.server.jobs.registry import JobRegistry
+from aistore.server.node import Node
+from aistore.server.settings import ServerSettings
+from aistore.wire.errors import ApiError
+from aistore.wire.names import parse_bucket
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from aistore import LocalCluster
     from aistore.sdk import Bucket
+    from aistore.server.store.rows import ObjectRow
 
 
 def ask(url: str, path: str, message: object, method: str = "GET") -> tuple[int, str]:
@@ -69,3 +80,54 @@ def test_buckets_that_may_not_be_read(cluster: LocalCluster, bucket: Bucket) -> 
     assert (status, "access denied" in text) == (403, True)
     restored = {"action": "set-bprops", "value": {"access": str((1 << 64) - 1)}}
     assert ask(cluster.url, f"/v1/buckets/{bucket.name}?provider=ais", restored, "PATCH")[0] == 200
+
+
+def test_a_batch_that_its_job_does_not_take_is_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise ApiError(429, "too many")
+
+    async def main() -> None:
+        node = Node(ServerSettings(tmp_path))
+        await node.start()
+        try:
+            message = {"action": "create-bck"}
+            assert (await asyncio.to_thread(ask, node.url, "/v1/buckets/b", message, "POST"))[0] == 200
+            monkeypatch.setattr(JobRegistry, "join", refuse)
+            for _ in range(3):
+                assert (await asyncio.to_thread(ask, node.url, "/v1/ml/moss/b", {"in": [{"objname": "x"}]}))[0] == 429
+            assert node.batches == 0
+        finally:
+            await node.stop()
+
+    asyncio.run(main())
+
+
+def test_content_is_compared_with_its_own_checksum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another version may come between looking an object up and opening it."""
+
+    async def main() -> None:
+        node = Node(ServerSettings(tmp_path))
+        await node.start()
+        try:
+            validated = {"action": "create-bck", "value": {"checksum": {"validate_warm_get": True}}}
+            assert (await asyncio.to_thread(ask, node.url, "/v1/buckets/b", validated, "POST"))[0] == 200
+            for version in "ab":
+                assert (await asyncio.to_thread(ask, node.url, "/v1/objects/b/x", version * 20_000, "PUT"))[0] == 200
+                bucket = node.store.bucket(parse_bucket("b", "ais"))
+                assert bucket is not None
+                row = node.store.lookup(bucket, "x")
+                assert row is not None
+                if version == "a":
+                    before = row
+            await asyncio.to_thread(node.store.content.path(before.content).unlink, missing_ok=True)
+
+            async def cached(*_: object, **__: object) -> ObjectRow:
+                return before
+
+            monkeypatch.setattr(batch_reading, "cached", cached)
+            status, text = await asyncio.to_thread(ask, node.url, "/v1/ml/moss/b", {"in": [{"objname": "x"}]})
+            assert (status, "b" * 20_000 in text) == (200, True)
+        finally:
+            await node.stop()
+
+    asyncio.run(main())

@@ -90,7 +90,11 @@ async def _answer(
     if node.is_target:  # jobs are the gateway's, which has counted it
         answer.job_id = job_id
     else:
-        job = _join(node, default, answer)
+        try:
+            job = _join(node, default, answer)
+        except BaseException:  # a job may have too many requests already
+            answer.close()
+            raise
         answer.job, answer.job_id = job, job.id
     return await (answer.streamed() if message.strm else answer.buffered())
 

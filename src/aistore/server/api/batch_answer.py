@@ -185,7 +185,7 @@ class BatchAnswer:
             if found is None:
                 try:
                     found = await self._take(index)
-                except ApiError:
+                except Exception:
                     if out:
                         yield b"".join(out)  # what came before is good
                     raise

@@ -20,6 +20,7 @@ from aistore.server.archive.names import clean
 from aistore.server.archive.reading import content_of, in_one_piece
 from aistore.server.archive.source import FileSource
 from aistore.server.store.content import hash_file, in_thread
+from aistore.server.store.errors import StoreError
 from aistore.wire.checksum import digest
 from aistore.wire.errors import ApiError, bad_checksum, object_not_found
 
@@ -55,7 +56,7 @@ class Wanted(NamedTuple):
 class Found:
     """Content of an entry: small content as `data`, else a part of the file `fd`, or `pieces`, which block, out of an archive."""
 
-    __slots__ = ("data", "fd", "mtime", "offset", "pieces", "shard", "size")
+    __slots__ = ("data", "fd", "mtime", "offset", "pieces", "row", "shard", "size")
 
     def __init__(self, size: int, mtime: int, data: bytes | None = None, fd: int = -1, offset: int = 0) -> None:
         self.size = size
@@ -66,6 +67,8 @@ class Found:
         self.offset = offset
         self.pieces: Iterator[bytes] | None = None
         self.shard: Content | None = None
+        self.row: ObjectRow | None = None
+        """The version that is read, where it is an object or a part of one."""
 
     def close(self) -> None:
         """Let go of the file; more than once does no harm."""
@@ -82,6 +85,17 @@ class _Shard(NamedTuple):
     members: Index
 
 
+class _Opening:
+    """An archive that is being opened, or is open."""
+
+    __slots__ = ("task", "users")
+
+    def __init__(self, task: asyncio.Task[_Shard]) -> None:
+        self.task = task
+        self.users = 0
+        """Entries that wait for it: it stays open for them."""
+
+
 class BatchReader:
     """Reads the entries of one batch. `take` gives the next one; close it."""
 
@@ -89,8 +103,8 @@ class BatchReader:
         self._node = node
         self._wanted = wanted
         self._next = 0
-        self._slots: deque[Found | ApiError | asyncio.Task[Found]] = deque()
-        self._shards: dict[tuple[int, str], asyncio.Task[_Shard]] = {}
+        self._slots: deque[Found | Exception | asyncio.Task[Found]] = deque()
+        self._shards: dict[tuple[int, str], _Opening] = {}
         self._now = time.time_ns()
 
     @property
@@ -114,7 +128,7 @@ class BatchReader:
         slot = self._slots.popleft()
         if isinstance(slot, asyncio.Task):
             return await slot
-        if isinstance(slot, ApiError):
+        if isinstance(slot, Exception):
             raise slot
         return slot
 
@@ -149,7 +163,7 @@ class BatchReader:
         self._slots.clear()
         self._next = len(self._wanted)
         for opening in self._shards.values():
-            _close_shard(opening)
+            _close_shard(opening.task)
         self._shards.clear()
 
     # -- reading ahead --
@@ -166,7 +180,7 @@ class BatchReader:
         slot = self._slots[0]
         return isinstance(slot, asyncio.Task) or (isinstance(slot, Found) and slot.data is None)
 
-    def _begin(self, wanted: Wanted) -> Found | ApiError | asyncio.Task[Found]:
+    def _begin(self, wanted: Wanted) -> Found | Exception | asyncio.Task[Found]:
         node, bucket = self._node, wanted.bucket
         row = node.store.lookup(bucket, wanted.name)
         if row is None and bucket.remote is None:
@@ -175,8 +189,8 @@ class BatchReader:
             return asyncio.ensure_future(self._read(wanted))
         try:
             found = self._of_object(wanted, row)
-        except ApiError as error:
-            return error
+        except (ApiError, StoreError, OSError) as error:
+            return error  # for when its turn comes: those before it are good
         return found if found.data is not None or found.size > _SMALL else asyncio.ensure_future(_filled(found))
 
     def _wants_latest(self, bucket: Bucket) -> bool:
@@ -199,6 +213,7 @@ class BatchReader:
                 os.close(fd)
             raise
         found = Found(size, node.store.atimes.note(row, self._now) // _SECOND, fd=fd, offset=offset)
+        found.row = row
         if row.data is not None:
             found.data = row.data if size == row.size else row.data[offset : offset + size]
         elif size <= _SMALL and (data := read_if_in_memory(fd, offset, size)) is not None:
@@ -215,8 +230,8 @@ class BatchReader:
         row = await cached(self._node, wanted.bucket, wanted.name, latest=self._wants_latest(wanted.bucket))
         found = self._of_object(wanted, row)
         try:
-            if self._node.props(wanted.bucket).checksum.validate_warm_get and row.checksum and not wanted.length:
-                await _verify(wanted, row, found)
+            if self._node.props(wanted.bucket).checksum.validate_warm_get and not wanted.length:
+                await _verify(wanted, found)
         except BaseException:
             found.close()
             raise
@@ -225,9 +240,16 @@ class BatchReader:
     # -- members of archives --
 
     async def _of_member(self, wanted: Wanted) -> Found:
-        node = self._node
-        cname = wanted.bucket.id.object_cname(wanted.name)
-        shard = await self._shard(wanted)
+        opening = self._shard(wanted)
+        opening.users += 1
+        try:
+            return await self._from_shard(wanted, await asyncio.shield(opening.task))
+        finally:
+            opening.users -= 1
+            self._limit_shards()
+
+    async def _from_shard(self, wanted: Wanted, shard: _Shard) -> Found:
+        node, cname = self._node, wanted.bucket.id.object_cname(wanted.name)
         member = shard.members.find(clean(wanted.path))
         if member is None:
             if shard.members.damage:
@@ -236,7 +258,7 @@ class BatchReader:
         offset, size = part_of(wanted, member.size)
         content = shard.content.again()
         try:
-            return await self._from_shard(shard, content, member, offset, size)
+            return await self._from_member(shard, content, member, offset, size)
         except BadArchive as error:
             content.close()
             raise ApiError(400, f"failed to read {wanted.path} in {cname}: {error}") from error
@@ -244,7 +266,7 @@ class BatchReader:
             content.close()
             raise
 
-    async def _from_shard(self, shard: _Shard, content: Content, member: Member, offset: int, size: int) -> Found:
+    async def _from_member(self, shard: _Shard, content: Content, member: Member, offset: int, size: int) -> Found:
         run = self._node.control.archives.run
         at = await run(in_one_piece, content.source, shard.form, member)
         found = Found(size, 0)
@@ -265,17 +287,20 @@ class BatchReader:
             found.pieces, found.shard = pieces, content
         return found
 
-    async def _shard(self, wanted: Wanted) -> _Shard:
+    def _shard(self, wanted: Wanted) -> _Opening:
         """The archive, opened once for all its entries that are near to each other."""
         key = wanted.bucket.bid, wanted.name
         opening = self._shards.pop(key, None)
         if opening is None:
-            opening = asyncio.ensure_future(self._open_shard(wanted))
+            opening = _Opening(asyncio.ensure_future(self._open_shard(wanted)))
         self._shards[key] = opening
-        while len(self._shards) > _SHARDS:
-            oldest = next(one for one in self._shards if one != key)
-            _close_shard(self._shards.pop(oldest))
-        return await asyncio.shield(opening)
+        return opening
+
+    def _limit_shards(self) -> None:
+        if len(self._shards) > _SHARDS:
+            unused = [key for key, opening in self._shards.items() if not opening.users]
+            for key in unused[: len(self._shards) - _SHARDS]:
+                _close_shard(self._shards.pop(key).task)
 
     async def _open_shard(self, wanted: Wanted) -> _Shard:
         node, bucket, name = self._node, wanted.bucket, wanted.name
@@ -327,8 +352,11 @@ async def _filled(found: Found) -> Found:
     return found
 
 
-async def _verify(wanted: Wanted, row: ObjectRow, found: Found) -> None:
+async def _verify(wanted: Wanted, found: Found) -> None:
     """Compare whole content with its checksum (bucket property `checksum.validate_warm_get`)."""
+    row = found.row  # not the one that was looked up: another version may have come in between
+    if row is None or not row.checksum:
+        return
     kind = row.checksum_type
     if found.data is not None:
         value = digest(kind, found.data)
