@@ -432,3 +432,23 @@ def test_an_idle_connection_that_the_server_closed_is_not_alive() -> None:
         assert not ask.connection.is_alive()
         ask.connection.close()
         assert not ask.connection.is_alive()
+
+
+@pytest.mark.parametrize("lost", [0, 1, 100_000, 290_000])
+def test_some_of_chunks_of_any_size(lost: int) -> None:
+    chunks = [bytes([size % 251]) * size for size in (1, 70_000, 65_536, 65_535, 131_072, 3, 300_000)]
+    wire = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
+    wire = wire[: -2 - lost] if lost else wire + b"0\r\n\r\n"
+
+    with Peer(once(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + wire)) as peer:
+        _, body = Ask(peer).get()
+        assert isinstance(body, BlockingBody)
+        got = bytearray()
+        while len(got) < sum(map(len, chunks)) - lost:
+            got += body.read_some()
+        assert bytes(got) == b"".join(chunks)[: len(got)]
+        if lost:
+            with pytest.raises(ShortBody):
+                body.read_some()
+        else:
+            assert body.read_some() == b""

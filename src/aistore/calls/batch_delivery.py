@@ -170,7 +170,7 @@ class Delivery:
                 where, by = where or bucket, by or provider
             else:
                 asked, where, by, opaque, path, length = entry, bucket, provider, None, "", 0
-            missing = name.startswith(MISSING) and not content and self._is_missing(name, asked, where, path)
+            missing = not content and name.startswith(MISSING) and self._is_missing(name, asked, where, path)
             if not missing:
                 if not name.endswith(path or asked):
                     raise RuntimeError(f"entry {at} of a batch is {name!r}, not {self._label(entry)!r}")

@@ -245,7 +245,7 @@ class _ZipDecoder:
             for info in archive.infolist():
                 try:  # by entry, since names need not be unique
                     content = archive.read(info)
-                except (zipfile.BadZipFile, zlib.error) as error:
+                except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
                     raise RuntimeError(_UNREADABLE.format("zip", error)) from error
                 yield info.filename, content
 

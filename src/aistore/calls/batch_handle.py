@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from aistore.calls.batch_delivery import Delivery, Entry, Settings
 from aistore.calls.object_handle import ObjectHandle
@@ -69,6 +69,9 @@ class BatchHandle:
             objects = [objects]
         elif objects is not None and not isinstance(objects, (list, tuple)):
             raise ValueError(f"objects are names, objects or a list of them, not {type(objects).__name__}")
+        if ref is not None and objects and set(map(type, objects)) == {str}:  # names alone, as nearly all are
+            self._entries += cast("Sequence[str]", objects)
+            return
         for one in objects or ():
             self.add(one)
 

@@ -459,12 +459,16 @@ class Connection(asyncio.BufferedProtocol):
             self._end_after_body()
         self._advance(self._answered())
 
-    async def _send_pieces(self, pieces: AsyncIterator[BytesLike], chunked: bool) -> None:
+    async def _send_pieces(self, pieces: AsyncIterator[BytesLike | list[bytes]], chunked: bool) -> None:
         async for piece in pieces:
-            if not piece:
+            parts = piece if isinstance(piece, list) else (piece,)
+            size = sum(map(len, parts))
+            if not size:  # an empty chunk would be the end
                 continue
             # Not `writelines`: until 3.12.8 and 3.13.1 it never says that the client does not keep up (CVE-2024-12254).
-            self.transport.write(b"".join((b"%x\r\n" % len(piece), piece, b"\r\n")) if chunked else piece)
+            data = b"".join((b"%x\r\n" % size, *parts, b"\r\n") if chunked else parts)
+            # The rest of a view, where the socket does not take all at once, is no copy.
+            self.transport.write(memoryview(data))
             await self.drain()
         if chunked:
             self.transport.write(b"0\r\n\r\n")

@@ -74,8 +74,8 @@ class FilePart:
 class Reply:
     """Status, header fields and body of an answer.
 
-    `body` is bytes, a `FilePart`, or an async iterator of bytes-like pieces (sent chunked). `Content-Length` is added where the
-    length is known and not given. `close` ends the connection after the reply.
+    `body` is bytes, a `FilePart`, or an async iterator of pieces (sent chunked), each bytes-like or a list of bytes that go out together.
+    `Content-Length` is added where the length is known and not given. `close` ends the connection after the reply.
     """
 
     __slots__ = ("body", "close", "headers", "status")
@@ -84,7 +84,7 @@ class Reply:
         self,
         status: int = 200,
         headers: Sequence[tuple[str, str]] = (),
-        body: bytes | FilePart | AsyncIterator[BytesLike] = b"",
+        body: bytes | FilePart | AsyncIterator[BytesLike | list[bytes]] = b"",
         *,
         close: bool = False,
     ) -> None:

@@ -47,10 +47,10 @@ class Stats:
         )
         self._started = time.monotonic_ns()
 
-    def read(self, size: int) -> None:
-        """An object, or a part of it, was read."""
+    def read(self, size: int, count: int = 1) -> None:
+        """An object, or a part of it, was read; or `count` of them, of `size` bytes together."""
         counters = self.counters
-        counters["get.n"] += 1
+        counters["get.n"] += count
         counters["get.size"] += size
 
     def fetched(self, size: int) -> None:

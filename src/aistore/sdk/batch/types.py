@@ -6,7 +6,7 @@ Batches themselves work on plain tuples; the models are made where they are aske
 from __future__ import annotations
 
 import binascii
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -63,14 +63,14 @@ class MossOut(_Message):
         except (binascii.Error, ValueError):
             return None
 
-    @classmethod
-    def known(cls, values: Document) -> MossOut:
+    @staticmethod
+    def known(values: Document) -> MossOut:
         """Make one of values, for all fields by name, that are what they should be: a batch makes thousands."""
-        made = cls.__new__(cls)
-        _set(made, "__dict__", values)
-        _set(made, "__pydantic_fields_set__", _ALL)
-        _set(made, "__pydantic_extra__", None)
-        _set(made, "__pydantic_private__", None)
+        made = _new(MossOut)
+        _set_values(made, values)
+        _set_given(made, _ALL)
+        _set_extra(made, None)
+        _set_private(made, None)
         return made
 
 
@@ -100,5 +100,11 @@ class MossResp(_Message):
     uuid: str = ""
 
 
-_set = object.__setattr__
+_new = object.__new__
+# The slots themselves take half the time of `object.__setattr__`.
+_slots: Final = BaseModel.__dict__
+_set_values, _set_given, _set_extra, _set_private = (
+    _slots[name].__set__
+    for name in ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
+)
 _ALL = set(MossOut.model_fields)

@@ -71,7 +71,7 @@ class BatchAnswer:
         self._records: list[BatchRecord] = []
         self._soft_errors = 0
         self._streaming = False
-        self._done = self._done_bytes = 0
+        self._read = self._done = self._done_bytes = 0
         self._first: Found | ApiError | None = None
         self.job: Job | None = None
         self.job_id = ""
@@ -149,7 +149,7 @@ class BatchAnswer:
         if self.job is not None and self.job.aborted:
             raise ApiError(409, f"x-get-batch[{self.job_id}] was aborted")
 
-    async def _pieces(self) -> AsyncGenerator[bytes, None]:
+    async def _pieces(self) -> AsyncGenerator[list[bytes], None]:
         packer = new_packer(self._order.form)
         try:
             async for piece in self._archive():
@@ -158,9 +158,9 @@ class BatchAnswer:
                     # Pieces that a socket takes at once must not keep the loop from others.
                     await asyncio.sleep(0)
                 else:
-                    yield await in_thread(packer.pack, piece)
+                    yield [await in_thread(packer.pack, b"".join(piece))]
             if packer is not None:
-                yield packer.finish()
+                yield [packer.finish()]
         except ApiError as error:
             if self._streaming:
                 raise _BrokenOff(error.message) from error
@@ -168,18 +168,19 @@ class BatchAnswer:
         finally:
             self.close()
 
-    async def _archive(self) -> AsyncGenerator[bytes, None]:
-        """The archive before compression, in pieces worth sending; what is there does not wait for what is not."""
+    async def _archive(self) -> AsyncGenerator[list[bytes], None]:
+        """The archive before compression, in parts of pieces worth sending; what is there does not wait for what is not."""
         order, stream, reader = self._order, new_stream(self._order.form), self._reader
         out: list[bytes] = []
         held = 0
+        bucket, bucket_name = None, ""
         for index, (entry, wanted) in enumerate(zip(order.entries, order.wanted, strict=True)):
             found, self._first = self._first, None
             if found is None and not self._soft_errors:
                 found = reader.take_now()
             if out and (held >= _FLUSH or index == 1 or (found is None and not reader.is_ready)):
-                yield b"".join(out)
-                out.clear()
+                yield out
+                out = []
                 held = 0
                 self._check_aborted()
             if found is None:
@@ -187,35 +188,39 @@ class BatchAnswer:
                     found = await self._take(index)
                 except Exception:
                     if out:
-                        yield b"".join(out)  # what came before is good
+                        yield out  # what came before is good
                     raise
-            name = name_in_archive(
-                wanted.bucket.id.name, entry.objname, entry.archpath or "", only_name=order.only_name
-            )
+            if wanted.bucket is not bucket:
+                bucket = wanted.bucket
+                bucket_name = bucket.id.name
+            name = name_in_archive(bucket_name, entry.objname, entry.archpath or "", only_name=order.only_name)
             if isinstance(found, ApiError):
                 self._note(entry, wanted, 0, found.message)
                 out += (stream.begin(MISSING + name, 0, 0), stream.end())
                 held += 512
                 continue
-            out.append(stream.begin(name, found.size, found.mtime if not (wanted.path or wanted.length) else 0))
+            mtime = found.mtime if not (wanted.path or wanted.length) else 0
             if found.data is not None:
-                out.append(stream.data(found.data))
+                if len(found.data) != found.size:
+                    raise OSError(f"{name!r}: {len(found.data)} bytes were read of {found.size}")
+                out += stream.whole(name, found.data, mtime)
                 held += found.size + 512
             else:
+                out.append(stream.begin(name, found.size, mtime))
                 async with _Closing(found):
                     async for piece in reader.content(found):
                         out.append(stream.data(piece))
-                        yield b"".join(out)
-                        out.clear()
+                        yield out
+                        out = []
                 held = 0
-            out.append(stream.end())
+                out.append(stream.end())
             self._note(entry, wanted, found.size, "")
         out.append(stream.finish())
-        yield b"".join(out)
+        yield out
 
     def _note(self, entry: BatchEntry, wanted: Wanted, size: int, error: str) -> None:
         if not error:
-            self._node.stats.read(size)
+            self._read += 1
             if size:
                 self._done += 1
                 self._done_bytes += size
@@ -237,6 +242,7 @@ class BatchAnswer:
         )
 
     def _count(self) -> None:
+        self._node.stats.read(self._done_bytes, self._read)
         if self.job is not None:
             self.job.done(self._done, self._done_bytes)
 
@@ -255,14 +261,14 @@ class _Closing:
 class _Body:
     """Pieces of an answer; what they come from is closed also if nobody asks for the first."""
 
-    def __init__(self, source: BatchAnswer | _Spool, pieces: AsyncGenerator[bytes, None]) -> None:
+    def __init__(self, source: BatchAnswer | _Spool, pieces: AsyncGenerator[list[bytes], None]) -> None:
         self._source = source
         self._pieces = pieces
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
+    def __aiter__(self) -> AsyncIterator[list[bytes]]:
         return self._pieces
 
-    def __anext__(self) -> Coroutine[object, object, bytes]:
+    def __anext__(self) -> Coroutine[object, object, list[bytes]]:
         return self._pieces.__anext__()
 
     async def aclose(self) -> None:
@@ -282,10 +288,10 @@ class _Spool:
         self.size = 0
         self.fd = -1
 
-    async def write(self, piece: bytes) -> None:
+    async def write(self, parts: list[bytes]) -> None:
         """Append. Raises `StoreFull`."""
-        self.size += len(piece)
-        self.pieces.append(piece)
+        self.size += sum(map(len, parts))
+        self.pieces += parts
         if self.fd >= 0 or self.size > _IN_MEMORY:
             self._node.store.check_room(sum(map(len, self.pieces)))
             await in_thread(self._spill)
@@ -294,23 +300,22 @@ class _Spool:
         if self.fd < 0:
             self.fd, path = tempfile.mkstemp(prefix="batch-", dir=self._node.settings.data_dir)
             os.unlink(path)  # noqa: PTH108 (a path as mkstemp gives it)
-        for piece in self.pieces:
-            view = memoryview(piece)
-            while view:
-                view = view[os.write(self.fd, view) :]
+        view = memoryview(b"".join(self.pieces))
         self.pieces.clear()
+        while view:
+            view = view[os.write(self.fd, view) :]
 
-    async def between(self, before: bytes, after: bytes) -> AsyncGenerator[bytes, None]:
+    async def between(self, before: bytes, after: bytes) -> AsyncGenerator[list[bytes], None]:
         """The file with something in front of it and behind."""
-        yield before
+        yield [before]
         at = 0
         while at < self.size:
             piece = await in_thread(os.pread, self.fd, min(_READ, self.size - at), at)
             if not piece:
                 raise OSError("the file of a batch is shorter than what was written")
             at += len(piece)
-            yield piece
-        yield after
+            yield [piece]
+        yield [after]
 
     def close(self) -> None:
         """Let go of the file."""

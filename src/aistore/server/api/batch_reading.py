@@ -106,6 +106,8 @@ class BatchReader:
         self._slots: deque[Found | Exception | asyncio.Task[Found]] = deque()
         self._shards: dict[tuple[int, str], _Opening] = {}
         self._now = time.time_ns()
+        self._bucket: Bucket | None = None
+        self._careful = False  # whether more than opening is to be done for objects of that bucket
 
     @property
     def is_ready(self) -> bool:
@@ -115,10 +117,17 @@ class BatchReader:
 
     def take_now(self) -> Found | None:
         """The next entry if it is in memory; None if `take` has to tell."""
+        slots = self._slots
+        if not slots:  # nothing waits, so nothing is read ahead
+            slot = self._begin(self._wanted[self._next])
+            self._next += 1
+            if isinstance(slot, Found) and slot.data is not None:
+                return slot
+            slots.append(slot)
         self._look_ahead()
-        slot = self._slots[0]
+        slot = slots[0]
         if isinstance(slot, Found) and slot.data is not None:
-            self._slots.popleft()
+            slots.popleft()
             return slot
         return None
 
@@ -185,7 +194,10 @@ class BatchReader:
         row = node.store.lookup(bucket, wanted.name)
         if row is None and bucket.remote is None:
             return object_not_found(node.name, bucket.id.object_cname(wanted.name))
-        if row is None or wanted.path or node.props(bucket).checksum.validate_warm_get or self._wants_latest(bucket):
+        if bucket is not self._bucket:
+            self._bucket = bucket
+            self._careful = node.props(bucket).checksum.validate_warm_get or self._wants_latest(bucket)
+        if row is None or wanted.path or self._careful:
             return asyncio.ensure_future(self._read(wanted))
         try:
             found = self._of_object(wanted, row)

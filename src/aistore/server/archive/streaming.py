@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["ArchiveStream", "Packer", "new_packer", "new_stream", "quick_tar_header"]
 
 _NAME_MAX: Final = 100
+_ZEROS: Final = bytes(tar.BLOCK)
 _SIZE_MAX: Final = 8**11
 # All of a header but name, size, time and checksum: mode 0644, owner 0, a regular file, ustar.
 _OWNER: Final = b"0000644\x000000000\x000000000\x00"
@@ -41,6 +42,10 @@ class ArchiveStream(Protocol):
 
     def end(self) -> bytes:
         """End it."""
+        ...
+
+    def whole(self, name: str, data: bytes, mtime: int) -> tuple[bytes, ...]:
+        """A file whose content is here: the bytes of `begin`, `data` and `end`."""
         ...
 
     def finish(self) -> bytes:
@@ -78,11 +83,13 @@ def quick_tar_header(name: str, size: int, mtime: int) -> bytes:
         return tar_header(name, size, mtime)
     raw = name.encode()
     numbers = b"%011o\0%011o\0" % (size, mtime)
+    # The low half of Adler-32 is one more than the sum of the bytes, as long as that is less than 65,521: here it is half of it at most.
+    added = (zlib.adler32(raw + numbers) & 0xFFFF) - 1
     return b"%b%b%b%06o\0%b" % (
         raw.ljust(_NAME_MAX, b"\0"),
         _OWNER,
         numbers,
-        sum(raw) + sum(numbers) + _REST_SUM,
+        added + _REST_SUM,
         _KIND,
     )
 
@@ -100,6 +107,10 @@ class _TarStream:
 
     def end(self) -> bytes:
         return bytes(self._padding)
+
+    def whole(self, name: str, data: bytes, mtime: int) -> tuple[bytes, ...]:
+        size = len(data)
+        return quick_tar_header(name, size, mtime), data, _ZEROS[: -size % tar.BLOCK]
 
     def finish(self) -> bytes:
         return tar.END

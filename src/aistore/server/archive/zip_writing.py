@@ -212,6 +212,10 @@ class ZipStream:
         self._writer.note(name, flags, when, self._crc, self._size, start)
         return self._passed(struct.pack("<4sL2Q" if large else "<4s3L", b"PK\7\x08", self._crc, self._size, self._size))
 
+    def whole(self, name: str, data: bytes, mtime: int) -> tuple[bytes, ...]:
+        """A file whose content is here."""
+        return self.begin(name, len(data), mtime), self.data(data), self.end()
+
     def finish(self) -> bytes:
         """The directory."""
         self._writer.finish()
