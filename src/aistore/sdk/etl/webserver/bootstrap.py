@@ -22,6 +22,7 @@ from aistore.sdk.etl.webserver import _workers
 from aistore.sdk.etl.webserver._listening import listening_socket
 from aistore.sdk.etl.webserver._packages import PackageError, check_os_packages, environment_with, missing
 from aistore.sdk.etl.webserver.base_etl_server import LOG_FORMAT, ETLServer
+from aistore.sdk.etl.webserver._visitors import wsgi_without_pages
 
 if TYPE_CHECKING:
     import socket
@@ -123,8 +124,7 @@ def _serve_fastapi(cls: type[ETLServer], sock: socket.socket) -> None:
 
 
 def _flask_app(cls: type[ETLServer]) -> object:
-    app: object = _instance(cls).app  # type: ignore[attr-defined]  # FlaskServer has it
-    return app
+    return wsgi_without_pages(_instance(cls).app)  # type: ignore[attr-defined]  # FlaskServer has it
 
 
 def _address() -> tuple[str, int]:

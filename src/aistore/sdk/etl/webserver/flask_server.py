@@ -11,6 +11,7 @@ from aistore.sdk.etl.webserver._listening import listening_socket
 from aistore.sdk.etl.webserver._order import Order, order_of
 from aistore.sdk.etl.webserver._steps import transformation
 from aistore.sdk.etl.webserver._streams import streamed_transformation
+from aistore.sdk.etl.webserver._visitors import wsgi_without_pages
 from aistore.sdk.etl.webserver.base_etl_server import ETLServer
 from aistore.wire import etl
 
@@ -58,7 +59,12 @@ class FlaskServer(ETLServer):
         listening = listening_socket(self.host, self.port)
         with listening:
             server = make_server(
-                self.host, self.port, self.app, threaded=True, request_handler=Handler, fd=listening.fileno()
+                self.host,
+                self.port,
+                wsgi_without_pages(self.app),
+                threaded=True,
+                request_handler=Handler,
+                fd=listening.fileno(),
             )
             self.logger.info("Listening on %s:%d", *listening.getsockname()[:2])
             with server:

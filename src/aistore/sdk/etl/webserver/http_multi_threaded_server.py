@@ -18,6 +18,7 @@ from aistore.sdk.etl.webserver._listening import BACKLOG, listening_socket
 from aistore.sdk.etl.webserver._order import order_of
 from aistore.sdk.etl.webserver._steps import transformation
 from aistore.sdk.etl.webserver._streams import streamed_transformation
+from aistore.sdk.etl.webserver._visitors import REFUSAL, is_page
 from aistore.sdk.etl.webserver.base_etl_server import ETLServer
 from aistore.wire import etl
 
@@ -202,7 +203,11 @@ class HTTPMultiThreadedServer(ETLServer):
             except TimeoutError:
                 return
             self.command, self.request_version = head.method, "HTTP/1.0" if head.old else "HTTP/1.1"
-            length = head.headers.length
+            fields = head.headers
+            if is_page(fields.get("host", ""), "origin" in fields or "sec-fetch-site" in fields):
+                self._send(403, REFUSAL, {"Content-Type": "text/plain; charset=utf-8"})
+                return
+            length = fields.length
             self.close_connection = not head.keep_alive
             if head.headers.get("expect", "").lower() == "100-continue":
                 self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
