@@ -105,6 +105,7 @@ class Running:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                cwd=folder,
                 pass_fds=[self._socket.fileno()],
                 start_new_session=True,
             )
@@ -178,7 +179,6 @@ def test_a_class_is_served_on_the_inherited_socket(kind: str, tmp_path: Path) ->
         assert running.ends() == 0
 
 
-@needs_proc
 PAGES = (
     {"Host": "evil.example:80"},
     {"Origin": "https://evil.example"},
@@ -220,6 +220,7 @@ def test_web_pages_open_no_websocket(tmp_path: Path) -> None:
             pass
 
 
+@needs_proc
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_survives_the_main_process(kind: str, tmp_path: Path) -> None:
     with Running(serialize_class(transformer(kind)), tmp_path, NUM_WORKERS="3") as running:
@@ -318,6 +319,20 @@ def test_packages_are_installed_once_and_apart(tmp_path: Path) -> None:
     assert not list(made.rglob("xxhash/__init__.py")), "what this interpreter has is not installed again"
     with pytest.raises(ImportError):
         __import__("tiny_package")
+
+
+def test_an_environment_that_is_given_up_half_way_leaves_nothing(tmp_path: Path) -> None:
+    """Whoever stops a transformer removes its folder, but not the environments, which others use."""
+    pytest.importorskip("pip")
+    payload = serialize_class(transformer("HTTPMultiThreadedServer"))
+    with socket.create_server(("127.0.0.1", 0)) as index:  # which never answers
+        env = {"PIP_INDEX_URL": f"http://127.0.0.1:{index.getsockname()[1]}/simple", "PIP_CONFIG_FILE": os.devnull}
+        for_pip = {"AIS_ETL_FOR_PIP": json.dumps(env)}
+        with Running(payload, tmp_path, PACKAGES="no-such-package-is-here", **for_pip):
+            index.settimeout(DEADLINE)
+            index.accept()[0].close()
+            assert list(tmp_path.glob(".making-*/bin/python"))
+    assert list((tmp_path / "envs").iterdir()) == []
 
 
 @needs_proc

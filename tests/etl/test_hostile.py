@@ -229,7 +229,7 @@ def test_its_environment_holds_nothing_of_the_servers(etl: Etl, src: str, monkey
     with LocalCluster() as cluster, Caller(cluster.url) as call, Etl(call) as mine:
         call.make_bucket("src")
         call.put("src", "x", b"x")
-        mine.started(acting(HTTP), env={"COLOUR": "blue", "PATH": "/usr/bin"})
+        mine.started(acting(HTTP), env={"COLOUR": "blue", "PATH": "/usr/bin", "PACKAGES": "xxhash"})
         env = json.loads(mine.get("src", "x", "env").body)
         assert "secret-of-the-server" not in json.dumps(env)
         assert (env["COLOUR"], env["PATH"], env["PYTHONUNBUFFERED"]) == ("blue", "/usr/bin", "1")
@@ -248,6 +248,8 @@ def test_memory_has_a_limit(etl: Etl, src: str) -> None:
         env=[{"name": "HOW", "value": "hang"}],
         resources={"limits": {"memory": "512Mi"}},
     )
+    monkeypatch.setenv("PIP_INDEX_URL", "https://me:secret-of-the-server@index.example/simple")
+    monkeypatch.setenv("HTTPS_PROXY", "https://me:secret-of-the-server@proxy.example")
     assert got.status == 200
     assert f"limit {512 << 20} 0" in etl.log
 
