@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 import time
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -214,6 +215,26 @@ def test_a_process_that_does_not_want_to_end(etl: Etl, etl_cluster: LocalCluster
 
 
 def test_it_cannot_signal_the_machine(etl: Etl, src: str) -> None:
+def test_one_that_is_started_while_it_is_deleted(etl: Etl, etl_cluster: LocalCluster) -> None:
+    """Either of them is the last word, and nobody's processes stay."""
+    before = processes_of(etl_cluster)
+    slow = "import signal\nsignal.signal(signal.SIGTERM, lambda *_: (time.sleep(1), os._exit(0)))\n"
+    assert etl.runs([sys.executable, "-c", slow + SERVER], env=[{"name": "HOW", "value": "hang"}]).status == 200
+
+    def delete() -> None:
+        with Caller(etl_cluster.url) as call:
+            assert Etl(call, etl.name).ask("DELETE").status == 200
+
+    deleting = threading.Thread(target=delete)
+    deleting.start()
+    until(lambda: etl.stage == "Aborted")
+    assert etl.ask("POST", "/start").status in (200, 400)
+    deleting.join()
+    assert etl.stage == ""
+    assert processes_of(etl_cluster) <= before
+    assert not [one for one in files_of(etl_cluster) if one.startswith(etl.name)]
+
+
     """`kill 1` ends a container; here it must not end anything else than the transformer."""
     if os.geteuid():
         pytest.skip("only root could")
