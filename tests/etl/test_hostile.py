@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -11,8 +12,8 @@ import socket
 import struct
 import subprocess
 import sys
-import time
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -214,7 +215,6 @@ def test_a_process_that_does_not_want_to_end(etl: Etl, etl_cluster: LocalCluster
     assert processes_of(etl_cluster) <= before
 
 
-def test_it_cannot_signal_the_machine(etl: Etl, src: str) -> None:
 def test_one_that_is_started_while_it_is_deleted(etl: Etl, etl_cluster: LocalCluster) -> None:
     """Either of them is the last word, and nobody's processes stay."""
     before = processes_of(etl_cluster)
@@ -235,6 +235,7 @@ def test_one_that_is_started_while_it_is_deleted(etl: Etl, etl_cluster: LocalClu
     assert not [one for one in files_of(etl_cluster) if one.startswith(etl.name)]
 
 
+def test_it_cannot_signal_the_machine(etl: Etl, src: str) -> None:
     """`kill 1` ends a container; here it must not end anything else than the transformer."""
     if os.geteuid():
         pytest.skip("only root could")
@@ -247,6 +248,8 @@ def test_one_that_is_started_while_it_is_deleted(etl: Etl, etl_cluster: LocalClu
 def test_its_environment_holds_nothing_of_the_servers(etl: Etl, src: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIS_AUTHN_TOKEN", "secret-of-the-server")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret-of-the-server")
+    monkeypatch.setenv("PIP_INDEX_URL", "https://me:secret-of-the-server@index.example/simple")
+    monkeypatch.setenv("HTTPS_PROXY", "https://me:secret-of-the-server@proxy.example")
     with LocalCluster() as cluster, Caller(cluster.url) as call, Etl(call) as mine:
         call.make_bucket("src")
         call.put("src", "x", b"x")
@@ -269,8 +272,6 @@ def test_memory_has_a_limit(etl: Etl, src: str) -> None:
         env=[{"name": "HOW", "value": "hang"}],
         resources={"limits": {"memory": "512Mi"}},
     )
-    monkeypatch.setenv("PIP_INDEX_URL", "https://me:secret-of-the-server@index.example/simple")
-    monkeypatch.setenv("HTTPS_PROXY", "https://me:secret-of-the-server@proxy.example")
     assert got.status == 200
     assert f"limit {512 << 20} 0" in etl.log
 
@@ -344,19 +345,39 @@ def test_without_etl_the_answer_is_501(tmp_path: Path) -> None:
             assert call(method, path).status == 501
 
 
-@pytest.mark.parametrize(("options", "status"), [((), 403), (("--allow-etl",), 400), (("--no-etl",), 501)])
-def test_only_those_on_this_machine_run_code(tmp_path: Path, options: tuple[str, ...], status: int) -> None:
-    """A server that others reach runs none, unless it was said that they may."""
-    command = [sys.executable, "-m", "aistore.cli.main", "serve", str(tmp_path / "data"), "--host", "0.0.0.0"]
+@contextlib.contextmanager
+def served(folder: Path, host: str, *options: str) -> Iterator[int]:
+    """The port of a server that listens at `host`."""
+    command = [sys.executable, "-m", "aistore.cli.main", "serve", str(folder / "data"), "--host", host]
     serving = subprocess.Popen([*command, "--allow-remote", "--port", "0", *options], stdout=subprocess.PIPE, text=True)
     try:
         assert serving.stdout is not None
-        port = next(re.findall(r":(\d+)\s*$", line)[0] for line in serving.stdout if line.strip().startswith("url"))
-        with Caller(f"http://127.0.0.1:{port}") as call:
-            got = call("PUT", "/v1/etl", json.dumps({"name": "some-etl"}).encode())
-            assert got.status == status
-            if status == 403:
-                assert "--allow-etl" in str(got.error["message"])
+        yield int(next(re.findall(r":(\d+)\s*$", line)[0] for line in serving.stdout if line.strip().startswith("url")))
     finally:
         serving.terminate()
         serving.communicate()
+
+
+def test_a_server_on_an_address_of_the_network(tmp_path: Path) -> None:
+    """Its transformers reach it by that address, from that address."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.connect(("192.0.2.1", 9))  # sends nothing
+        except OSError:
+            pytest.skip("this machine has no network")
+        address = sock.getsockname()[0]
+    with served(tmp_path, address, "--allow-etl") as port, Caller(f"http://{address}:{port}") as call:
+        call.make_bucket("src")
+        call.put("src", "x", b"x")
+        with Etl(call) as etl:
+            assert etl.started(acting(HTTP), "hpull").get("src", "x").body == b"X"
+
+
+@pytest.mark.parametrize(("options", "status"), [((), 403), (("--allow-etl",), 400), (("--no-etl",), 501)])
+def test_only_those_on_this_machine_run_code(tmp_path: Path, options: tuple[str, ...], status: int) -> None:
+    """A server that others reach runs none, unless it was said that they may."""
+    with served(tmp_path, "0.0.0.0", *options) as port, Caller(f"http://127.0.0.1:{port}") as call:
+        got = call("PUT", "/v1/etl", json.dumps({"name": "some-etl"}).encode())
+        assert got.status == status
+        if status == 403:
+            assert "--allow-etl" in str(got.error["message"])

@@ -167,7 +167,9 @@ async def _object(node: Node, request: Request, etls: Etls, tail: str) -> bytes 
     name, _, rest = tail.partition("/")
     secret, _, uname = rest.partition("/")
     definition = etls.find(name)
-    if definition is None or definition.running is None or not is_loopback(_host(request.peer)):
+    caller = _host(request.peer)  # transformers run on this machine
+    here = is_loopback(caller) or caller == request.reached
+    if definition is None or definition.running is None or not here:
         raise ApiError(404, f"etl not found: {name[:64]}")
     if not hmac.compare_digest(secret.encode(), definition.running.secret.encode()):
         raise ApiError(400, "unrecognized request source")
