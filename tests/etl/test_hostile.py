@@ -235,6 +235,24 @@ def test_one_that_is_started_while_it_is_deleted(etl: Etl, etl_cluster: LocalClu
     assert not [one for one in files_of(etl_cluster) if one.startswith(etl.name)]
 
 
+def test_sockets_of_workers_that_are_gone(etl: Etl, src: str, etl_cluster: LocalCluster) -> None:
+    """An object does not fail because of what another one did before."""
+    etl.started(acting(FAST), "ws", env={"NUM_WORKERS": "1"})
+
+    def sleep() -> None:
+        with Caller(etl_cluster.url) as call:
+            assert Etl(call, etl.name).get(src, "a.txt", "sleep 0.5").status == 200
+
+    threads = [threading.Thread(target=sleep) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert etl.get(src, "a.txt", "die").status == 400
+    for _ in range(4):
+        assert etl.get(src, "a.txt").body == b"CONTENT OF A.TXT"
+
+
 def test_it_cannot_signal_the_machine(etl: Etl, src: str) -> None:
     """`kill 1` ends a container; here it must not end anything else than the transformer."""
     if os.geteuid():

@@ -105,7 +105,7 @@ class Running:
         """End its processes; the exit status."""
         self.port.close()
         if self.sockets is not None:
-            await self.sockets.close()
+            self.sockets.close()
         return await self.processes.stop()
 
     # -- errors ----------------------------------------------------------------------------------------------------
