@@ -14,6 +14,7 @@ from aistore.server.api import reading
 from aistore.server.api.messages import OK, json_reply, method_refused, read_message, text_reply
 from aistore.server.api.registering import answered, registering
 from aistore.server.api.remote import reading as remote_reading
+from aistore.server.api.remote import writing as remote_writing
 from aistore.server.api.writing import receive_checked
 from aistore.server.etl.message import check_name
 from aistore.server.settings import is_loopback
@@ -185,6 +186,9 @@ async def _object(node: Node, request: Request, etls: Etls, tail: str) -> bytes 
         return method_refused(request, _ALLOW_OBJECT)
     node.check_access(bucket, access.PUT, "PUT")
     content, kind, checksum = await receive_checked(node, request, bucket, object_name)
+    if bucket.remote is not None:
+        await remote_writing.write_through(node, bucket, object_name, content, (kind, checksum), {}, fresh=True)
+        return OK
     versioned = node.props(bucket).versioning.enabled
     await node.store.put(bucket, object_name, content, kind, checksum, versioned=versioned, fresh=True)
     return OK
