@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from aistore.sdk import Client
+from aistore.sdk.errors import AISError
 from etl_rest import Etl, acting, files_of, framework, payload_of, processes_of
 
 if TYPE_CHECKING:
@@ -187,6 +189,19 @@ def test_a_program_that_ends_at_once(etl: Etl) -> None:
     got = etl.runs([sys.executable, "-c", "print('no licence'); raise SystemExit(7)"])
     assert got.status == 400
     assert "no licence" in str(got.error["message"])
+def test_a_client_waits_for_the_end_of_one_that_is_never_ready(etl: Etl, etl_cluster: LocalCluster) -> None:
+    """Given up and sent again, its call would be answered that the name is taken."""
+    program = (
+        "import os, signal, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(1.5), os._exit(0)))\n"
+        "print('still loading', flush=True)\n"
+        "time.sleep(1000)"
+    )
+    with Client(etl_cluster.url) as client, pytest.raises(AISError, match="context deadline exceeded") as raised:
+        client.etl(etl.name).init("img", [sys.executable, "-c", program], init_timeout="1s")
+    assert "still loading" in str(raised.value)
+
+
     assert "exitCode: 7" in str(got.error["message"])
 
 
