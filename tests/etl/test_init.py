@@ -60,6 +60,10 @@ def test_defaults_are_filled_in(etl: Etl) -> None:
         ({**ECHO, "obj_timeout": "-1s"}, "must not be negative"),
         ({"runtime": "python3.11v2", "code": "cHJpbnQ=", "funcs": {"transform": "transform"}}, "runtime"),
         ({"spec": "not base64!"}, "failed to parse pod spec"),
+        *(
+            ({"spec": base64.b64encode(text).decode()}, "failed to parse pod spec")
+            for text in (b"kind: 2020-99-99", b"kind: !!bool x", b"kind: !!timestamp x", b"kind: !!int ''", b"[" * 5000)
+        ),
     ],
 )
 def test_what_is_no_init_message_leaves_nothing(etl: Etl, message: dict[str, object], text: str) -> None:
@@ -185,10 +189,6 @@ def test_a_transformer_that_is_never_ready(etl: Etl, etl_cluster: LocalCluster) 
     assert not [one for one in files_of(etl_cluster) if one.startswith(etl.name)]
 
 
-def test_a_program_that_ends_at_once(etl: Etl) -> None:
-    got = etl.runs([sys.executable, "-c", "print('no licence'); raise SystemExit(7)"])
-    assert got.status == 400
-    assert "no licence" in str(got.error["message"])
 def test_a_client_waits_for_the_end_of_one_that_is_never_ready(etl: Etl, etl_cluster: LocalCluster) -> None:
     """Given up and sent again, its call would be answered that the name is taken."""
     program = (
@@ -202,6 +202,10 @@ def test_a_client_waits_for_the_end_of_one_that_is_never_ready(etl: Etl, etl_clu
     assert "still loading" in str(raised.value)
 
 
+def test_a_program_that_ends_at_once(etl: Etl) -> None:
+    got = etl.runs([sys.executable, "-c", "print('no licence'); raise SystemExit(7)"])
+    assert got.status == 400
+    assert "no licence" in str(got.error["message"])
     assert "exitCode: 7" in str(got.error["message"])
 
 
