@@ -134,6 +134,8 @@ class Running:
         )
         path = None
         if by_name:
+            if not self.processes.running:  # its folder is being removed
+                raise await self._gone(f"ETL {self.name} was stopped")
             folder = self.processes.folder / "objects"
             path = await source.expose(store, folder, order.name)
         if self.sockets is not None:
