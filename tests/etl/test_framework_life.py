@@ -20,6 +20,7 @@ import cloudpickle  # type: ignore[import-untyped]  # it has no types
 import pytest
 
 from aistore.sdk.etl import serialize_class, webserver
+from aistore.sdk.etl.webserver import bootstrap
 from bench import environments
 from waiting import until
 
@@ -319,6 +320,27 @@ def test_packages_are_installed_once_and_apart(tmp_path: Path) -> None:
     assert not list(made.rglob("xxhash/__init__.py")), "what this interpreter has is not installed again"
     with pytest.raises(ImportError):
         __import__("tiny_package")
+
+
+@pytest.mark.parametrize(
+    ("packages", "wanted"),
+    [
+        ("xxhash>=1,<99, !=5", ["xxhash>=1,<99,!=5"]),
+        ("one[a,b]>=2,two ,three==1", ["one[a,b]>=2", "two", "three==1"]),
+        (" ,", []),
+    ],
+)
+def test_requirements_have_commas_of_their_own(
+    packages: str, wanted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PACKAGES", packages)
+    assert bootstrap._requirements() == wanted
+
+
+def test_a_requirement_with_two_bounds(tmp_path: Path) -> None:
+    payload = serialize_class(transformer("HTTPMultiThreadedServer"))
+    with Running(payload, tmp_path, PACKAGES="xxhash>=1,<99", PIP_NO_INDEX="1") as running:
+        assert running.ready().ask("PUT", "/b/o", b"abc") == (200, b"abc")
 
 
 def test_an_environment_that_is_given_up_half_way_leaves_nothing(tmp_path: Path) -> None:

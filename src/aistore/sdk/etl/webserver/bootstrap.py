@@ -71,7 +71,7 @@ def _enter_environment() -> None:
         return
     for_pip: dict[str, str] = json.loads(os.environ.pop("AIS_ETL_FOR_PIP", "{}"))  # they may hold passwords
     check_os_packages(_listed("OS_PACKAGES"))
-    packages = _listed("PACKAGES")
+    packages = _requirements()
     if missing(packages):
         given = os.environ.get("AIS_ETL_ENVS")
         folder = Path(given or Path.home() / ".cache" / "aistore" / "etl")
@@ -83,6 +83,17 @@ def _enter_environment() -> None:
 
 def _listed(variable: str) -> list[str]:
     return [name.strip() for name in os.environ.get(variable, "").split(",") if name.strip()]
+
+
+def _requirements() -> list[str]:
+    """What to install. A comma also stands within a requirement: between extras, and between bounds of a version."""
+    found: list[str] = []
+    for part in _listed("PACKAGES"):
+        if found and (part[0] in "<>=!~" or found[-1].count("[") > found[-1].count("]")):
+            found[-1] += f",{part}"
+        else:
+            found.append(part)
+    return found
 
 
 def _load(payload: str) -> type[ETLServer]:
