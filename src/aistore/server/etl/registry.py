@@ -41,6 +41,7 @@ _HEALTH: Final = "/health"
 _PROBE_SECONDS: Final = 5.0
 _PROBE_PAUSE: Final = 0.02
 _PROBE_PAUSE_MAX: Final = 0.25
+_ANSWER_SECONDS: Final = 1.0
 _READY: Final = range(200, 400)
 _ENVIRONMENTS: Final = ".environments"
 
@@ -233,7 +234,8 @@ class Etls:
         """Start the processes and wait until they answer. Raises ApiError 400."""
         message = definition.message
         name, limit = message.name, seconds(message.init_timeout)
-        deadline = asyncio.get_running_loop().time() + limit
+        # Clients of the reference wait no longer than that themselves, and take no answer for a lost one: they ask again (protocol/50 3.6).
+        deadline = asyncio.get_running_loop().time() + limit - min(_ANSWER_SECONDS, limit / 10)
         secret = new_letters()
         launch = launch_of(message)
         env = {
