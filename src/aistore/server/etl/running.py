@@ -195,7 +195,7 @@ class Running:
         if order.stages:
             said["pipeline"] = ",".join(stage.url for stage in order.stages)
         if order.args:
-            said["etl_args"] = order.args
+            said[param.ETL_ARGS] = order.args
         if path is not None:
             said["fqn"] = quote(path, safe="")
         said["path"] = order.name

@@ -14,6 +14,7 @@ from aistore.sdk.etl.webserver._streams import streamed_transformation
 from aistore.sdk.etl.webserver._visitors import wsgi_without_pages
 from aistore.sdk.etl.webserver.base_etl_server import ETLServer
 from aistore.wire import etl
+from aistore.wire.headers import JSON
 
 try:
     from flask import Flask, Response, request, stream_with_context
@@ -85,7 +86,7 @@ class FlaskServer(ETLServer):
         except Exception as error:
             failure = self._failure(error, path, order)
             text = json.dumps({"error": failure.text}, separators=(",", ":")) + "\n"
-            return Response(text, failure.status, headers=failure.headers, content_type="application/json")
+            return Response(text, failure.status, headers=failure.headers, content_type=JSON)
         content_type = _HTML if result.from_hop else self.get_mime_type()
         if isinstance(result.body, (bytes, bytearray, memoryview)):
             _drain()

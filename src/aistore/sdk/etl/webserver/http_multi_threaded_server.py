@@ -21,6 +21,7 @@ from aistore.sdk.etl.webserver._streams import streamed_transformation
 from aistore.sdk.etl.webserver._visitors import REFUSAL, is_page
 from aistore.sdk.etl.webserver.base_etl_server import ETLServer
 from aistore.wire import etl
+from aistore.wire.headers import TEXT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -198,7 +199,7 @@ class HTTPMultiThreadedServer(ETLServer):
                     return
                 head = parse_request(data)
             except BadHead as bad:
-                self._send(bad.status, bad.reason.encode(), {"Content-Type": "text/plain; charset=utf-8"})
+                self._send(bad.status, bad.reason.encode(), {"Content-Type": TEXT})
                 return
             except TimeoutError:
                 return
@@ -287,7 +288,7 @@ class HTTPMultiThreadedServer(ETLServer):
         # -- answers --
 
         def _send_text(self, status: int, text: str, headers: Mapping[str, str] | None = None) -> None:
-            self._send(status, text.encode(), {**(headers or {}), "Content-Type": "text/plain; charset=utf-8"})
+            self._send(status, text.encode(), {**(headers or {}), "Content-Type": TEXT})
 
         def _send(self, status: int, body: Bytes, headers: Mapping[str, str]) -> None:
             head = self._head(status, headers, f"Content-Length: {len(body)}\r\n" if status != 204 else "")
