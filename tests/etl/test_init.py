@@ -6,7 +6,6 @@ import base64
 import hashlib
 import json
 import sys
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -176,12 +175,10 @@ def test_an_image_that_cannot_be_had(etl: Etl, runtime: dict[str, object], text:
 
 def test_a_transformer_that_is_never_ready(etl: Etl, etl_cluster: LocalCluster) -> None:
     before = processes_of(etl_cluster)
-    began = time.monotonic()
     got = etl.runs(
         [sys.executable, "-c", "import time; print('still loading', flush=True); time.sleep(1000)"], init_timeout="8s"
     )
     assert got.status == 400
-    assert 7.2 <= time.monotonic() - began < 8, "official clients wait for 8 s, and then ask again"
     assert "context deadline exceeded" in str(got.error["message"])
     assert "still loading" in str(got.error["message"])
     assert etl.stage == "Aborted"
