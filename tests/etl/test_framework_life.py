@@ -20,11 +20,12 @@ import cloudpickle  # type: ignore[import-untyped]  # it has no types
 import pytest
 
 from aistore.sdk.etl import serialize_class, webserver
+from aistore.sdk.etl.webserver import bootstrap
 from bench import environments
 from waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 KINDS = ("FastAPIServer", "FlaskServer", "HTTPMultiThreadedServer")
 DEADLINE = 30.0
@@ -105,6 +106,7 @@ class Running:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                cwd=folder,
                 pass_fds=[self._socket.fileno()],
                 start_new_session=True,
             )
@@ -137,10 +139,12 @@ class Running:
         until(is_ready, 60)
         return self
 
-    def ask(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+    def ask(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE)
         try:
-            connection.request(method, path, body)
+            connection.request(method, path, body, headers or {})
             answer = connection.getresponse()
             return answer.status, answer.read()
         finally:
@@ -174,6 +178,47 @@ def test_a_class_is_served_on_the_inherited_socket(kind: str, tmp_path: Path) ->
         assert "made in process" in running.text
         running.process.send_signal(signal.SIGTERM)
         assert running.ends() == 0
+
+
+PAGES = (
+    {"Host": "evil.example:80"},
+    {"Origin": "https://evil.example"},
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Host": "127.0.0.1.evil.example"},
+)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_web_pages_are_kept_out(kind: str, tmp_path: Path) -> None:
+    """A page that a browser on this machine shows must not read files and objects by way of a transformer."""
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    path = f"/b/o?etl_fqn={quote(quote(str(secret), safe=''), safe='')}"
+    with Running(serialize_class(transformer(kind)), tmp_path, NUM_WORKERS="1") as running:
+        running.ready()
+        assert running.ask("PUT", path, b"") == (200, b"secret")
+        for headers in PAGES:
+            for method in ("GET", "PUT"):
+                assert running.ask(method, path, b"", headers)[0] == 403
+        for host in ("localhost", "localhost:80", "[::1]:80"):
+            assert running.ask("PUT", path, b"", {"Host": host}) == (200, b"secret")
+
+
+def test_web_pages_open_no_websocket(tmp_path: Path) -> None:
+    """Pages of any origin may open one, and read what comes."""
+    from websockets.exceptions import InvalidStatus
+    from websockets.sync.client import connect
+    from websockets.typing import Origin
+
+    with Running(serialize_class(transformer("FastAPIServer")), tmp_path, NUM_WORKERS="1") as running:
+        running.ready()
+        where = f"ws://127.0.0.1:{running.port}/ws"
+        with connect(where, proxy=None) as ours:
+            ours.send(json.dumps({"path": "o"}).encode())
+            ours.send(b"abc")
+            assert ours.recv() == b"abc"
+        with pytest.raises(InvalidStatus), connect(where, proxy=None, origin=Origin("https://evil.example")):
+            pass
 
 
 @needs_proc
@@ -277,6 +322,41 @@ def test_packages_are_installed_once_and_apart(tmp_path: Path) -> None:
         __import__("tiny_package")
 
 
+@pytest.mark.parametrize(
+    ("packages", "wanted"),
+    [
+        ("xxhash>=1,<99, !=5", ["xxhash>=1,<99,!=5"]),
+        ("one[a,b]>=2,two ,three==1", ["one[a,b]>=2", "two", "three==1"]),
+        (" ,", []),
+    ],
+)
+def test_requirements_have_commas_of_their_own(
+    packages: str, wanted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PACKAGES", packages)
+    assert bootstrap._requirements() == wanted
+
+
+def test_a_requirement_with_two_bounds(tmp_path: Path) -> None:
+    payload = serialize_class(transformer("HTTPMultiThreadedServer"))
+    with Running(payload, tmp_path, PACKAGES="xxhash>=1,<99", PIP_NO_INDEX="1") as running:
+        assert running.ready().ask("PUT", "/b/o", b"abc") == (200, b"abc")
+
+
+def test_an_environment_that_is_given_up_half_way_leaves_nothing(tmp_path: Path) -> None:
+    """Whoever stops a transformer removes its folder, but not the environments, which others use."""
+    pytest.importorskip("pip")
+    payload = serialize_class(transformer("HTTPMultiThreadedServer"))
+    with socket.create_server(("127.0.0.1", 0)) as index:  # which never answers
+        env = {"PIP_INDEX_URL": f"http://127.0.0.1:{index.getsockname()[1]}/simple", "PIP_CONFIG_FILE": os.devnull}
+        for_pip = {"AIS_ETL_FOR_PIP": json.dumps(env)}
+        with Running(payload, tmp_path, PACKAGES="no-such-package-is-here", **for_pip):
+            index.settimeout(DEADLINE)
+            index.accept()[0].close()
+            assert list(tmp_path.glob(".making-*/bin/python"))
+    assert list((tmp_path / "envs").iterdir()) == []
+
+
 @needs_proc
 @pytest.mark.parametrize("kind", KINDS)
 def test_streams_end_with_the_client_that_leaves(kind: str, tmp_path: Path) -> None:
@@ -284,7 +364,7 @@ def test_streams_end_with_the_client_that_leaves(kind: str, tmp_path: Path) -> N
     with Running(serialize_class(streaming(kind)), tmp_path, NUM_WORKERS="1", MARKER=str(marker)) as running:
         running.ready()
         with socket.create_connection(("127.0.0.1", running.port), DEADLINE) as client:
-            client.sendall(b"PUT /b/o?etl_args=endless HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc")
+            client.sendall(b"PUT /b/o?etl_args=endless HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 3\r\n\r\nabc")
             assert client.recv(100).startswith(b"HTTP/1.1 200 ")
             assert marker.read_text() == "running"
         until(lambda: marker.read_text() == "ended")
@@ -297,7 +377,7 @@ def test_a_body_that_breaks_off_is_no_object(kind: str, tmp_path: Path) -> None:
         with Running(serialize_class(cls), tmp_path, NUM_WORKERS="1") as running:
             running.ready()
             with socket.create_connection(("127.0.0.1", running.port), DEADLINE) as client:
-                client.sendall(b"PUT /b/o HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
+                client.sendall(b"PUT /b/o HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\r\nabc")
                 client.shutdown(socket.SHUT_WR)
                 answer = b""
                 with contextlib.suppress(ConnectionResetError):
@@ -333,7 +413,7 @@ def test_streams_need_no_memory(kind: str, tmp_path: Path) -> None:
             with socket.create_connection(("127.0.0.1", running.port), DEADLINE) as client:
                 length = 0 if "fqn" in path else big.stat().st_size
                 client.sendall(
-                    f"PUT {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n".encode()
+                    f"PUT {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n".encode()
                 )
                 sending = threading.Thread(target=send_zeros, args=(client, length))
                 sending.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -11,6 +12,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -213,6 +215,44 @@ def test_a_process_that_does_not_want_to_end(etl: Etl, etl_cluster: LocalCluster
     assert processes_of(etl_cluster) <= before
 
 
+def test_one_that_is_started_while_it_is_deleted(etl: Etl, etl_cluster: LocalCluster) -> None:
+    """Either of them is the last word, and nobody's processes stay."""
+    before = processes_of(etl_cluster)
+    slow = "import signal\nsignal.signal(signal.SIGTERM, lambda *_: (time.sleep(1), os._exit(0)))\n"
+    assert etl.runs([sys.executable, "-c", slow + SERVER], env=[{"name": "HOW", "value": "hang"}]).status == 200
+
+    def delete() -> None:
+        with Caller(etl_cluster.url) as call:
+            assert Etl(call, etl.name).ask("DELETE").status == 200
+
+    deleting = threading.Thread(target=delete)
+    deleting.start()
+    until(lambda: etl.stage == "Aborted")
+    assert etl.ask("POST", "/start").status in (200, 400)
+    deleting.join()
+    assert etl.stage == ""
+    assert processes_of(etl_cluster) <= before
+    assert not [one for one in files_of(etl_cluster) if one.startswith(etl.name)]
+
+
+def test_sockets_of_workers_that_are_gone(etl: Etl, src: str, etl_cluster: LocalCluster) -> None:
+    """An object does not fail because of what another one did before."""
+    etl.started(acting(FAST), "ws", env={"NUM_WORKERS": "1"})
+
+    def sleep() -> None:
+        with Caller(etl_cluster.url) as call:
+            assert Etl(call, etl.name).get(src, "a.txt", "sleep 0.5").status == 200
+
+    threads = [threading.Thread(target=sleep) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert etl.get(src, "a.txt", "die").status == 400
+    for _ in range(4):
+        assert etl.get(src, "a.txt").body == b"CONTENT OF A.TXT"
+
+
 def test_it_cannot_signal_the_machine(etl: Etl, src: str) -> None:
     """`kill 1` ends a container; here it must not end anything else than the transformer."""
     if os.geteuid():
@@ -226,10 +266,12 @@ def test_it_cannot_signal_the_machine(etl: Etl, src: str) -> None:
 def test_its_environment_holds_nothing_of_the_servers(etl: Etl, src: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIS_AUTHN_TOKEN", "secret-of-the-server")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret-of-the-server")
+    monkeypatch.setenv("PIP_INDEX_URL", "https://me:secret-of-the-server@index.example/simple")
+    monkeypatch.setenv("HTTPS_PROXY", "https://me:secret-of-the-server@proxy.example")
     with LocalCluster() as cluster, Caller(cluster.url) as call, Etl(call) as mine:
         call.make_bucket("src")
         call.put("src", "x", b"x")
-        mine.started(acting(HTTP), env={"COLOUR": "blue", "PATH": "/usr/bin"})
+        mine.started(acting(HTTP), env={"COLOUR": "blue", "PATH": "/usr/bin", "PACKAGES": "xxhash"})
         env = json.loads(mine.get("src", "x", "env").body)
         assert "secret-of-the-server" not in json.dumps(env)
         assert (env["COLOUR"], env["PATH"], env["PYTHONUNBUFFERED"]) == ("blue", "/usr/bin", "1")
@@ -321,19 +363,39 @@ def test_without_etl_the_answer_is_501(tmp_path: Path) -> None:
             assert call(method, path).status == 501
 
 
-@pytest.mark.parametrize(("options", "status"), [((), 403), (("--allow-etl",), 400), (("--no-etl",), 501)])
-def test_only_those_on_this_machine_run_code(tmp_path: Path, options: tuple[str, ...], status: int) -> None:
-    """A server that others reach runs none, unless it was said that they may."""
-    command = [sys.executable, "-m", "aistore.cli.main", "serve", str(tmp_path / "data"), "--host", "0.0.0.0"]
+@contextlib.contextmanager
+def served(folder: Path, host: str, *options: str) -> Iterator[int]:
+    """The port of a server that listens at `host`."""
+    command = [sys.executable, "-m", "aistore.cli.main", "serve", str(folder / "data"), "--host", host]
     serving = subprocess.Popen([*command, "--allow-remote", "--port", "0", *options], stdout=subprocess.PIPE, text=True)
     try:
         assert serving.stdout is not None
-        port = next(re.findall(r":(\d+)\s*$", line)[0] for line in serving.stdout if line.strip().startswith("url"))
-        with Caller(f"http://127.0.0.1:{port}") as call:
-            got = call("PUT", "/v1/etl", json.dumps({"name": "some-etl"}).encode())
-            assert got.status == status
-            if status == 403:
-                assert "--allow-etl" in str(got.error["message"])
+        yield int(next(re.findall(r":(\d+)\s*$", line)[0] for line in serving.stdout if line.strip().startswith("url")))
     finally:
         serving.terminate()
         serving.communicate()
+
+
+def test_a_server_on_an_address_of_the_network(tmp_path: Path) -> None:
+    """Its transformers reach it by that address, from that address."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.connect(("192.0.2.1", 9))  # sends nothing
+        except OSError:
+            pytest.skip("this machine has no network")
+        address = sock.getsockname()[0]
+    with served(tmp_path, address, "--allow-etl") as port, Caller(f"http://{address}:{port}") as call:
+        call.make_bucket("src")
+        call.put("src", "x", b"x")
+        with Etl(call) as etl:
+            assert etl.started(acting(HTTP), "hpull").get("src", "x").body == b"X"
+
+
+@pytest.mark.parametrize(("options", "status"), [((), 403), (("--allow-etl",), 400), (("--no-etl",), 501)])
+def test_only_those_on_this_machine_run_code(tmp_path: Path, options: tuple[str, ...], status: int) -> None:
+    """A server that others reach runs none, unless it was said that they may."""
+    with served(tmp_path, "0.0.0.0", *options) as port, Caller(f"http://127.0.0.1:{port}") as call:
+        got = call("PUT", "/v1/etl", json.dumps({"name": "some-etl"}).encode())
+        assert got.status == status
+        if status == 403:
+            assert "--allow-etl" in str(got.error["message"])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -268,6 +270,10 @@ def test_remote_buckets() -> None:
         to = "object_to=ais%2F%40far%23%2Fout%2Fcopy"
         assert here("PUT", f"/v1/objects/here3/a.txt?{to}&etl_name={etl.name}").status == 200
         assert there.get("out", "copy").body == b"X" * 10
+        env = json.loads(here("GET", f"/v1/objects/src/a.txt?{far_away}&etl_name={etl.name}&etl_args=env").body)
+        hook = urlsplit(env["AIS_TARGET_URL"]).path
+        assert here("PUT", f"{hook}/ais%2F@far%23%2Fout%2Fput", b"by the transformer").status == 200
+        assert there.get("out", "put").body == b"by the transformer"
 
 
 def test_synchronizing_removes_what_is_gone(shared: Callable[..., Etl], src: str, dst: str) -> None:

@@ -97,6 +97,26 @@ def test_where_names_are_checked(host: str, allow_hosts: tuple[str, ...], refuse
     guard.check(asking("[::1]:80"))
 
 
-def asking(host: str) -> Request:
-    head = parse_request(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+@pytest.mark.parametrize(
+    ("host", "allow_hosts", "refused"),
+    [("evil.example", (), True), ("dev.example", ("dev.example",), False), ("192.168.7.7", (), False)],
+)
+def test_pages_that_give_a_server_a_name_run_no_code_on_it(
+    host: str, allow_hosts: tuple[str, ...], refused: bool
+) -> None:
+    """By DNS rebinding a page is of the server's own origin; `--allow-etl` is meant for people, not for pages that they look at."""
+    settings = ServerSettings(Path("/data"), host="0.0.0.0", allow_remote=True, allow_etl=True, allow_hosts=allow_hosts)
+    guard = Guard(settings)
+    request = asking(f"{host}:80", f"Origin: http://{host}:80\r\n")
+    for _ in range(2):
+        if refused:
+            with pytest.raises(ApiError, match="--allow-host"):
+                guard.check(request)
+            guard.check(asking(f"{host}:80"))  # no browser
+        else:
+            guard.check(request)
+
+
+def asking(host: str, more: str = "") -> Request:
+    head = parse_request(f"PUT / HTTP/1.1\r\nHost: {host}\r\n{more}\r\n".encode())
     return Request(head, b"", None, cast("Connection", None))  # nobody answers it

@@ -12,6 +12,7 @@ from aistore.sdk.batch.errors import BatchIncomplete, MultipartDecodeError
 from aistore.sdk.batch.types import MossOut
 from aistore.transport.request import Request
 from aistore.wire.batch import MISSING, name_in_archive
+from aistore.wire.headers import JSON
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -26,7 +27,7 @@ __all__ = ["Delivery", "Entry", "Settings"]
 
 _FRUITLESS_MAX: Final = 3  # requests one after another that bring nothing new
 _FAILED: Final = "Batch entry failed on the server"
-_HEADERS: Final = (("Content-Type", "application/json"),)
+_HEADERS: Final = (("Content-Type", JSON),)
 
 
 class Entry(NamedTuple):

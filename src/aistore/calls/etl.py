@@ -41,6 +41,8 @@ __all__ = [
 logger = logging.getLogger("aistore.sdk.etl")
 
 _START_SECONDS = 300.0
+_ENDING_SECONDS = 30.0
+_SERVER_DEFAULT = 45.0  # what a server has for an `init_timeout` of 0
 _DIRECT_FQN = "ETL_DIRECT_FQN"
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"([0-9]+)([a-z]*)", re.ASCII)
@@ -145,8 +147,9 @@ def init_spec(name: str, template: str, comm_type: str, init_timeout: str, obj_t
 def _init(message: Mapping[str, object], init_timeout: str) -> Steps[str]:
     import msgspec
 
-    seconds = _seconds(init_timeout)
-    # The answer comes when all workers are ready; it must not be given up before the server gives up (protocol/50 3.6).
+    # The answer comes when all workers are ready, or when those that do not get ready are gone. Given up before that, the request would be
+    # sent again, and the answer be that the name is taken (protocol/50 3.6).
+    seconds = (_seconds(init_timeout) or _SERVER_DEFAULT) + _ENDING_SECONDS
     answer = yield Request("PUT", "etl", body=msgspec.json.encode(message), timeout=Timeout(read=seconds))
     return answer.content.decode()
 

@@ -28,16 +28,17 @@ class Guard:
     """Decides by `Host`, `Origin` and `Sec-Fetch-Site` whether a request is answered.
 
     On loopback `Host` has to be an address, `localhost`, a name below that, or one of `allow_hosts`; on other addresses only if there
-    are `allow_hosts`.
+    are `allow_hosts`; those who run code there (`allow_etl`) answer no page that reached them by another name.
     """
 
-    __slots__ = ("_any_host", "_known", "_names")
+    __slots__ = ("_any_host", "_known", "_names", "_runs_code")
 
     def __init__(self, settings: ServerSettings) -> None:
         self._names = frozenset(
             name.lower().rstrip(".") for name in (*settings.allow_hosts, *filter(None, [settings.public_host]))
         )
         self._any_host = not settings.allow_hosts and not is_loopback(settings.host)
+        self._runs_code = settings.etl and settings.allow_etl
         # Of the values that were accepted. Only HTTP/1.0 may leave the field out, which no browser speaks.
         self._known: set[str | None] = {None}
 
@@ -77,6 +78,11 @@ class Guard:
         origin = headers.get("origin")
         if origin is not None and origin.partition("://")[2].lower() != headers.get("host", "").lower():
             raise ApiError(403, f"requests of pages from {origin[:256]!r} are not answered")
+        if origin is not None and self._any_host and self._runs_code and not self._is_ours(headers.get("host", "")):
+            # Any page is of the same origin as a server that it has given a name.
+            raise ApiError(
+                403, f"requests of pages from {origin[:256]!r} are not answered (--allow-host NAME lets them in)"
+            )
         site = headers.get("sec-fetch-site", "")
         if site in ("cross-site", "same-site") and request.method not in ("GET", "HEAD"):
             raise ApiError(403, f"{request.method} requests of pages from elsewhere ({site}) are not answered")

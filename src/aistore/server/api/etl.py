@@ -14,6 +14,7 @@ from aistore.server.api import reading
 from aistore.server.api.messages import OK, json_reply, method_refused, read_message, text_reply
 from aistore.server.api.registering import answered, registering
 from aistore.server.api.remote import reading as remote_reading
+from aistore.server.api.remote import writing as remote_writing
 from aistore.server.api.writing import receive_checked
 from aistore.server.etl.message import check_name
 from aistore.server.settings import is_loopback
@@ -167,7 +168,9 @@ async def _object(node: Node, request: Request, etls: Etls, tail: str) -> bytes 
     name, _, rest = tail.partition("/")
     secret, _, uname = rest.partition("/")
     definition = etls.find(name)
-    if definition is None or definition.running is None or not is_loopback(_host(request.peer)):
+    caller = _host(request.peer)  # transformers run on this machine
+    here = is_loopback(caller) or caller == request.reached
+    if definition is None or definition.running is None or not here:
         raise ApiError(404, f"etl not found: {name[:64]}")
     if not hmac.compare_digest(secret.encode(), definition.running.secret.encode()):
         raise ApiError(400, "unrecognized request source")
@@ -183,6 +186,9 @@ async def _object(node: Node, request: Request, etls: Etls, tail: str) -> bytes 
         return method_refused(request, _ALLOW_OBJECT)
     node.check_access(bucket, access.PUT, "PUT")
     content, kind, checksum = await receive_checked(node, request, bucket, object_name)
+    if bucket.remote is not None:
+        await remote_writing.write_through(node, bucket, object_name, content, (kind, checksum), {}, fresh=True)
+        return OK
     versioned = node.props(bucket).versioning.enabled
     await node.store.put(bucket, object_name, content, kind, checksum, versioned=versioned, fresh=True)
     return OK

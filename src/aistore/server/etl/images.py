@@ -9,6 +9,7 @@ documents into ours, and every address into loopback.
 from __future__ import annotations
 
 import base64
+import json
 import os
 import re
 import shutil
@@ -111,7 +112,8 @@ def _bootstrap(launch: Launch, base: dict[str, str], folder: Path, environments:
         file.write_text(env.pop("ETL_CLASS_PAYLOAD"))
         env["ETL_CLASS_PAYLOAD_FILE"] = str(file)
     if env.get("PACKAGES"):
-        env = {**{name: value for name, value in os.environ.items() if _FOR_PIP.fullmatch(name)}, **env}
+        # Indexes and proxies often have passwords in them: the transformer's own code does not get them.
+        env["AIS_ETL_FOR_PIP"] = json.dumps({name: os.environ[name] for name in os.environ if _FOR_PIP.fullmatch(name)})
     env["AIS_ETL_ENVS"] = str(environments)
     return Program([sys.executable, "-c", _BOOT], env, socket=True)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from dataclasses import dataclass, field
 from typing import Final, cast
@@ -245,7 +244,8 @@ class _Container:
         try:
             text = base64.b64decode(spec, validate=True).decode()
             pod = yaml.safe_load(text)
-        except (binascii.Error, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
+            # Values with a tag that they do not fit, or dates that there are not, are no YAMLError.
             raise self._bad(f'failed to parse pod spec: {error}\n"{text[:4096]}"') from None
         if not isinstance(pod, dict) or pod.get("kind") != "Pod":
             raise self._bad(f'failed to parse pod spec: it is no Pod\n"{text[:4096]}"')

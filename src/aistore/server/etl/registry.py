@@ -41,6 +41,7 @@ _HEALTH: Final = "/health"
 _PROBE_SECONDS: Final = 5.0
 _PROBE_PAUSE: Final = 0.02
 _PROBE_PAUSE_MAX: Final = 0.25
+_ANSWER_SECONDS: Final = 1.0
 _READY: Final = range(200, 400)
 _ENVIRONMENTS: Final = ".environments"
 
@@ -51,6 +52,8 @@ class Definition:
     def __init__(self, message: InitMessage) -> None:
         self.message = message
         self.running: Running | None = None
+        self.last: Running | None = None
+        """What runs, or is being stopped, or was."""
         self.starting: asyncio.Future[str] | None = None
         self.job: Job | None = None
         self.users: set[Job] = set()
@@ -127,12 +130,7 @@ class Etls:
         if name in self._all:
             raise ApiError(409, f"{self._node.gateway_name}: etl job {name} already exists")
         definition = self._all[name] = Definition(message)
-        try:
-            await keep_definition(self._node.store.catalog, name, msgspec.json.encode(message).decode())
-        except BaseException:
-            del self._all[name]
-            raise
-        return await self._start(definition)
+        return await self._start(definition, new=True)
 
     async def start(self, name: str) -> str:
         """Start an ETL that was stopped; the id of its new job. Raises ApiError 400, 403, 404."""
@@ -154,8 +152,8 @@ class Etls:
             del self._all[name]
             await drop_definition(self._node.store.catalog, name)
 
-    async def _start(self, definition: Definition) -> str:
-        starting = definition.starting = asyncio.ensure_future(self._bring_up(definition))
+    async def _start(self, definition: Definition, *, new: bool = False) -> str:
+        starting = definition.starting = asyncio.ensure_future(self._bring_up(definition, new=new))
         try:
             return await asyncio.shield(starting)
         except asyncio.CancelledError:
@@ -163,14 +161,20 @@ class Etls:
                 raise
             raise ApiError(400, f'[etl="{definition.message.name}"] it was stopped while it was initializing') from None
 
-    async def _bring_up(self, definition: Definition) -> str:
-        """Start an ETL and its job; the id of that."""
+    async def _bring_up(self, definition: Definition, *, new: bool) -> str:
+        """Start an ETL and its job; the id of that. A new one is kept first: from the beginning it can be stopped and deleted."""
         try:
+            if new:
+                await self._keep(definition)
             running = await self._launch(definition)
             running.job_id = f"etl-{new_job_id()}"
-            definition.job = self._node.control.jobs.start(
-                _KIND, lambda _: self._watch(definition, running), job_id=running.job_id, control=running.name
-            )
+            try:
+                definition.job = self._node.control.jobs.start(
+                    _KIND, lambda _: self._watch(definition, running), job_id=running.job_id, control=running.name
+                )
+            except ApiError:  # too many run
+                await running.stop()
+                raise
             await asyncio.sleep(0)  # its first step: from then on it answers for the processes
             if definition.running is not running:
                 await running.stop()
@@ -180,10 +184,19 @@ class Etls:
         finally:
             definition.starting = None
 
+    async def _keep(self, definition: Definition) -> None:
+        name = definition.message.name
+        try:
+            await keep_definition(self._node.store.catalog, name, msgspec.json.encode(definition.message).decode())
+        except Exception:
+            if self._all.get(name) is definition:
+                del self._all[name]
+            raise
+
     async def _watch(self, definition: Definition, running: Running) -> None:
         """The ETL's own job: it lives as long as the processes do, and takes them along when it is aborted."""
         name = running.name
-        definition.running = running
+        definition.running = definition.last = running
         try:
             status = await asyncio.shield(running.processes.ended)
             tail = running.processes.log_tail()
@@ -194,18 +207,26 @@ class Etls:
             definition.job = None
             for job in list(definition.users):
                 self._node.control.jobs.abort(job)
-            await running.stop()
-            running.over.set()
+            # Who aborts it twice does not leave anything half stopped.
+            stopping = asyncio.ensure_future(running.stop())
+            stopping.add_done_callback(lambda _: running.over.set())
+            await asyncio.shield(stopping)
 
     async def _halt(self, definition: Definition) -> None:
-        """End what runs, and wait until it is gone."""
-        if (starting := definition.starting) is not None:
-            starting.cancel()
-            await asyncio.wait([starting])
-        running, job = definition.running, definition.job
-        if running is not None and job is not None:
-            self._node.control.jobs.abort(job)
-            await running.over.wait()
+        """End what runs, also what others start or stop meanwhile, and wait until it is gone."""
+        while True:
+            running, job = definition.last, definition.job
+            if (starting := definition.starting) is not None:
+                starting.cancel()
+                await asyncio.wait([starting])
+                if definition.starting is starting:  # it had not begun
+                    definition.starting = None
+            elif running is not None and not running.over.is_set():
+                if job is not None:
+                    self._node.control.jobs.abort(job)
+                await running.over.wait()
+            else:
+                return
 
     # -- starting --------------------------------------------------------------------------------------------------
 
@@ -213,7 +234,8 @@ class Etls:
         """Start the processes and wait until they answer. Raises ApiError 400."""
         message = definition.message
         name, limit = message.name, seconds(message.init_timeout)
-        deadline = asyncio.get_running_loop().time() + limit
+        # Clients of the reference wait no longer than that themselves, and take no answer for a lost one: they ask again (protocol/50 3.6).
+        deadline = asyncio.get_running_loop().time() + limit - min(_ANSWER_SECONDS, limit / 10)
         secret = new_letters()
         launch = launch_of(message)
         env = {
@@ -258,9 +280,11 @@ class Etls:
                         min(left, _PROBE_SECONDS),
                     )
                 )
-                await asyncio.wait([asked, processes.ended], return_when=asyncio.FIRST_COMPLETED)
-                if not asked.done():
+                try:
+                    await asyncio.wait([asked, processes.ended], return_when=asyncio.FIRST_COMPLETED)
+                finally:
                     asked.cancel()
+                if not asked.done():
                     await asyncio.wait([asked])
                     break
                 answer = asked.result()

@@ -105,7 +105,7 @@ class Running:
         """End its processes; the exit status."""
         self.port.close()
         if self.sockets is not None:
-            await self.sockets.close()
+            self.sockets.close()
         return await self.processes.stop()
 
     # -- errors ----------------------------------------------------------------------------------------------------
@@ -134,6 +134,8 @@ class Running:
         )
         path = None
         if by_name:
+            if not self.processes.running:  # its folder is being removed
+                raise await self._gone(f"ETL {self.name} was stopped")
             folder = self.processes.folder / "objects"
             path = await source.expose(store, folder, order.name)
         if self.sockets is not None:
@@ -193,7 +195,7 @@ class Running:
         if order.stages:
             said["pipeline"] = ",".join(stage.url for stage in order.stages)
         if order.args:
-            said["etl_args"] = order.args
+            said[param.ETL_ARGS] = order.args
         if path is not None:
             said["fqn"] = quote(path, safe="")
         said["path"] = order.name

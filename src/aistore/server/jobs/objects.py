@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["delete_names", "delete_prefix", "pages", "visit"]
 
 _BATCH: Final = 200  # deletions in one change of the catalog: a few milliseconds of the loop
+_FILES_SECONDS: Final = 0.1
 _SCAN: Final = 2000  # names of 8 KiB are 16 MiB then
 
 
@@ -32,6 +33,9 @@ async def delete_names(job: Job, store: Store, bucket: Bucket, names: Iterable[s
         finally:  # it is made also when the job is aborted, and counts then
             deleted = change.result() if change.done() and not change.exception() else []
             job.done(len(deleted), sum(size for _, size in deleted))
+        # Rows and files one after the other: at the same time they take the interpreter's lock from each other for every file, and are
+        # slower together. What others delete may keep the disk busy for longer.
+        await store.settle_garbage(_FILES_SECONDS)
         if missing:
             gone = {name for name, _ in deleted}
             for name in batch:

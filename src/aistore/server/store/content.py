@@ -342,10 +342,10 @@ class ContentFiles:
         if self._removing is None or self._removing.done():
             self._removing = asyncio.ensure_future(self._remove_garbage())
 
-    async def settle_garbage(self) -> None:
-        """Wait for the end of a removal under way."""
+    async def settle_garbage(self, at_most: float | None = None) -> None:
+        """Wait for the end of a removal under way, but not longer than so many seconds."""
         if self._removing is not None:
-            await asyncio.gather(asyncio.shield(self._removing), return_exceptions=True)
+            await asyncio.wait((self._removing,), timeout=at_most)
 
     async def _remove_garbage(self) -> None:
         loop = asyncio.get_running_loop()

@@ -12,6 +12,7 @@ import asyncio
 import fcntl
 import json
 import os
+import threading
 import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
@@ -76,7 +77,7 @@ class Started(NamedTuple):
 class _Session:
     """What this process knows of an upload that it receives parts of; all of it can be done without."""
 
-    __slots__ = ("completing", "hashed", "hashing", "lock", "writing")
+    __slots__ = ("completing", "file_lock", "hashed", "hashing", "lock", "writing")
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
@@ -85,6 +86,8 @@ class _Session:
         self.completing = False
         self.hashed = Hashed()
         self.hashing: asyncio.Future[None] | None = None
+        # The system lets one write at a time into a file, and those that wait for that burn a core each.
+        self.file_lock = threading.Lock()
 
 
 class PartWriter:
@@ -108,10 +111,11 @@ class PartWriter:
         """Write on (blocking). Raises `StoreFull`."""
         view = memoryview(data)
         try:
-            while view:
-                n = os.pwrite(self.fd, view, self._at)
-                self._at += n
-                view = view[n:]
+            with self._session.file_lock:
+                while view:
+                    n = os.pwrite(self.fd, view, self._at)
+                    self._at += n
+                    view = view[n:]
         except OSError as error:
             raise full_or(error) from error
 

@@ -572,9 +572,9 @@ class Store:
 
     # -- the disk ----------------------------------------------------------------------------------------------
 
-    async def settle_garbage(self) -> None:
-        """Wait until the files of what was deleted are gone, and look at the room anew."""
-        await self.content.settle_garbage()
+    async def settle_garbage(self, at_most: float | None = None) -> None:
+        """Wait until the files of what was deleted are gone, or so many seconds, and look at the room anew."""
+        await self.content.settle_garbage(at_most)
         self._room_checked = 0.0
 
     def disk(self) -> tuple[int, int]:

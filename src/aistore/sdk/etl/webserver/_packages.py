@@ -15,10 +15,11 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["PackageError", "check_os_packages", "environment_with", "missing"]
 
@@ -54,10 +55,11 @@ def _requirement_class() -> Any:
     return importlib.import_module(f"{name}.requirements").Requirement
 
 
-def environment_with(packages: Sequence[str], folder: Path) -> Path:
+def environment_with(packages: Sequence[str], folder: Path, making_in: Path, for_pip: Mapping[str, str]) -> Path:
     """Interpreter of a virtual environment below `folder` that has `packages`, besides what this interpreter has.
 
-    It is made when nobody made it before, under another name first: whoever finds it finds it whole. Raises `PackageError`.
+    It is made when nobody made it before, in the folder `making_in` of the same file system: whoever finds it finds it whole. `for_pip` are
+    variables that only `pip` gets. Raises `PackageError`.
     """
     key = json.dumps([sorted(packages), sys.version, sys.prefix])
     home = folder / hashlib.sha256(key.encode()).hexdigest()[:24]
@@ -66,9 +68,9 @@ def environment_with(packages: Sequence[str], folder: Path) -> Path:
         return python
     folder.mkdir(parents=True, exist_ok=True)
     log.info("Installing %s", ", ".join(packages))
-    making = Path(tempfile.mkdtemp(prefix=".making-", dir=folder))
+    making = Path(tempfile.mkdtemp(prefix=".making-", dir=making_in))
     try:
-        _make(making, packages)
+        _make(making, packages, for_pip)
         # Scripts of the environment name its folder, but it is only ever used as `<home>/bin/python -m ...`.
         with contextlib.suppress(OSError):  # another one was quicker
             making.rename(home)
@@ -79,7 +81,7 @@ def environment_with(packages: Sequence[str], folder: Path) -> Path:
     return python
 
 
-def _make(home: Path, packages: Sequence[str]) -> None:
+def _make(home: Path, packages: Sequence[str], for_pip: Mapping[str, str]) -> None:
     has_pip = importlib.util.find_spec("pip") is not None
     made = _run([sys.executable, "-m", "venv", *(["--without-pip"] if has_pip else []), str(home)])
     if made.returncode:
@@ -93,10 +95,10 @@ def _make(home: Path, packages: Sequence[str]) -> None:
     (own / "_inherited.pth").write_text(inherited + plain)
     pip = [sys.executable, "-m", "pip", "--python", str(python)] if has_pip else [str(python), "-m", "pip"]
     install = [*pip, "install", "--disable-pip-version-check", "--no-input"]
-    done = _run([*install, *packages])
+    done = _run([*install, *packages], for_pip)
     sys.stderr.write(done.stdout)
     if done.returncode:
-        failed = next((one for one in packages if _run([*install, one]).returncode), ", ".join(packages))
+        failed = next((one for one in packages if _run([*install, one], for_pip).returncode), ", ".join(packages))
         raise PackageError(f"Failed to install package '{failed}'")
 
 
@@ -105,7 +107,7 @@ def _is_standard(place: str) -> bool:
     return Path(place).resolve().is_relative_to(Path(sys.base_prefix).resolve())
 
 
-def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+def _run(command: list[str], more: Mapping[str, str] = MappingProxyType({})) -> subprocess.CompletedProcess[str]:
     # The descriptor to listen on is inherited by this process only.
     return subprocess.run(  # noqa: S603  pip and venv of this interpreter
         command,
@@ -113,7 +115,7 @@ def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=_environment(),
+        env={**more, **_environment()},
         check=False,
     )
 

@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from aistore.sdk.etl.webserver._outbound import Outbound, is_true
 from aistore.wire import etl
+from aistore.wire.headers import OCTETS
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping
@@ -109,7 +110,7 @@ class ETLServer(ABC):
 
     def get_mime_type(self) -> str:
         """Content type of results."""
-        return "application/octet-stream"
+        return OCTETS
 
     @abstractmethod
     def start(self) -> None:

@@ -3,7 +3,7 @@
     python -m aistore.sdk.etl.webserver.bootstrap
 
 reads the environment: `ETL_CLASS_PAYLOAD` (or `ETL_CLASS_PAYLOAD_FILE`, for classes that are too large for a variable), `PACKAGES` and
-`OS_PACKAGES` (comma-separated), `NUM_WORKERS`, and where to listen: the inherited socket `AIS_ETL_FD`, or `AIS_ETL_HOST` and `AIS_ETL_PORT`.
+`OS_PACKAGES` (comma-separated), `AIS_ETL_FOR_PIP` (variables for `pip` alone, as JSON), `NUM_WORKERS`, and where to listen: the inherited socket `AIS_ETL_FD`, or `AIS_ETL_HOST` and `AIS_ETL_PORT`.
 It exits with 1 when the transformer cannot start, and says why on standard error; otherwise it serves until SIGTERM.
 
 `HTTPMultiThreadedServer` runs in this process. For the other two it forks workers, which all accept on one socket; one that dies is
@@ -12,6 +12,7 @@ replaced, but not for ever.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING
 from aistore.sdk.etl.webserver import _workers
 from aistore.sdk.etl.webserver._listening import listening_socket
 from aistore.sdk.etl.webserver._packages import PackageError, check_os_packages, environment_with, missing
+from aistore.sdk.etl.webserver._visitors import wsgi_without_pages
 from aistore.sdk.etl.webserver.base_etl_server import LOG_FORMAT, ETLServer
 
 if TYPE_CHECKING:
@@ -67,17 +69,31 @@ def _enter_environment() -> None:
     """Go on in the environment of the packages, if there are any; this process becomes its interpreter."""
     if os.environ.pop(_ENTERED, None):
         return
+    for_pip: dict[str, str] = json.loads(os.environ.pop("AIS_ETL_FOR_PIP", "{}"))  # they may hold passwords
     check_os_packages(_listed("OS_PACKAGES"))
-    packages = _listed("PACKAGES")
+    packages = _requirements()
     if missing(packages):
-        folder = Path(os.environ.get("AIS_ETL_ENVS") or Path.home() / ".cache" / "aistore" / "etl")
-        python = environment_with(packages, folder)
+        given = os.environ.get("AIS_ETL_ENVS")
+        folder = Path(given or Path.home() / ".cache" / "aistore" / "etl")
+        # Who gives a folder removes the one that this process began in, when that is killed half way.
+        python = environment_with(packages, folder, Path.cwd() if given else folder, for_pip)
         os.environ[_ENTERED] = "1"
         os.execv(python, [str(python), "-m", "aistore.sdk.etl.webserver.bootstrap"])  # noqa: S606  no shell is the point
 
 
 def _listed(variable: str) -> list[str]:
     return [name.strip() for name in os.environ.get(variable, "").split(",") if name.strip()]
+
+
+def _requirements() -> list[str]:
+    """What to install. A comma also stands within a requirement: between extras, and between bounds of a version."""
+    found: list[str] = []
+    for part in _listed("PACKAGES"):
+        if found and (part[0] in "<>=!~" or found[-1].count("[") > found[-1].count("]")):
+            found[-1] += f",{part}"
+        else:
+            found.append(part)
+    return found
 
 
 def _load(payload: str) -> type[ETLServer]:
@@ -123,8 +139,7 @@ def _serve_fastapi(cls: type[ETLServer], sock: socket.socket) -> None:
 
 
 def _flask_app(cls: type[ETLServer]) -> object:
-    app: object = _instance(cls).app  # type: ignore[attr-defined]  # FlaskServer has it
-    return app
+    return wsgi_without_pages(_instance(cls).app)  # type: ignore[attr-defined]  # FlaskServer has it
 
 
 def _address() -> tuple[str, int]:

@@ -27,6 +27,7 @@ from aistore.sdk.etl.webserver.fastapi_streaming import BodyReader, PieceQueue
 from aistore.sdk.etl.webserver.utils import parse_etl_pipeline
 from aistore.transport.aio import AsyncTransport
 from aistore.wire import etl
+from aistore.wire.headers import JSON
 
 try:
     from fastapi import FastAPI
@@ -363,7 +364,7 @@ async def _send(send: Send, status: int, body: Bytes, headers: tuple[tuple[str, 
 
 async def _send_detail(send: Send, status: int, text: str, headers: tuple[tuple[str, str], ...] = ()) -> None:
     body = json.dumps({"detail": text}, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
-    await _send(send, status, body, (*headers, ("content-type", "application/json")))
+    await _send(send, status, body, (*headers, ("content-type", JSON)))
 
 
 def _tell(

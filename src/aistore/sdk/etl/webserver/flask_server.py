@@ -11,8 +11,10 @@ from aistore.sdk.etl.webserver._listening import listening_socket
 from aistore.sdk.etl.webserver._order import Order, order_of
 from aistore.sdk.etl.webserver._steps import transformation
 from aistore.sdk.etl.webserver._streams import streamed_transformation
+from aistore.sdk.etl.webserver._visitors import wsgi_without_pages
 from aistore.sdk.etl.webserver.base_etl_server import ETLServer
 from aistore.wire import etl
+from aistore.wire.headers import JSON
 
 try:
     from flask import Flask, Response, request, stream_with_context
@@ -58,7 +60,12 @@ class FlaskServer(ETLServer):
         listening = listening_socket(self.host, self.port)
         with listening:
             server = make_server(
-                self.host, self.port, self.app, threaded=True, request_handler=Handler, fd=listening.fileno()
+                self.host,
+                self.port,
+                wsgi_without_pages(self.app),
+                threaded=True,
+                request_handler=Handler,
+                fd=listening.fileno(),
             )
             self.logger.info("Listening on %s:%d", *listening.getsockname()[:2])
             with server:
@@ -79,7 +86,7 @@ class FlaskServer(ETLServer):
         except Exception as error:
             failure = self._failure(error, path, order)
             text = json.dumps({"error": failure.text}, separators=(",", ":")) + "\n"
-            return Response(text, failure.status, headers=failure.headers, content_type="application/json")
+            return Response(text, failure.status, headers=failure.headers, content_type=JSON)
         content_type = _HTML if result.from_hop else self.get_mime_type()
         if isinstance(result.body, (bytes, bytearray, memoryview)):
             _drain()

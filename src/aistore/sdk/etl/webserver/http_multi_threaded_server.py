@@ -18,8 +18,10 @@ from aistore.sdk.etl.webserver._listening import BACKLOG, listening_socket
 from aistore.sdk.etl.webserver._order import order_of
 from aistore.sdk.etl.webserver._steps import transformation
 from aistore.sdk.etl.webserver._streams import streamed_transformation
+from aistore.sdk.etl.webserver._visitors import REFUSAL, is_page
 from aistore.sdk.etl.webserver.base_etl_server import ETLServer
 from aistore.wire import etl
+from aistore.wire.headers import TEXT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -197,12 +199,16 @@ class HTTPMultiThreadedServer(ETLServer):
                     return
                 head = parse_request(data)
             except BadHead as bad:
-                self._send(bad.status, bad.reason.encode(), {"Content-Type": "text/plain; charset=utf-8"})
+                self._send(bad.status, bad.reason.encode(), {"Content-Type": TEXT})
                 return
             except TimeoutError:
                 return
             self.command, self.request_version = head.method, "HTTP/1.0" if head.old else "HTTP/1.1"
-            length = head.headers.length
+            fields = head.headers
+            if is_page(fields.get("host", ""), "origin" in fields or "sec-fetch-site" in fields):
+                self._send(403, REFUSAL, {"Content-Type": "text/plain; charset=utf-8"})
+                return
+            length = fields.length
             self.close_connection = not head.keep_alive
             if head.headers.get("expect", "").lower() == "100-continue":
                 self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -282,7 +288,7 @@ class HTTPMultiThreadedServer(ETLServer):
         # -- answers --
 
         def _send_text(self, status: int, text: str, headers: Mapping[str, str] | None = None) -> None:
-            self._send(status, text.encode(), {**(headers or {}), "Content-Type": "text/plain; charset=utf-8"})
+            self._send(status, text.encode(), {**(headers or {}), "Content-Type": TEXT})
 
         def _send(self, status: int, body: Bytes, headers: Mapping[str, str]) -> None:
             head = self._head(status, headers, f"Content-Length: {len(body)}\r\n" if status != 204 else "")
