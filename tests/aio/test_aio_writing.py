@@ -128,7 +128,7 @@ def test_hundreds_of_copies_at_once_do_not_wait_for_each_other(cluster: LocalClu
             await source.get_writer().put_content(b"%d" % number)
             await bucket.object(f"copy-{number}").get_writer().put_content(source.get_reader())
 
-        await asyncio.wait_for(asyncio.gather(*(copy(number) for number in range(300))), DEADLINE)
+        await asyncio.wait_for(asyncio.gather(*(copy(number) for number in range(300))), 6 * DEADLINE)
         assert len(await bucket.list_all_objects("copy-")) == 300
 
     with_bucket(cluster, work)
