@@ -206,7 +206,7 @@ class HTTPMultiThreadedServer(ETLServer):
             self.command, self.request_version = head.method, "HTTP/1.0" if head.old else "HTTP/1.1"
             fields = head.headers
             if is_page(fields.get("host", ""), "origin" in fields or "sec-fetch-site" in fields):
-                self._send(403, REFUSAL, {"Content-Type": "text/plain; charset=utf-8"})
+                self._send(403, REFUSAL, {"Content-Type": TEXT})
                 return
             length = fields.length
             self.close_connection = not head.keep_alive
