@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import time
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from aistore.server.api.copying import copying_of
 from aistore.server.api.remote.reading import cached
-from aistore.server.api.remote.selecting import objects_there
+from aistore.server.api.remote.selecting import in_parallel, objects_there
 from aistore.server.etl.running import ObjectError, Order, TransformFailed
 from aistore.server.etl.source import Source
 from aistore.server.etl.storing import drain_answer, store_answer
@@ -122,23 +121,7 @@ class Transforming:
 
     async def _all(self, names: AsyncIterator[str], *, missing: bool) -> None:
         """Several at a time; the first failure that ends the job ends the others too, and nothing half-done is left."""
-        turn = asyncio.Lock()
-
-        async def work() -> None:
-            while True:
-                async with turn:
-                    name = await anext(names, None)
-                if name is None:
-                    return
-                await self._one(name, missing=missing)
-
-        tasks = [asyncio.ensure_future(work()) for _ in range(self._workers)]
-        try:
-            await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await in_parallel(names, self._workers, lambda name: self._one(name, missing=missing))
 
     async def _one(self, name: str, *, missing: bool) -> None:
         cname = self._source.id.object_cname(name)
