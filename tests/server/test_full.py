@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -11,6 +9,7 @@ import pytest
 
 from aistore import LocalCluster
 from calling import Caller, Got, where
+from disks import small_disk_at
 from store_truth import content_sizes, problems
 from waiting import until
 
@@ -132,19 +131,8 @@ def test_append_sessions_fit_into_the_capacity(call: Caller) -> None:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A real file system of 64 MiB."""
-    if os.geteuid() != 0:
-        pytest.skip("only root may mount a small file system")
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", folder], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"cannot mount a small file system here: {mounted.stderr.strip()}")
-    try:
+    with small_disk_at(tmp_path / "disk", 64) as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", folder], check=True)
 
 
 @pytest.mark.parametrize(("durability", "targets"), [("strict", 1), ("relaxed", 3)])

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
 from aistore.server.store import store as store_module
 from aistore.server.store.errors import StoreFull
+from disks import small_disk_at
 from store_truth import make_bucket, opened, problems, put, read, settle
 
 if TYPE_CHECKING:
@@ -85,19 +84,8 @@ def test_capacity_is_that_of_all_processes(tmp_path: Path, monkeypatch: pytest.M
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A real file system of 48 MiB."""
-    if os.geteuid() != 0:
-        pytest.skip("only root may mount a small file system")
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", folder], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"cannot mount a small file system here: {mounted.stderr.strip()}")
-    try:
+    with small_disk_at(tmp_path / "disk", 48) as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", folder], check=True)
 
 
 @pytest.mark.parametrize("durability", ["strict", "relaxed"])
