@@ -50,7 +50,7 @@ def wrk(pid: int, *arguments: str, seconds: int = 5) -> dict[str, float]:
     if "Non-2xx" in out or "Socket errors" in out:
         raise SystemExit(f"the server refused requests of wrk:\n{out}")
     requests = int(re.search(r"(\d+) requests in", out)[1])  # type: ignore[index]  # wrk always prints it
-    rate = float(re.search(r"Requests/sec:\s+([\d.]+)", out)[1])  # type: ignore[index]
+    rate = float(re.search(r"Requests/sec:\s+([\d.]+)", out)[1])  # type: ignore[index]  # as above
     return {"per_s": rate, "cpu_us": used / requests * 1e6}
 
 

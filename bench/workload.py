@@ -38,7 +38,7 @@ def cpu_per_call(call, count: int) -> dict[str, float]:  # type: ignore[no-untyp
     return {"cpu_us": cpu / count * 1e6, "per_s": count / wall}
 
 
-def in_threads(call, count: int, threads: int = 8) -> dict[str, float]:  # type: ignore[no-untyped-def]
+def in_threads(call, count: int, threads: int = 8) -> dict[str, float]:  # type: ignore[no-untyped-def]  # as above
     """Calls per second of several threads together."""
     call()
     workers = [threading.Thread(target=lambda: [call() for _ in range(count // threads)]) for _ in range(threads)]
