@@ -122,8 +122,13 @@ def test_server_stays_while_a_client_lives_and_leaves_afterwards(program: Run, w
 def test_server_whose_folder_is_removed_ends(program: Run, wait_until: Wait, folder: Path) -> None:
     joined = program(JOIN, f"local:{folder}", 0.1)
     url = urlsplit(joined.line())
-    shutil.rmtree(folder)
     assert url.hostname is not None
+
+    def is_removed() -> bool:
+        shutil.rmtree(folder, ignore_errors=True)  # the server, which still runs, may write between two of its steps
+        return not folder.exists()
+
+    wait_until(is_removed, "the folder's removal")
 
     def refuses() -> bool:
         with socket.socket() as probe:
