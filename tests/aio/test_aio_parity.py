@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import aistore.aio
-from aistore.sdk import Batch, Bucket, Client, Cluster, Etl, Job, Object
+from aistore.sdk import AuthNClient, Batch, Bucket, Client, Cluster, Etl, Job, Object
+from aistore.sdk.authn import ClusterManager
+from aistore.sdk.authn.role_manager import RoleManager
+from aistore.sdk.authn.token_manager import TokenManager
+from aistore.sdk.authn.user_manager import UserManager
 from aistore.sdk.multiobj import ObjectGroup
 from aistore.sdk.obj.multipart_upload import MultipartUpload
 from aistore.sdk.obj.obj_file.object_file import ObjectFileReader, ObjectFileWriter
@@ -32,6 +36,11 @@ BLOCKING = (
     Etl,
     MultipartUpload,
     Batch,
+    AuthNClient,
+    ClusterManager,
+    RoleManager,
+    TokenManager,
+    UserManager,
 )
 TWINS: dict[type, Any] = {cls: getattr(aistore.aio, f"Async{cls.__name__}") for cls in BLOCKING}
 
@@ -68,6 +77,7 @@ ASKS_NOTHING = {
     "MultipartUpload": {"add_part"},
     "Batch": {"add", "clear"},
     "Etl": {"init_class", "validate_etl_name"},
+    "AuthNClient": {"cluster_manager", "role_manager", "token_manager", "user_manager"},
 }
 
 PROPERTIES = {
@@ -80,6 +90,11 @@ PROPERTIES = {
     "Job": {"job_id", "job_kind"},
     "MultipartUpload": {"parts", "upload_id"},
     "Batch": {"requests_list"},
+    "AuthNClient": {"client"},
+    "ClusterManager": {"client"},
+    "RoleManager": {"client"},
+    "TokenManager": {"client"},
+    "UserManager": {"client"},
 }
 """Properties of blocking classes that ask nothing."""
 

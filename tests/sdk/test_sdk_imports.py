@@ -50,6 +50,7 @@ def test_public_names() -> None:
     assert aistore.sdk.__all__ == [
         "AISSource",
         "ArchiveConfig",
+        "AuthNClient",
         "Batch",
         "BlobDownloadConfig",
         "Bucket",

@@ -10,6 +10,13 @@ from typing import TYPE_CHECKING
 from aistore.lazy import lazily
 
 if TYPE_CHECKING:
+    from aistore.aio.authn import (
+        AsyncAuthNClient,
+        AsyncClusterManager,
+        AsyncRoleManager,
+        AsyncTokenManager,
+        AsyncUserManager,
+    )
     from aistore.aio.batch import AsyncBatch
     from aistore.aio.bucket import AsyncBucket
     from aistore.aio.client import AsyncClient
@@ -24,10 +31,12 @@ if TYPE_CHECKING:
     from aistore.aio.writer import AsyncObjectWriter
 
 __all__ = [
+    "AsyncAuthNClient",
     "AsyncBatch",
     "AsyncBucket",
     "AsyncClient",
     "AsyncCluster",
+    "AsyncClusterManager",
     "AsyncEtl",
     "AsyncJob",
     "AsyncMultipartUpload",
@@ -37,13 +46,18 @@ __all__ = [
     "AsyncObjectGroup",
     "AsyncObjectReader",
     "AsyncObjectWriter",
+    "AsyncRoleManager",
+    "AsyncTokenManager",
+    "AsyncUserManager",
 ]
 
 _HOME = {
+    "AsyncAuthNClient": "aistore.aio.authn",
     "AsyncBatch": "aistore.aio.batch",
     "AsyncBucket": "aistore.aio.bucket",
     "AsyncClient": "aistore.aio.client",
     "AsyncCluster": "aistore.aio.cluster",
+    "AsyncClusterManager": "aistore.aio.authn",
     "AsyncEtl": "aistore.aio.etl",
     "AsyncJob": "aistore.aio.job",
     "AsyncMultipartUpload": "aistore.aio.multipart",
@@ -53,6 +67,9 @@ _HOME = {
     "AsyncObjectGroup": "aistore.aio.group",
     "AsyncObjectReader": "aistore.aio.reader",
     "AsyncObjectWriter": "aistore.aio.writer",
+    "AsyncRoleManager": "aistore.aio.authn",
+    "AsyncTokenManager": "aistore.aio.authn",
+    "AsyncUserManager": "aistore.aio.authn",
 }
 
 __getattr__ = lazily(__name__, _HOME)

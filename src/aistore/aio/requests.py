@@ -85,12 +85,27 @@ class AsyncRequestClient:
                 return self._connect(await loop.run_in_executor(None, resolve, self.endpoint))
             return self._transport
 
+    @property
+    def token(self) -> str:
+        """What authorizes the requests; empty for nothing."""
+        return self._transport.token if self._transport is not None else ""
+
+    @token.setter
+    def token(self, token: str | None) -> None:
+        self._settings = self._settings._replace(token=token)
+        if self._transport is not None:
+            self._transport.token = token
+
     async def fetch(self, request: Request) -> AsyncResponse:
         """The good answer to a request; raises the error that another one means."""
         transport = self._transport or await self.transport()
         answer = await transport.exchange(request)
         if 200 <= answer.status < 400:
             return answer
+        if self._settings.response_handler is not None:
+            from aistore.sdk._response import Response
+
+            raise self._settings.response_handler.parse_error(Response(answer))
         from aistore.calls.judge import error_of
 
         raise error_of(answer)

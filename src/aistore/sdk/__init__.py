@@ -9,6 +9,7 @@ from aistore.lazy import lazily
 if TYPE_CHECKING:
     from aistore.sdk.ais_source import AISSource
     from aistore.sdk.archive_config import ArchiveConfig
+    from aistore.sdk.authn.authn_client import AuthNClient
     from aistore.sdk.batch.batch import Batch
     from aistore.sdk.blob_download_config import BlobDownloadConfig
     from aistore.sdk.bucket import Bucket
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AISSource",
     "ArchiveConfig",
+    "AuthNClient",
     "Batch",
     "BlobDownloadConfig",
     "Bucket",
@@ -43,6 +45,7 @@ __all__ = [
 _HOME = {
     "AISSource": "aistore.sdk.ais_source",
     "ArchiveConfig": "aistore.sdk.archive_config",
+    "AuthNClient": "aistore.sdk.authn.authn_client",
     "Batch": "aistore.sdk.batch.batch",
     "BlobDownloadConfig": "aistore.sdk.blob_download_config",
     "Bucket": "aistore.sdk.bucket",

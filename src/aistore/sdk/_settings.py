@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from aistore.sdk.session_manager import DEFAULT_POOL_SIZE, SessionManager
 from aistore.transport.request import CONNECT_SECONDS, READ_SECONDS, Timeout
+from aistore.wire import environment
 
 if TYPE_CHECKING:
     import urllib3
 
     from aistore.sdk.response_handler import ResponseHandler
     from aistore.sdk.retry_config import RetryConfig
+    from aistore.transport.token import TokenFile
 
 __all__ = ["Settings", "as_timeout", "object_of_url", "settings_of"]
 
@@ -27,7 +29,7 @@ class Settings(NamedTuple):
     endpoint: str
     session_manager: SessionManager
     timeout: float | tuple[float | None, float | None]
-    token: str | None
+    token: str | TokenFile | None
     response_handler: ResponseHandler | None
     retry_config: RetryConfig | None
 
@@ -69,7 +71,7 @@ def settings_of(
         endpoint,
         sessions,
         _timeouts() if timeout is None else timeout,
-        token or os.environ.get("AIS_AUTHN_TOKEN"),
+        token or _token(),
         None,
         retry_config,
     )
@@ -109,6 +111,16 @@ def _with_http_retry(retry: urllib3.Retry, config: RetryConfig | None) -> RetryC
     )
     config = config or RetryConfig.default()
     return RetryConfig(retry, config.network_retry, config.cold_get_conf)
+
+
+def _token() -> str | TokenFile | None:
+    """The token of the environment, or the file that has it."""
+    if token := os.environ.get(environment.TOKEN):
+        return token
+    from aistore.transport.token import TokenFile, default_file
+
+    named = os.environ.get(environment.TOKEN_FILE)
+    return TokenFile(named) if named else default_file()
 
 
 def _timeouts() -> tuple[float, float]:

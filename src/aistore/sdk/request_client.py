@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from aistore.sdk.types import Smap
     from aistore.transport.response import Response
     from aistore.transport.retry import RetryRules
+    from aistore.transport.token import TokenFile
 
 __all__ = ["RequestClient"]
 
@@ -55,7 +56,7 @@ class RequestClient:
         endpoint: str,
         session_manager: SessionManager | None = None,
         timeout: float | tuple[float | None, float | None] | None = None,
-        token: str | None = "",
+        token: str | TokenFile | None = "",
         response_handler: ResponseHandler | None = None,
         retry_config: RetryConfig | None = None,
     ) -> None:
@@ -63,7 +64,7 @@ class RequestClient:
         """As it was given; `local:` endpoints lead to a server that is found or started."""
         self._session_manager = session_manager or SessionManager()
         self._timeout = timeout
-        self._token = token or ""
+        self._token = token
         self._handler = response_handler
         self._retry_config = retry_config
         self._smap: Smap | None = None
@@ -75,7 +76,7 @@ class RequestClient:
             endpoint,
             timeout=as_timeout(timeout),
             retry=cast("RetryRules | None", retry_config),
-            token=self._token or None,
+            token=token or None,
             tls=self._session_manager.tls,
             pool_size=self._session_manager.max_pool_size,
         )
@@ -99,7 +100,12 @@ class RequestClient:
     @property
     def token(self) -> str:
         """What authorizes the requests; empty for nothing."""
-        return self._token
+        return self.transport.token
+
+    @token.setter
+    def token(self, token: str | None) -> None:
+        self._token = token
+        self.transport.token = token
 
     # -- for the classes of the SDK --
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from aistore.transport.response import Response
     from aistore.transport.retry import Retry
     from aistore.transport.tls import TlsConfig
+    from aistore.transport.token import TokenFile
     from aistore.transport.turns import Holder
     from aistore.transport.url import Origin
 
@@ -55,7 +56,7 @@ class AsyncTransport(BaseTransport):
         *,
         timeout: Timeout | None = None,
         retry: Retry = None,
-        token: str | None = None,
+        token: str | TokenFile | None = None,
         tls: TlsConfig | None = None,
         pool_size: int = 10,
     ) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from aistore.transport.request import Request
     from aistore.transport.retry import Retry
+    from aistore.transport.token import TokenFile
     from aistore.transport.url import Origin
 
     T = TypeVar("T", bound="BaseTransport")
@@ -44,7 +45,7 @@ class BaseTransport:
         *,
         timeout: Timeout | None = None,
         retry: Retry = None,
-        token: str | None = None,
+        token: str | TokenFile | None = None,
         tls: TlsConfig | None = None,
         pool_size: int = 10,
     ) -> None:
@@ -54,12 +55,12 @@ class BaseTransport:
         self.base_url = base_url(endpoint)
         self.timeout = timeout or Timeout()
         self.retry = retry
-        self.token = token
         self.tls = tls or TlsConfig()
         self.pool_size = pool_size
         self._home, self._prefix = split_url(self.base_url)
-        self._rules = Rules(retry)
+        self._token = token
         self._blocks = HeadBlocks(token)
+        self._rules = Rules(retry, self._blocks.renew)
         self._proxies = Proxies(self.tls, self._blocks, pool_size)
         self._context: ssl.SSLContext | None = None
 
@@ -69,10 +70,20 @@ class BaseTransport:
             self.endpoint,
             self.timeout,
             self.retry,
-            self.token,
+            self._token,
             self.tls,
             self.pool_size,
         )
+
+    @property
+    def token(self) -> str:
+        """What authorizes the requests; empty for nothing."""
+        return self._blocks.token
+
+    @token.setter
+    def token(self, token: str | TokenFile | None) -> None:
+        self._token = token
+        self._blocks.use(token)
 
     def _leg(self, request: Request) -> Leg:
         if request.base is None:
@@ -93,7 +104,11 @@ class BaseTransport:
 
     def _is_final(self, status: int) -> bool:
         """Whether an answer needs no thought: neither redirect nor repeat."""
-        return status < 300 or (status not in FOLLOWED and not self._rules.may_repeat(status))
+        if status < 300:
+            return True
+        if status == 401 and self._blocks.may_renew:
+            return False
+        return status not in FOLLOWED and not self._rules.may_repeat(status)
 
     def _prepare(self, origin: Origin) -> None:
         """Read the TLS files: one that is missing is no failure of the network."""
@@ -127,7 +142,7 @@ def _restore(
     endpoint: str,
     timeout: Timeout,
     retry: Retry,
-    token: str | None,
+    token: str | TokenFile | None,
     tls: TlsConfig,
     pool_size: int,
 ) -> T:

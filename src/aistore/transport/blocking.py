@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from aistore.transport.request import Request, Timeout
     from aistore.transport.retry import Retry
     from aistore.transport.tls import TlsConfig
+    from aistore.transport.token import TokenFile
     from aistore.transport.url import Origin
 
 __all__ = ["Transport"]
@@ -46,7 +47,7 @@ class Transport(BaseTransport):
         *,
         timeout: Timeout | None = None,
         retry: Retry = None,
-        token: str | None = None,
+        token: str | TokenFile | None = None,
         tls: TlsConfig | None = None,
         pool_size: int = 10,
     ) -> None:

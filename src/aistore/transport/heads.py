@@ -11,6 +11,7 @@ from aistore.wire import headers as header
 if TYPE_CHECKING:
     from aistore.http1.payload import Payload
     from aistore.transport.request import Request
+    from aistore.transport.token import TokenFile
     from aistore.transport.url import Origin
 
 __all__ = ["HeadBlocks"]
@@ -25,18 +26,49 @@ _WITH_BODY = frozenset(("PUT", "POST", "PATCH"))
 class HeadBlocks:
     """Everything of a request head behind its first line."""
 
-    def __init__(self, token: str | None) -> None:
-        # Read from a file, it ends with a line feed more often than not.
-        self.token = token.strip() if token else token
+    def __init__(self, token: str | TokenFile | None) -> None:
+        self.use(token)
+
+    def use(self, token: str | TokenFile | None) -> None:
+        """Go on with another token."""
+        # Another dictionary: a thread may be about to put a head with the old token into the one that there was.
         self._blocks: dict[tuple[Origin, bool], bytes] = {}
+        self._file: TokenFile | None = None
+        self._token: str | None = None
+        if token is None or isinstance(token, str):
+            # Read from a file, it ends with a line feed more often than not.
+            self._token = (token or "").strip()
+        else:
+            self._file = token
+
+    @property
+    def token(self) -> str:
+        """What goes into `Authorization`; empty for nothing."""
+        if self._token is None:
+            self._token = self._file.read() if self._file is not None else ""
+        return self._token
+
+    @property
+    def may_renew(self) -> bool:
+        """Whether the token comes from a file."""
+        return self._file is not None
+
+    def renew(self) -> bool:
+        """Read the file again; whether it has another token than before."""
+        found = self._file.read() if self._file is not None else ""
+        if not found or found == self._token:
+            return False
+        self._token, self._blocks = found, {}
+        return True
 
     def get(
         self, origin: Origin, request: Request, payload: Payload | None, expect: bool, authorized: bool = True
     ) -> bytes:
         """Header lines of `request` to `origin`, blank line included; `authorized` says whether the token may be shown there."""
-        block = self._blocks.get((origin, authorized))
+        blocks = self._blocks
+        block = blocks.get((origin, authorized))
         if block is None:
-            block = self._blocks[origin, authorized] = encode_headers(self._constant(origin, authorized))
+            block = blocks[origin, authorized] = encode_headers(self._constant(origin, authorized))
         if request.headers:
             block = self._with(request.headers, origin, authorized, block)
         if payload is None:
@@ -61,8 +93,8 @@ class HeadBlocks:
             ("Accept", "*/*"),
             ("Content-Type", header.JSON),
         ]
-        if self.token and authorized:
-            lines.append(("Authorization", f"Bearer {self.token}"))
+        if authorized and (token := self.token):
+            lines.append(("Authorization", f"Bearer {token}"))
         return lines
 
     def _with(self, headers: tuple[tuple[str, str], ...], origin: Origin, authorized: bool, block: bytes) -> bytes:

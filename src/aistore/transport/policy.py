@@ -125,6 +125,7 @@ def _same_url(
     """The inner layer: follow redirects, repeat after error statuses."""
     retries: StatusRetries | None = None
     redirects = 0
+    renewed = False
     while True:
         if isinstance(outcome, Exception):
             retries = retries or rules.status_retries()
@@ -137,6 +138,8 @@ def _same_url(
         elif outcome.status in FOLLOWED:
             redirects += 1
             leg = _redirected(leg, outcome, redirects)
+        elif outcome.status == 401 and not renewed and rules.renew_token() and _can_repeat(leg):
+            renewed = True
         elif rules.may_repeat(outcome.status):
             retries = retries or rules.status_retries()
             wait = retries.after_answer(outcome)

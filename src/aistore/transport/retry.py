@@ -46,8 +46,10 @@ Retry: TypeAlias = "RetryRules | Callable[[], RetryRules] | None"
 class Rules:
     """The retry configuration of a transport: given, made on demand by a function, or the default."""
 
-    def __init__(self, retry: Retry) -> None:
+    def __init__(self, retry: Retry, renew_token: Callable[[], bool] = lambda: False) -> None:
         self._retry = retry
+        self.renew_token = renew_token
+        """Looks for another token when one was refused; whether there is one."""
 
     def _given(self) -> RetryRules | None:
         retry = self._retry

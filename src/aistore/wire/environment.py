@@ -1,0 +1,12 @@
+"""Variables of the environment about AuthN (protocol/60 20.3)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+TOKEN: Final = "AIS_AUTHN_TOKEN"  # noqa: S105  the name of a variable
+TOKEN_FILE: Final = "AIS_AUTHN_TOKEN_FILE"  # noqa: S105  the same
+SECRET_KEY: Final = "AIS_AUTHN_SECRET_KEY"  # noqa: S105  the same
+PUBLIC_KEY: Final = "AIS_AUTHN_PUBLIC_KEY"
+SU_NAME: Final = "AIS_AUTHN_SU_NAME"
+SU_PASS: Final = "AIS_AUTHN_SU_PASS"  # noqa: S105  the same
