@@ -85,6 +85,8 @@ def make_parser() -> argparse.ArgumentParser:
     serve.add_argument("--public-host", metavar="NAME", help="name or address that clients are sent to")
     serve.add_argument("--log-level", choices=("debug", "info", "warning", "error"), help="default info")
 
+    _add_authn(commands.add_parser("authn", help="who may do what: an AuthN server"))
+
     for name, text in (("stop", "stop the server of a data folder"), ("status", "what serves a data folder")):
         command = commands.add_parser(name, help=text)
         command.add_argument(
@@ -121,6 +123,18 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_authn(authn: argparse.ArgumentParser) -> None:
+    serve = authn.add_subparsers(dest="authn_command", required=True, metavar="COMMAND").add_parser(
+        "serve", help="serve users, roles and tokens until Ctrl-C"
+    )
+    serve.add_argument("data_dir", nargs="?", metavar="DATA_DIR", help="default: aistore-authn beside your data folder")
+    serve.add_argument("--host", help="address to bind (default 127.0.0.1)")
+    serve.add_argument("--port", type=int, help="default 52001; 0 takes a free one")
+    serve.add_argument("--external-url", metavar="URL", help="where clients and clusters reach it")
+    serve.add_argument("--allow-remote", action="store_true", help="bind other than loopback addresses")
+    serve.add_argument("--log-level", choices=("debug", "info", "warning", "error"), help="default info")
+
+
 def _add_sync(sync: argparse.ArgumentParser) -> None:
     sync.add_argument("source", metavar="SRC")
     sync.add_argument("destination", metavar="DST")
@@ -145,6 +159,10 @@ def _dispatch(asked: argparse.Namespace) -> int:
         from aistore.cli import serve
 
         return int(getattr(serve, asked.command)(asked))
+    if asked.command == "authn":
+        from aistore.cli import authn
+
+        return authn.serve(asked)
     if asked.command == "sync":
         from aistore.cli import files
 

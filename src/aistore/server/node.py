@@ -25,6 +25,7 @@ from aistore.server.control import Control
 from aistore.server.descriptors import connections_allowed, shortage
 from aistore.server.etl.registry import Etls
 from aistore.server.guard import Guard
+from aistore.server.listening import bind, url_of
 from aistore.server.smap import ClusterMap
 from aistore.server.stats import Stats
 from aistore.server.store.errors import BucketGone, CustomTooLong, StoreBroken, StoreFull
@@ -102,9 +103,9 @@ class Node:
     async def start(self) -> None:
         """Open the store and serve; `url` is set afterwards."""
         settings = self.settings
-        sock = _bind(settings.host, settings.port)
+        sock = bind(settings.host, settings.port)
         host, port = sock.getsockname()[:2]
-        self.url = _url(settings.public_host or (_own_address(sock.family) if self._everywhere else host), port)
+        self.url = url_of(settings.public_host or (_own_address(sock.family) if self._everywhere else host), port)
         async with contextlib.AsyncExitStack() as undo:
             undo.callback(sock.close)
             self.store = Store(
@@ -321,15 +322,11 @@ class Node:
         if not query.isascii():  # a query may hold any byte, a header of ours only text
             query = quote_from_bytes(query.encode("latin-1"), safe=string.punctuation)
         if self._everywhere:
-            url = _url(request.reached, urlsplit(url).port or 80)
+            url = url_of(request.reached, urlsplit(url).port or 80)
         mark = f"{param.PROXY_ID}={self.gateway_id}&{param.REDIRECT_TIME}={base36(time.time_ns())}"
         location = f"{url}{quote(request.path)}?{query}{mark}"
         headers = (("Location", location), ("Cache-Control", "no-store"))
         return Reply(301 if request.method == "GET" else 307, headers)
-
-
-def _url(host: str, port: int) -> str:
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _own_address(family: int) -> str:
@@ -341,15 +338,3 @@ def _own_address(family: int) -> str:
             return str(probe.getsockname()[0])
         except OSError:
             return "::1" if ipv6 else "127.0.0.1"
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((host, port))
-    except BaseException:
-        sock.close()
-        raise
-    return sock

@@ -31,8 +31,47 @@ if TYPE_CHECKING:
 
     from aistore.server.settings import ServerSettings
 
+    class ProcessSettings(Protocol):
+        """What a process has to know: of the settings of a node, or of an AuthN server."""
+
+        @property
+        def role(self) -> str:
+            """`node`, `target` or `authn`; a target has no folder of its own."""
+
+        @property
+        def data_dir(self) -> Path:
+            """The data folder."""
+
+        @property
+        def host(self) -> str:
+            """Address to bind."""
+
+        @property
+        def port(self) -> int:
+            """Port to bind."""
+
+        @property
+        def durability(self) -> str:
+            """What a change survives."""
+
+        @property
+        def idle_exit(self) -> float | None:
+            """Seconds that a server which belongs to nobody stays after its last client."""
+
+        @property
+        def temporary(self) -> bool:
+            """Whether an orphaned server removes its folder."""
+
+        @property
+        def log_level(self) -> str:
+            """What is logged."""
+
+        @property
+        def log_path(self) -> Path:
+            """Where."""
+
     class Serving(Protocol):
-        """What a process runs: `server.node.Node`."""
+        """What a process runs: `server.node.Node`, or `server.authn.service.AuthnService`."""
 
         url: str
 
@@ -72,20 +111,32 @@ def run(
     parent: int | None = None,
     stderr_to_log: bool = False,
 ) -> None:
+    """Serve a data folder as a node until something says stop; see `run_service`."""
+    from aistore.server.node import Node
+
+    run_service(settings, lambda: Node(settings), announce, parent=parent, stderr_to_log=stderr_to_log)
+
+
+def run_service(
+    settings: ProcessSettings,
+    make: Callable[[], Serving],
+    announce: Callable[[str], None],
+    *,
+    parent: int | None = None,
+    stderr_to_log: bool = False,
+) -> None:
     """Serve until something says stop. `announce` is called with the URL once the server answers.
 
     `parent` is a descriptor whose end of file means that the starter is gone. With `stderr_to_log`, standard error
     follows the log as it rotates. Raises `FolderError`, `FolderInUseError` and `PortError` before it served.
     """
-    from aistore.server.node import Node
-
     os.umask(0o077)  # what is in the data folder is for its owner
     _spare_the_collector()
-    folder = ServedFolder(settings.data_dir) if settings.role == "node" else None
+    folder = ServedFolder(settings.data_dir) if settings.role != "target" else None
     _open_log(settings, stderr_to_log)
     orphaned = False
     try:
-        reason = asyncio.run(_serve(Node(settings), settings, folder, announce, parent))
+        reason = asyncio.run(_serve(make(), settings, folder, announce, parent))
         orphaned = reason is Stop.ORPHAN
     finally:
         if orphaned and settings.temporary and folder is not None:
@@ -107,7 +158,7 @@ def _spare_the_collector() -> None:
 
 async def _serve(
     node: Serving,
-    settings: ServerSettings,
+    settings: ProcessSettings,
     folder: ServedFolder | None,
     announce: Callable[[str], None],
     parent: int | None,
@@ -171,7 +222,7 @@ def _watch_parent(fd: int, loop: asyncio.AbstractEventLoop, stop: Callable[[Stop
     os._exit(1)
 
 
-async def _watch_clients(settings: ServerSettings, stop: Callable[[Stop], None]) -> None:
+async def _watch_clients(settings: ProcessSettings, stop: Callable[[Stop], None]) -> None:
     """Stop once no client has held the folder for `idle_exit` seconds.
 
     The lock that proves it is kept, so that a client that comes now waits until this process is gone.
@@ -228,7 +279,7 @@ class _LogFile(logging.handlers.RotatingFileHandler):
             os.dup2(self.stream.fileno(), 2)
 
 
-def _open_log(settings: ServerSettings, stderr_to_log: bool) -> None:
+def _open_log(settings: ProcessSettings, stderr_to_log: bool) -> None:
     path = settings.log_path
     errors = _LogFile(errors_log(path), stderr_follows=False)
     errors.setLevel(logging.WARNING)

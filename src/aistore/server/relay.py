@@ -10,7 +10,9 @@ from aistore.http1.head import BadHead, find_head_end, parse_response
 from aistore.http1.message import Reply
 
 if TYPE_CHECKING:
+    import ssl
     from asyncio import StreamReader, StreamWriter
+    from collections.abc import Sequence
 
 __all__ = ["ask"]
 
@@ -19,27 +21,42 @@ _ANSWER_MAX: Final = 64 << 20  # logs are the largest
 _PASSED_ON: Final = frozenset({"content-type", "x-content-type-options", "allow"})
 
 
-async def ask(url: str, method: str, target: str, body: bytes = b"") -> Reply:
+async def ask(url: str, method: str, target: str, body: bytes = b"", headers: Sequence[tuple[str, str]] = ()) -> Reply:
     """The node's answer to one request; 502 with an empty body when it cannot be had."""
     try:
-        return await asyncio.wait_for(_exchange(url, method, target, body), _PATIENCE)
+        return await asyncio.wait_for(_exchange(url, method, target, body, headers), _PATIENCE)
     except (OSError, EOFError, BadHead, ValueError, asyncio.TimeoutError):
         return Reply(502)
 
 
-async def _exchange(url: str, method: str, target: str, body: bytes) -> Reply:
+async def _exchange(url: str, method: str, target: str, body: bytes, headers: Sequence[tuple[str, str]]) -> Reply:
     parts = urlsplit(url)
-    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    context: ssl.SSLContext | None = None
+    if parts.scheme == "https":
+        import ssl
+
+        context = ssl.create_default_context()
+    port = parts.port or (443 if context is not None else 80)
+    reader, writer = await asyncio.open_connection(parts.hostname, port, ssl=context)
     try:
-        return await _converse(reader, writer, parts.netloc, method, target, body)
+        return await _converse(reader, writer, parts.netloc, method, target, body, headers)
     finally:
         writer.close()
 
 
 async def _converse(
-    reader: StreamReader, writer: StreamWriter, host: str, method: str, target: str, body: bytes
+    reader: StreamReader,
+    writer: StreamWriter,
+    host: str,
+    method: str,
+    target: str,
+    body: bytes,
+    headers: Sequence[tuple[str, str]],
 ) -> Reply:
-    head = f"{method} {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+    more = "".join(f"{name}: {value}\r\n" for name, value in headers)
+    head = (
+        f"{method} {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{more}Content-Length: {len(body)}\r\n\r\n"
+    )
     writer.write(head.encode() + body)
     answer = bytearray()
     while piece := await reader.read(1 << 16):
@@ -54,5 +71,5 @@ async def _converse(
     announced = parsed.headers.get("content-length", "")
     if announced.isdigit() and len(content) != int(announced):
         raise EOFError("the node's answer was cut off")
-    headers = [(name.title(), value) for name, value in parsed.headers.items() if name in _PASSED_ON]
-    return Reply(parsed.status, headers, content)
+    passed = [(name.title(), value) for name, value in parsed.headers.items() if name in _PASSED_ON]
+    return Reply(parsed.status, passed, content)

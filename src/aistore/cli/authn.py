@@ -1,0 +1,74 @@
+"""`ais authn serve`."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aistore.server.authn.settings import AuthnSettings, FirstAdministrator, first_administrator, take_from_environment
+from aistore.server.folder import LOG
+from aistore.server.settings import user_data_dir
+from aistore.version import __version__
+from aistore.wire import environment
+from aistore.wire.authn import DEFAULT_PORT
+
+if TYPE_CHECKING:
+    import argparse
+
+_HERE = "authn"
+
+
+def serve(asked: argparse.Namespace) -> int:
+    """Serve an AuthN folder in the foreground."""
+    from aistore.server.authn.database import DATABASE
+    from aistore.server.authn.service import AuthnService
+    from aistore.server.process import run_service
+
+    folder = (
+        Path(asked.data_dir).expanduser().absolute() if asked.data_dir else user_data_dir().with_name("aistore-authn")
+    )
+    settings = AuthnSettings(
+        folder,
+        host=asked.host or AuthnSettings.host,
+        port=DEFAULT_PORT if asked.port is None else asked.port,
+        external_url=asked.external_url or "",
+        allow_remote=bool(asked.allow_remote),
+        log_level=asked.log_level or AuthnSettings.log_level,
+        secret=take_from_environment(environment.SECRET_KEY),
+        first=administrator(is_new=not (folder / DATABASE).exists()),
+    )
+    service = AuthnService(settings)
+    run_service(settings, lambda: service, lambda url: _banner(service, url))
+    print("stopped")
+    return 0
+
+
+def administrator(*, is_new: bool) -> FirstAdministrator:
+    """The first administrator, as the environment says; on a terminal, the password of a new server is asked for."""
+    first = first_administrator()
+    if first.password or not is_new or not sys.stdin.isatty():
+        return first
+    while True:
+        password = getpass.getpass(f"Password for the first administrator, {first.name}: ")
+        if password and password == getpass.getpass("Once more: "):
+            return FirstAdministrator(first.name, password)
+        print("That was empty, or not the same twice.", file=sys.stderr)
+
+
+def _banner(service: object, url: str) -> None:
+    from aistore.server.authn.service import AuthnService
+
+    assert isinstance(service, AuthnService)
+    how = "HS256, with the secret that clusters share" if service.has_secret else "RS256, with keys of its own"
+    folder = service.settings.data_dir
+    print(
+        f"AuthN {__version__} serves {folder}\n"
+        f"  url         {url}\n"
+        f"  tokens      {how}\n"
+        f"  log         {folder / LOG}\n"
+        f"Use it:   ais serve --authn {url}\n"
+        f"Stop it:  Ctrl-C, or ais stop {folder}",
+        flush=True,
+    )

@@ -1,0 +1,286 @@
+"""The AuthN service: its state, its start and stop, and the way of a request to its handler (protocol/60 2, 3)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import msgspec
+
+from aistore.http1.failures import BodyTooLong, MemoryFull
+from aistore.http1.message import Reply
+from aistore.http1.server import BrokenRequest, HttpServer, Limits
+from aistore.server.authn.extraction import token_of
+from aistore.server.authn.keys import AuthnMissing, check_secret, new_private_key, public_half
+from aistore.server.authn.tokens import BadToken, Verifier, digest_of, sign
+from aistore.server.listening import bind, url_of
+from aistore.wire import environment
+from aistore.wire.authn import ADMIN_ROLE, Role
+from aistore.wire.errors import ApiError, error_body, url_too_short
+from aistore.wire.headers import JSON, TEXT
+from aistore.wire.values import SECOND
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from aistore.http1.server import Request, Result
+    from aistore.server.authn.keys import PublicKey
+    from aistore.server.authn.settings import AuthnSettings, FirstAdministrator
+    from aistore.server.authn.tokens import Claims
+
+__all__ = ["AuthnError", "AuthnService", "Lifetimes", "read_message", "wrapped"]
+
+logger = logging.getLogger("aistore.server.authn")
+
+_MESSAGE_MAX: Final = 1 << 20
+_CONNECTIONS: Final = 1000
+MINUTE: Final = 60 * SECOND
+
+T = TypeVar("T")
+
+
+class AuthnError(RuntimeError):
+    """An AuthN server that cannot be started; the message says what to do."""
+
+
+class Lifetimes(msgspec.Struct):
+    """How long tokens are valid, in nanoseconds."""
+
+    default: int = 24 * 60 * MINUTE
+    longest: int = 90 * 24 * 60 * MINUTE
+
+
+class AuthnService:
+    """An AuthN server on a folder of its own."""
+
+    def __init__(self, settings: AuthnSettings) -> None:
+        try:
+            import argon2  # noqa: F401  looked for before anything is made
+            import cryptography  # noqa: F401
+            import jwt  # noqa: F401
+        except ImportError as error:
+            raise AuthnMissing(error) from None
+        self.settings = settings
+        self.url = ""
+        """Where it answers, set by `start`."""
+        self.lifetimes = Lifetimes()
+        self.log_level = "3"
+        self.verifier: Verifier
+        self.revoked: dict[bytes, str] = {}
+        """Revoked tokens by digest."""
+        self.public_keys: list[PublicKey] = []
+        """Those of the pairs, the one that signs last; none where there is a secret."""
+        self._secret = ""
+        self._private = ""
+        self._thread = ThreadPoolExecutor(1, "authn")
+        self._server = HttpServer(self, Limits(connections=_CONNECTIONS, max_body=_MESSAGE_MAX))
+
+    def __repr__(self) -> str:
+        return f"<AuthnService {self.url or self.settings.data_dir}>"
+
+    # -- life --
+
+    async def start(self) -> None:
+        """Open the folder and serve. Raises `AuthnError` where there is no administrator yet and no password for one."""
+        from aistore.server.authn.audit import Audit
+        from aistore.server.authn.database import Database
+        from aistore.server.authn.passwords import Passwords
+        from aistore.server.authn.pushing import Pushing
+        from aistore.server.authn.throttle import Throttle
+
+        self.settings.data_dir.mkdir(0o700, parents=True, exist_ok=True)
+        async with contextlib.AsyncExitStack() as undo:
+            sock = bind(self.settings.host, self.settings.port)
+            undo.callback(sock.close)
+            self.database = await self.in_thread(lambda: Database(self.settings.data_dir))
+            undo.callback(self.database.close)
+            self.audit = Audit(self.settings.data_dir)
+            undo.callback(self.audit.close)
+            self.throttle = Throttle()
+            await self.in_thread(lambda: _bootstrap(self))
+            await self.in_thread(lambda: self._load(check_secret(self.settings.secret) if self.settings.secret else ""))
+            self.passwords = Passwords()
+            undo.callback(self.passwords.close)
+            self.pushing = Pushing(self)
+            self.url = url_of(*sock.getsockname()[:2])
+            await self._server.listen(sock)
+            undo.pop_all()
+
+    async def stop(self) -> None:
+        """Finish what is under way and close everything."""
+        await self._server.stop()
+        await self.pushing.close()
+        self.passwords.close()
+        await self.in_thread(self.database.close)
+        self._thread.shutdown()
+        self.audit.close()
+
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        """The result of work on the database; such work is done one after the other."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    def _load(self, secret: str) -> None:
+        """Read settings and keys; make a pair of keys where there is no secret."""
+        database = self.database
+        if (text := database.meta("lifetimes")) is not None:
+            self.lifetimes = msgspec.json.decode(text, type=Lifetimes)
+        self.log_level = database.meta("log_level") or self.log_level
+        self._secret = secret or database.meta("secret") or ""
+        if not self._secret and not database.private_keys():
+            database.add_private_key(new_private_key())
+        self.revoked = database.revoked()
+        self.load_keys()
+
+    def load_keys(self) -> None:
+        """Take over the keys that the database has."""
+        pairs = [] if self._secret else self.database.private_keys()
+        self.public_keys = [public_half(one) for one in pairs]
+        self._private = pairs[-1] if pairs else ""
+        self.verifier = Verifier(self._secret, self.public_keys)
+
+    def use_secret(self, secret: str) -> None:
+        """Sign with another secret from now on: what was signed before is not valid any more."""
+        self.database.set_meta({"secret": check_secret(secret)})
+        self._secret = secret
+        self.load_keys()
+
+    # -- tokens --
+
+    @property
+    def external_url(self) -> str:
+        """Where clients and clusters reach it."""
+        return self.settings.external_url or self.url
+
+    @property
+    def has_secret(self) -> bool:
+        """Whether tokens are signed with a secret, and not with keys."""
+        return bool(self._secret)
+
+    def sign(self, claims: dict[str, object]) -> str:
+        """A token with these claims."""
+        if self._secret:
+            return sign(claims, self._secret)
+        return sign(claims, self._private, self.public_keys[-1].kid)
+
+    def caller(self, request: Request) -> Claims:
+        """Who asks. Raises `ApiError` 401."""
+        token, _ = token_of(request)
+        if not token:
+            raise ApiError(401, "token required")
+        if digest_of(token) in self.revoked:
+            raise ApiError(401, "not authorized (invalid token: token revoked)")
+        try:
+            return self.verifier.verify(token)
+        except BadToken as error:
+            raise ApiError(401, f"not authorized (invalid token [err: {error}])") from None
+
+    def administrator(self, request: Request) -> str:
+        """The name of the administrator who asks. Raises `ApiError` 401 for anybody else."""
+        claims = self.caller(request)
+        if not claims.admin:
+            raise ApiError(401, f"not authorized: requires admin (user {claims.subject})")
+        return claims.subject
+
+    # -- requests --
+
+    def handle(self, request: Request) -> Result:
+        """Answer one request (called by the HTTP driver)."""
+        from aistore.server.authn.routes import route
+
+        return route(self, request)
+
+    def refuse(self, request: Request, error: BaseException) -> Reply:
+        """The error document for an exception of a handler."""
+        if not isinstance(error, ApiError):
+            error = _as_api_error(request, error)
+        body = error_body(error, request.method, request.path, request.peer, "", "")
+        headers = [("Content-Type", JSON), ("X-Content-Type-Options", "nosniff"), *error.headers.items()]
+        return Reply(error.status, headers, b"" if request.method == "HEAD" else body)
+
+
+def _as_api_error(request: Request, error: BaseException) -> ApiError:
+    if isinstance(error, BodyTooLong):
+        return ApiError(413, str(error))
+    if isinstance(error, BrokenRequest):
+        return ApiError(400, str(error))
+    if isinstance(error, MemoryFull):
+        return ApiError(503, str(error), headers={"Retry-After": "1"})
+    logger.exception("%s %r failed", request.method, request.path, exc_info=error)
+    return ApiError(500, f"internal error: {type(error).__name__} (see the server's log)")
+
+
+def _bootstrap(service: AuthnService) -> None:
+    """Make the first administrator of a new server."""
+    from aistore.server.authn.passwords import hash_password
+
+    database = service.database
+    if database.users():
+        return
+    first: FirstAdministrator = service.settings.first
+    if not first.password:
+        raise AuthnError(
+            f"{service.settings.data_dir} has no users yet: set {environment.SU_PASS} to the password of the first "
+            f"administrator ({environment.SU_NAME} to its name, {first.name} by default)"
+        )
+    hashed = hash_password(first.password)
+    with database.change():
+        database.put_role(Role(ADMIN_ROLE, "AuthN administrator"))
+        database.put_user(first.name, hashed)
+        database.set_roles(first.name, [ADMIN_ROLE])
+
+
+# -- what handlers share --
+
+
+async def read_message(request: Request, kind: type[T], go_type: str) -> T:
+    """The message of a request. Raises `ApiError` 400."""
+    body = await request.read(_MESSAGE_MAX)
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        detail = str(error) if body else "EOF"
+        text = f"{request.path}: failed to unmarshal [*authn.{go_type}] ({request.method}), err: {detail}"
+        raise ApiError(400, text) from None
+
+
+async def read_change(request: Request, kind: type[T]) -> T:
+    """The message of a PUT. Raises `ApiError` 400."""
+    try:
+        return msgspec.json.decode(await request.read(_MESSAGE_MAX), type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise ApiError(400, "Invalid request") from None
+
+
+def wrapped(action: str, what: str, cause: ApiError) -> ApiError:
+    """A refusal as the reference shows most of them."""
+    text = f"AuthN: failed to {action} {what}, err: {cause.message}"
+    return ApiError(cause.status, text, "ErrFailedTo", cause.headers)
+
+
+@contextlib.contextmanager
+def wrapping(action: str, what: str) -> Iterator[None]:
+    """Have refusals say what was to be done."""
+    try:
+        yield
+    except ApiError as error:
+        raise wrapped(action, what, error) from None
+
+
+def json_answer(document: object) -> Reply:
+    """A JSON answer."""
+    return Reply(200, [("Content-Type", JSON)], msgspec.json.encode(document))
+
+
+def named(request: Request, parts: list[str]) -> str:
+    """The name behind a resource. Raises `ApiError` 400 where there is none."""
+    if not parts:
+        raise url_too_short(request.path.strip("/"), 3, 2)
+    return parts[0]
+
+
+def not_found() -> Reply:
+    """The answer for an unknown path."""
+    return Reply(404, [("Content-Type", TEXT), ("X-Content-Type-Options", "nosniff")], b"404 page not found\n")

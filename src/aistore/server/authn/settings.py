@@ -1,0 +1,77 @@
+"""How an AuthN server is told what to be."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from aistore.server.folder import LOG
+from aistore.server.settings import SettingsError, is_loopback
+from aistore.wire import environment
+from aistore.wire.authn import DEFAULT_PORT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["AuthnSettings", "FirstAdministrator", "take_from_environment"]
+
+
+@dataclass(frozen=True)
+class FirstAdministrator:
+    """Who may do everything in an AuthN server that has no users yet; an empty password is asked for, or refused."""
+
+    name: str = "admin"
+    password: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
+class AuthnSettings:
+    """Everything that an AuthN server is started with. Checked on construction.
+
+    `secret` is what tokens are signed with (HS256); without one, keys of its own are made (RS256). `external_url` is where clients and
+    clusters reach it, by default the address that it binds.
+    """
+
+    data_dir: Path
+    host: str = "127.0.0.1"
+    port: int = DEFAULT_PORT
+    external_url: str = ""
+    allow_remote: bool = False
+    log_level: str = "info"
+    secret: str = field(default="", repr=False)
+    first: FirstAdministrator = field(default_factory=FirstAdministrator)
+
+    # What `server.process` wants to know.
+    role = "authn"
+    idle_exit = None
+    temporary = False
+    durability = "strict"
+
+    @property
+    def log_path(self) -> Path:
+        """The log of the process."""
+        return self.data_dir / LOG
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise SettingsError(f"port {self.port} is not between 0 (any free port) and 65535")
+        if self.external_url and urlsplit(self.external_url).scheme not in ("http", "https"):
+            raise SettingsError(f"external URL {self.external_url!r} begins neither with http:// nor with https://")
+        if not self.allow_remote and not is_loopback(self.host):
+            raise SettingsError(
+                f"host {self.host!r} can be reached from other machines, and passwords and tokens come in plain text; "
+                "use 127.0.0.1, or --allow-remote where nobody can listen on that network"
+            )
+
+
+def take_from_environment(name: str) -> str:
+    """A secret from the environment, which processes that are started from here do not inherit; empty if there is none."""
+    return os.environ.pop(name, "")
+
+
+def first_administrator() -> FirstAdministrator:
+    """As the environment says."""
+    name = os.environ.get(environment.SU_NAME) or FirstAdministrator.name
+    return FirstAdministrator(name, take_from_environment(environment.SU_PASS))
