@@ -86,9 +86,10 @@ class AsyncRequestClient:
             return self._transport
 
     @property
-    def token(self) -> str:
-        """What authorizes the requests; empty for nothing."""
-        return self._transport.token if self._transport is not None else ""
+    def token(self) -> str | None:
+        """What authorizes the requests; empty or None for nothing."""
+        known = self._transport.token if self._transport is not None else ""
+        return known or (None if self._settings.token is None else "")
 
     @token.setter
     def token(self, token: str | None) -> None:

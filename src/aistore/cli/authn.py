@@ -12,7 +12,6 @@ from aistore.server.folder import LOG
 from aistore.server.settings import user_data_dir
 from aistore.version import __version__
 from aistore.wire import environment
-from aistore.wire.authn import DEFAULT_PORT
 
 if TYPE_CHECKING:
     import argparse
@@ -32,7 +31,7 @@ def serve(asked: argparse.Namespace) -> int:
     settings = AuthnSettings(
         folder,
         host=asked.host or AuthnSettings.host,
-        port=DEFAULT_PORT if asked.port is None else asked.port,
+        port=environment.AUTHN_PORT if asked.port is None else asked.port,
         external_url=asked.external_url or "",
         allow_remote=bool(asked.allow_remote),
         log_level=asked.log_level or AuthnSettings.log_level,

@@ -82,6 +82,10 @@ def make_parser() -> argparse.ArgumentParser:
         default=None,
         help="with --allow-remote: everyone on that network may run code here, as an ETL",
     )
+    serve.add_argument(
+        "--authn", metavar="URL", help="ask for tokens of this AuthN server, or of one of its own (local)"
+    )
+    serve.add_argument("--authn-port", type=int, help="port of the AuthN server of its own (default 52001)")
     serve.add_argument("--public-host", metavar="NAME", help="name or address that clients are sent to")
     serve.add_argument("--log-level", choices=("debug", "info", "warning", "error"), help="default info")
 

@@ -6,15 +6,26 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aistore.server.folder import LOG, RunningServer, find_server
-from aistore.server.settings import ServerSettings, make_settings, parse_backends, parse_size, user_data_dir
+from aistore.server.settings import (
+    LOCAL_AUTHN,
+    ServerSettings,
+    is_loopback,
+    make_settings,
+    parse_backends,
+    parse_size,
+    user_data_dir,
+)
 from aistore.version import __version__
 
 if TYPE_CHECKING:
     import argparse
+
+    from aistore.server.node import Node
 
 # What clients of the reference use when nothing is said.
 DEFAULT_PORT = 8080
@@ -29,7 +40,8 @@ _SURVIVES = {
 
 def serve(asked: argparse.Namespace) -> int:
     """Serve a data folder in the foreground."""
-    from aistore.server.process import run
+    from aistore.server.node import Node
+    from aistore.server.process import run_service, with_secrets
 
     options: dict[str, object] = {
         "data_dir": asked.data_dir,
@@ -44,16 +56,38 @@ def serve(asked: argparse.Namespace) -> int:
         "allow_hosts": asked.allow_hosts,
         "etl": asked.etl,
         "allow_etl": asked.allow_etl,
+        "authn": asked.authn,
+        "authn_port": asked.authn_port,
         "public_host": asked.public_host,
         "log_level": asked.log_level,
     }
     settings = make_settings(Path(asked.config) if asked.config else None, options, default_port=DEFAULT_PORT)
-    run(settings, lambda url: _banner(settings, url))
+    settings = with_secrets(_with_administrator(settings))
+    node = Node(settings)
+    if not settings.authn and not is_loopback(settings.host):
+        print(
+            f"ais: warning: everybody who reaches {settings.host} may read and delete all data (--authn asks for tokens)",
+            file=sys.stderr,
+        )
+    run_service(settings, lambda: node, lambda url: _banner(node, url))
     print("stopped")
     return 0
 
 
-def _banner(settings: ServerSettings, url: str) -> None:
+def _with_administrator(settings: ServerSettings) -> ServerSettings:
+    """With the password of the first administrator, which is asked for on a terminal."""
+    if settings.authn != LOCAL_AUTHN:
+        return settings
+    from aistore.cli.authn import administrator
+    from aistore.server.authn.attach import FOLDER
+    from aistore.server.authn.database import DATABASE
+
+    first = administrator(is_new=not (settings.data_dir / FOLDER / DATABASE).exists())
+    return replace(settings, authn_first=(first.name, first.password))
+
+
+def _banner(node: Node, url: str) -> None:
+    settings = node.settings
     targets = f"{settings.targets} target processes behind one gateway" if settings.targets > 1 else "one process"
     capacity = f"{settings.capacity:,} bytes" if settings.capacity else "what the disk holds"
     print(
@@ -62,11 +96,19 @@ def _banner(settings: ServerSettings, url: str) -> None:
         f"  processes   {targets}\n"
         f"  durability  {settings.durability}: {_SURVIVES[settings.durability]}\n"
         f"  capacity    {capacity}\n"
+        f"  tokens      {_tokens(node)}\n"
         f"  log         {settings.data_dir / LOG}\n"
         f"Use it:   export AIS_ENDPOINT={url}\n"
         f"Stop it:  Ctrl-C, or ais stop {settings.data_dir}",
         flush=True,
     )
+
+
+def _tokens(node: Node) -> str:
+    if node.guarded is None:
+        return "nobody is asked for one"
+    service = node.guarded.service
+    return f"of its own AuthN server, {service.url}" if service is not None else f"of {node.settings.authn}"
 
 
 def stop(asked: argparse.Namespace) -> int:

@@ -42,6 +42,7 @@ class LocalCluster:
     promote_root the folder that files may be promoted from; without it, /var/lib/ais/promote
     allow_hosts further names of this machine that requests may be sent to; addresses and `localhost` always are
     etl         False: a cluster without ETL, which answers 501
+    authn       URL of the AuthN server whose tokens are asked for; the secret that it shares is in AIS_AUTHN_SECRET_KEY
 
     `start()` and `stop()` do the same without `with`. Raises `ServerStartError`, `FolderInUseError` and
     `SettingsError` (a `ValueError`). Not for sharing: give other processes `url`.
@@ -59,6 +60,7 @@ class LocalCluster:
         backends: Mapping[str, Mapping[str, str]] | None = None,
         allow_hosts: Sequence[str] = (),
         etl: bool = True,
+        authn: str = "",
         log_level: str = "info",
     ) -> None:
         self._temporary = path is None
@@ -72,6 +74,7 @@ class LocalCluster:
             backends=backends or {},
             allow_hosts=tuple(allow_hosts),
             etl=etl,
+            authn=authn,
             log_level=log_level,
             temporary=self._temporary,
         )

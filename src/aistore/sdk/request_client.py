@@ -64,7 +64,7 @@ class RequestClient:
         """As it was given; `local:` endpoints lead to a server that is found or started."""
         self._session_manager = session_manager or SessionManager()
         self._timeout = timeout
-        self._token = token
+        self._token: str | TokenFile | None = token or ""
         self._handler = response_handler
         self._retry_config = retry_config
         self._smap: Smap | None = None
@@ -98,9 +98,9 @@ class RequestClient:
         return self._timeout
 
     @property
-    def token(self) -> str:
-        """What authorizes the requests; empty for nothing."""
-        return self.transport.token
+    def token(self) -> str | None:
+        """What authorizes the requests; empty or None for nothing."""
+        return self.transport.token or (None if self._token is None else "")
 
     @token.setter
     def token(self, token: str | None) -> None:

@@ -6,6 +6,7 @@ buckets, listing and jobs, and redirects object calls to its target processes (r
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import socket
@@ -15,10 +16,10 @@ from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import quote, quote_from_bytes, urlsplit
 
 from aistore.http1.failures import BodyTooLong, MemoryFull
-from aistore.http1.message import Reply
+from aistore.http1.message import Reply, split_target
 from aistore.http1.server import BrokenRequest, HttpServer, Limits, Request, Result
 from aistore.server import routes
-from aistore.server.api.messages import bucket_identity
+from aistore.server.api.messages import bucket_identity, reads_message
 from aistore.server.api.s3.errors import is_s3, refusal
 from aistore.server.backends.registry import Backends, UnknownBucket
 from aistore.server.control import Control
@@ -26,6 +27,7 @@ from aistore.server.descriptors import connections_allowed, shortage
 from aistore.server.etl.registry import Etls
 from aistore.server.guard import Guard
 from aistore.server.listening import bind, url_of
+from aistore.server.relay import ask
 from aistore.server.smap import ClusterMap
 from aistore.server.stats import Stats
 from aistore.server.store.errors import BucketGone, CustomTooLong, StoreBroken, StoreFull
@@ -46,6 +48,7 @@ from aistore.wire.props import BucketProps, backend_of, unpack
 from aistore.wire.values import base36
 
 if TYPE_CHECKING:
+    from aistore.server.authn.attach import Guarded
     from aistore.server.settings import ServerSettings
     from aistore.server.store.rows import Bucket
     from aistore.server.targets import TargetProcesses
@@ -86,6 +89,8 @@ class Node:
         self.gateway_id = ""
         self.target_id = ""
         self._guard = Guard(settings)
+        self.guarded: Guarded | None = None
+        """What asks for tokens, if anything does."""
         # On every address of this machine: then each client is sent where it can go.
         self._everywhere = not settings.public_host and settings.host in _WILDCARDS
         self.server = HttpServer(self, Limits(connections=connections_allowed()))
@@ -126,6 +131,12 @@ class Node:
             if settings.etl and self.is_gateway:
                 self.etls = Etls(self)
                 undo.push_async_callback(self.etls.close)
+            if settings.authn:
+                from aistore.server.authn.attach import Guarded
+
+                self.guarded = Guarded(self, routes.handle)
+                undo.push_async_callback(self.guarded.stop)
+                await self.guarded.start()
             if self.redirects:
                 undo.push_async_callback((await self._start_targets()).stop)
             await self.server.listen(sock)
@@ -136,6 +147,8 @@ class Node:
         if self.etls is not None:
             await self.etls.close()
         await self.server.stop()
+        if self.guarded is not None:
+            await self.guarded.stop()
         if self.targets is not None:
             await self.targets.stop()
         await self.control.close()
@@ -173,7 +186,8 @@ class Node:
             self._map.change_targets(urls)
             self._map.publish(self.store)
 
-        self.targets = TargetProcesses(self.settings, self._target_ids, self.url, changed)
+        settings = self.settings if self.guarded is None else self.guarded.for_targets(self.settings)
+        self.targets = TargetProcesses(settings, self._target_ids, self.url, changed)
         self._map.change_targets(await self.targets.start())
         await self._map.publish(self.store)
         return self.targets
@@ -198,6 +212,9 @@ class Node:
     def handle(self, request: Request) -> Result:
         """Answer one request (called by the HTTP driver)."""
         self._guard.check(request)
+        routes.rewrite(self, request)
+        if self.guarded is not None:
+            return self.guarded.gate.answer(request)
         return routes.handle(self, request)
 
     def refuse(self, request: Request, error: BaseException) -> Reply:
@@ -316,6 +333,25 @@ class Node:
             raise ApiError(400, "no storage targets in the cluster", "ErrNoNodes")
         return self.redirect_to(request, url)
 
+    async def ask(self, url: str, method: str, target: str, body: bytes = b"") -> Reply:
+        """What another node of the cluster answers to a request; 502 when that cannot be had."""
+        if self.guarded is not None:
+            path, _, query = split_target(target.encode("latin-1"))
+            query = f"{query}&" if query else ""
+            query += f"{param.PROXY_ID}={self.gateway_id}&{param.REDIRECT_TIME}={base36(time.time_ns())}"
+            covered = body if reads_message(method, path) else b""
+            query += f"&{param.SIGNATURE}={self.guarded.signer.sign(method, path, query, covered)}"
+            target = f"{target.partition('?')[0]}?{query}"
+        return await ask(url, method, target, body)
+
+    async def tell_targets(self, method: str, target: str, body: bytes) -> None:
+        """Send a request to all target processes."""
+        if self.redirects:
+            answers = await asyncio.gather(*(self.ask(url, method, target, body) for url in self.smap.targets.values()))
+            for answer in answers:
+                if answer.status != 200:
+                    logger.warning("a target answered %s %s with status %d", method, target, answer.status)
+
     def redirect_to(self, request: Request, url: str) -> Reply:
         """A redirect of this request to another node; GET is answered 301 as the reference does, the rest 307."""
         query = f"{request.query}&" if request.query else ""
@@ -324,7 +360,11 @@ class Node:
         if self._everywhere:
             url = url_of(request.reached, urlsplit(url).port or 80)
         mark = f"{param.PROXY_ID}={self.gateway_id}&{param.REDIRECT_TIME}={base36(time.time_ns())}"
-        location = f"{url}{quote(request.path)}?{query}{mark}"
+        query += mark
+        if self.guarded is not None:
+            body = (request.content or b"") if reads_message(request.method, request.path) else b""
+            query += f"&{param.SIGNATURE}={self.guarded.signer.sign(request.method, request.path, query, body)}"
+        location = f"{url}{quote(request.path)}?{query}"
         headers = (("Location", location), ("Cache-Control", "no-store"))
         return Reply(301 if request.method == "GET" else 307, headers)
 

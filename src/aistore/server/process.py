@@ -17,11 +17,14 @@ import shutil
 import signal
 import threading
 import time
+from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
 from aistore.server.folder import CLIENTS_LOCK, ServedFolder, lock_file
 from aistore.server.logs import LogFormatter, errors_log, first_line
+from aistore.server.settings import LOCAL_AUTHN
+from aistore.wire import environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -114,7 +117,21 @@ def run(
     """Serve a data folder as a node until something says stop; see `run_service`."""
     from aistore.server.node import Node
 
+    settings = with_secrets(settings)
     run_service(settings, lambda: Node(settings), announce, parent=parent, stderr_to_log=stderr_to_log)
+
+
+def with_secrets(settings: ServerSettings) -> ServerSettings:
+    """Take what is secret from the environment, where processes that are started from here would find it."""
+    secret, public = (os.environ.pop(name, "") for name in (environment.SECRET_KEY, environment.PUBLIC_KEY))
+    password = os.environ.pop(environment.SU_PASS, "")
+    if not settings.authn or settings.role == "target":
+        return settings
+    name, given = settings.authn_first
+    first = (name or os.environ.get(environment.SU_NAME, ""), given or password)
+    # A public key comes before a secret (protocol/60 13.1); a server of one's own signs, and needs a secret.
+    found = secret if settings.authn == LOCAL_AUTHN else public or secret
+    return replace(settings, authn_secret=settings.authn_secret or found, authn_first=first)
 
 
 def run_service(

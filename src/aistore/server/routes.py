@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from aistore.http1.server import Request, Result
     from aistore.server.node import Node
 
-__all__ = ["handle"]
+__all__ = ["handle", "rewrite"]
 
 _CALLER_ID: Final = headers.CALLER_ID.lower()
 _OBJECTS: Final = "/v1/objects/"
@@ -42,27 +42,33 @@ _OF_NODE: Final[dict[str, Callable[[Node, Request, str], Result]]] = {
 }
 # Easy URLs (protocol/00 2.5) and the provider that they name.
 _EASY: Final = {"ais": "ais", "gs": "gcp", "az": "azure"}
-_LATER: Final = frozenset({"sort", "download", "tokens"})
+_LATER: Final = frozenset({"sort", "download", "tokens"})  # tokens: without AuthN
+
+
+def rewrite(node: Node, request: Request) -> None:
+    """Give a request its native path: without a surplus slash, and for easy URLs. Raises `ApiError` 400."""
+    path = request.path
+    if path.startswith("/v1/"):
+        return
+    if path.startswith("//") and not path.startswith("///"):
+        request.path = path = path[1:]  # some clients send one slash too many
+        request.raw_path = request.raw_path[1:]
+    version, _, rest = path[1:].partition("/")
+    if version in _EASY:
+        _easy(node, request, version, rest)
 
 
 def handle(node: Node, request: Request) -> Result:
-    """Answer one request."""
+    """Answer one request, whose path is native."""
     if _CALLER_ID in request.headers:
         caller = request.headers[_CALLER_ID]
         raise ApiError(403, f"unexpected intra-cluster header on pub: 'Ais-Caller-Id={caller}'")
     path = request.path
     if path.startswith(_OBJECTS):
         return _object(node, request, path[len(_OBJECTS) :])
-    if path.startswith("//") and not path.startswith("///"):
-        request.path = path = path[1:]  # some clients send one slash too many
-        request.raw_path = request.raw_path[1:]
-        if path.startswith(_OBJECTS):
-            return _object(node, request, path[len(_OBJECTS) :])
     version, _, rest = path[1:].partition("/")
     if version == "v1":
         return _resource(node, request, rest)
-    if version in _EASY:
-        return _easy(node, request, version, rest)
     if path == "/metrics":
         return metrics(node, request)
     if path == "/favicon.ico" or (path == "*" and request.method == "OPTIONS"):
@@ -97,8 +103,8 @@ def _object(node: Node, request: Request, tail: str) -> Result:
     return objects.handle(node, request, bucket, name)
 
 
-def _easy(node: Node, request: Request, scheme: str, rest: str) -> Result:
-    """Rewrite `/ais/bucket/object` and process it as if the native URL had come."""
+def _easy(node: Node, request: Request, scheme: str, rest: str) -> None:
+    """Rewrite `/ais/bucket/object`: it is processed as if the native URL had come."""
     if not node.is_gateway:
         raise ApiError(400, 'trying to execute "easy URL" via AIS target? (hint: use proxy)')
     bucket, _, name = rest.partition("/")
@@ -108,6 +114,3 @@ def _easy(node: Node, request: Request, scheme: str, rest: str) -> Result:
     request.raw_path = quote(request.path)
     if "provider" not in request.query:
         request.query += f"{'&' if request.query else ''}provider={_EASY[scheme]}"
-    if name:
-        return objects.handle(node, request, bucket, name)
-    return buckets(node, request, bucket)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from aistore.server.folder import LOG
 from aistore.server.store.durability import DURABILITIES, Durability
+from aistore.wire.environment import AUTHN_PORT
 from aistore.wire.values import parse_size as parse_wire_size
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ Role = Literal["node", "target"]
 
 PROMOTE_ROOT = "/var/lib/ais/promote"
 """Where the reference takes files from."""
+LOCAL_AUTHN = "local"
+"""An AuthN server of its own."""
 LOG_LEVELS = ("debug", "info", "warning", "error")
 MAX_TARGETS = 64
 # Below this a catalog with its log does not fit.
@@ -46,6 +49,9 @@ class ServerSettings:
     files may be promoted from. `idle_exit` is how many seconds a
     server that belongs to nobody stays after its last client. `allow_hosts` are further names in `Host` that are answered (`server/guard.py`). `etl` False makes it a cluster without ETL; `allow_etl` lets those who reach a server beyond loopback run code on it. `public_host`
     is the name or address that clients are sent to. `temporary` lets an orphaned server remove its folder.
+    `authn` is the URL of the AuthN server whose tokens are asked for, or `local` for one of its own, which listens on `authn_port`;
+    `authn_secret` is what it shares with that server (or else its public key), `authn_first` name and password of the first administrator of
+    one of its own; `redirect_key` is what processes of the cluster sign with.
     `role`, `node_id` and `gateway_url` belong to target processes.
     """
 
@@ -61,6 +67,11 @@ class ServerSettings:
     allow_hosts: tuple[str, ...] = ()
     etl: bool = True
     allow_etl: bool = False
+    authn: str = ""
+    authn_port: int = AUTHN_PORT
+    authn_secret: str = field(default="", repr=False)
+    authn_first: tuple[str, str] = field(default=("", ""), repr=False)
+    redirect_key: str = field(default="", repr=False)
     public_host: str = ""
     idle_exit: float | None = None
     log_level: str = "info"
@@ -96,10 +107,14 @@ class ServerSettings:
             )
         if self.log_level not in LOG_LEVELS:
             raise SettingsError(f"log_level {self.log_level!r} is none of {', '.join(LOG_LEVELS)}")
-        if not self.allow_remote and not is_loopback(self.host):
+        if self.authn not in ("", LOCAL_AUTHN) and not self.authn.startswith(("http://", "https://")):
+            raise SettingsError(f"authn {self.authn!r} is neither {LOCAL_AUTHN!r} nor the URL of an AuthN server")
+        if not 0 <= self.authn_port <= 65535:
+            raise SettingsError(f"authn_port {self.authn_port} is not between 0 (any free port) and 65535")
+        if not self.allow_remote and not self.authn and not is_loopback(self.host):
             raise SettingsError(
                 f"host {self.host!r} can be reached from other machines, and this server asks nobody for a password; "
-                "use 127.0.0.1, or --allow-remote where everyone on that network may read and delete"
+                "use 127.0.0.1, or --authn, or --allow-remote where everyone on that network may read and delete"
             )
 
     def encode(self) -> bytes:
@@ -110,7 +125,8 @@ class ServerSettings:
     def decode(cls, line: bytes) -> ServerSettings:
         """The inverse of `encode`."""
         values = json.loads(line)
-        values["allow_hosts"] = tuple(values["allow_hosts"])
+        for name in ("allow_hosts", "authn_first"):
+            values[name] = tuple(values[name])
         return cls(**{**values, "data_dir": Path(values["data_dir"])})
 
 
@@ -172,6 +188,8 @@ _FILE_TYPES: dict[str, tuple[type, ...]] = {
     "allow_hosts": (list,),
     "etl": (bool,),
     "allow_etl": (bool,),
+    "authn": (str,),
+    "authn_port": (int,),
     "public_host": (str,),
     "log_level": (str,),
 }

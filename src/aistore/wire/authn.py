@@ -14,7 +14,6 @@ ROLES: Final = "roles"
 CLUSTERS: Final = "clusters"
 TOKENS: Final = "tokens"
 
-DEFAULT_PORT: Final = 52001
 ADMIN_ROLE: Final = "Admin"
 
 MAX_NAME: Final = 32

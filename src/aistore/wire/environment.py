@@ -1,8 +1,10 @@
-"""Variables of the environment about AuthN (protocol/60 20.3)."""
+"""What the environment says about AuthN: its port by default, and names of variables (protocol/60 20.3)."""
 
 from __future__ import annotations
 
 from typing import Final
+
+AUTHN_PORT: Final = 52001
 
 TOKEN: Final = "AIS_AUTHN_TOKEN"  # noqa: S105  the name of a variable
 TOKEN_FILE: Final = "AIS_AUTHN_TOKEN_FILE"  # noqa: S105  the same

@@ -46,3 +46,5 @@ NODE_STATE_OF_PRIMARY = "cii-apr"
 # What marks a redirected request: the redirecting gateway's id and its time (Unix nanoseconds, base 36).
 PROXY_ID = "pid"
 REDIRECT_TIME = "utm"
+# What shows that a gateway of ours has checked it.
+SIGNATURE = "sig"

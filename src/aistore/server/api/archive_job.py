@@ -28,12 +28,14 @@ if TYPE_CHECKING:
     from aistore.server.node import Node
     from aistore.server.store.rows import Bucket
 
-__all__ = ["archive"]
+__all__ = ["ArchiveMessage", "archive"]
 
 _FETCHED_AT_ONCE: Final = 8
 
 
-class _ArchiveMessage(ListRange, forbid_unknown_fields=True, kw_only=True):
+class ArchiveMessage(ListRange, forbid_unknown_fields=True, kw_only=True):
+    """Value of `archive` (protocol/10 23.6)."""
+
     tobck: BucketMessage | None = None
     archname: str = ""
     mime: str = ""
@@ -44,7 +46,7 @@ class _ArchiveMessage(ListRange, forbid_unknown_fields=True, kw_only=True):
 
 async def archive(node: Node, bucket: Bucket, value: object) -> Reply:
     """Have selected objects put into an archive; the answer is the id of the job, which lives on for further requests."""
-    message = decode_value(value, _ArchiveMessage, actions.ARCHIVE, node.gateway_name)
+    message = decode_value(value, ArchiveMessage, actions.ARCHIVE, node.gateway_name)
     if message.tobck is None or not message.tobck.name:
         raise ApiError(400, "bucket name is missing")
     form = _format(message.archname, message.mime)

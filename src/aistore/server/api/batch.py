@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from aistore.server.store.rows import Bucket
     from aistore.wire.names import BucketId
 
-__all__ = ["ml"]
+__all__ = ["buckets_of", "ml"]
 
 _ENTRIES_MAX: Final = 100_000
 _BATCHES_MAX: Final = 256  # that are answered at a time (protocol/40 A9)
@@ -46,16 +46,36 @@ def ml(node: Node, request: Request, tail: str) -> Result:
         raise not_implemented("use", f"/v1/ml/{what}")
     if request.method != "GET":
         return method_refused(request, "GET")
-    return _moss(node, request, [part for part in rest.split("/") if part])
+    return _moss(node, request, rest)
 
 
-async def _moss(node: Node, request: Request, path: list[str]) -> Reply:
-    job_id = ""
+def _split(request: Request, rest: str) -> tuple[list[str], str]:
+    """What a path behind `/v1/ml/moss/` names: the bucket, if any, and the job that a redirect adds."""
+    path, job_id = [part for part in rest.split("/") if part], ""
     if len(path) >= _BEHIND:
         job_id = path[-_BEHIND]
         path = path[:-_BEHIND]
     if len(path) > 1:
         raise ApiError(400, f"invalid path {request.path!r}: expected /v1/ml/moss/<bucket>")
+    return path, job_id
+
+
+def buckets_of(request: Request, body: bytes) -> list[BucketId]:
+    """All buckets that a request is about. Raises `ApiError` 400."""
+    path, _ = _split(request, request.path.removeprefix("/v1/ml/").partition("/")[2])
+    default = bucket_identity(path[0], request) if path else None
+    found = {default: None} if default is not None else {}
+    seen: set[tuple[str | None, str | None, str | None]] = set()
+    for entry in _parse(body).entries or []:
+        key = (entry.uname, entry.bucket, entry.provider)
+        if key not in seen:
+            seen.add(key)
+            found[_identity(entry, default)] = None
+    return list(found)
+
+
+async def _moss(node: Node, request: Request, rest: str) -> Reply:
+    path, job_id = _split(request, rest)
     coloc = request.params.get("coloc", "")
     if coloc not in ("", "0", "1", "2"):
         raise ApiError(400, f"invalid coloc={coloc!r}: expected 0, 1 or 2")

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from aistore.server.node import Node
     from aistore.server.store.rows import Bucket
 
-__all__ = ["buckets", "create_native"]
+__all__ = ["buckets", "create_native", "message_of_get"]
 
 # PUT is served although the reference does not list it.
 _ALLOW: Final = "DELETE, GET, HEAD, PATCH, POST"
@@ -90,13 +90,16 @@ async def _buckets(node: Node, request: Request, tail: str) -> Reply:
 # -- GET --
 
 
+def message_of_get(node: Node, request: Request, body: bytes, name: str) -> ActionMessage:
+    """The message of a GET; browsers send none."""
+    if not body and not request.headers.get("content-type", "").startswith(headers.JSON):
+        return ActionMessage(actions.LIST, value={} if name else None)
+    return parse_action(body, "GET", node.gateway_name)
+
+
 async def _get(node: Node, request: Request, tail: str) -> Reply:
     name = tail.removeprefix("/").partition("/")[0]
-    body = await read_message(request)
-    if not body and not request.headers.get("content-type", "").startswith(headers.JSON):
-        message = ActionMessage(actions.LIST, value={} if name else None)  # what a browser sends
-    else:
-        message = parse_action(body, "GET", node.gateway_name)
+    message = message_of_get(node, request, await read_message(request), name)
     action = message.action
     if action == actions.LIST:
         if message.value is None:

@@ -13,7 +13,6 @@ from aistore.server.api import jobs
 from aistore.server.api.messages import OK, json_reply, method_refused, read_action, text_reply
 from aistore.server.api.registering import registering
 from aistore.server.api.remote.buckets import attach_or_detach, attached_clusters
-from aistore.server.relay import ask
 from aistore.wire import actions, whats
 from aistore.wire import params as param
 from aistore.wire.errors import ApiError, invalid_action, not_implemented
@@ -92,7 +91,7 @@ async def _gather(node: Node, what: str) -> dict[str, object]:
                 whats.MOUNTPATHS: lambda: mountpaths(node),
             }[what]()
             continue
-        reply = await ask(url, "GET", f"/v1/daemon?{param.WHAT}={what}")
+        reply = await node.ask(url, "GET", f"/v1/daemon?{param.WHAT}={what}")
         if reply.status == 200 and isinstance(reply.body, bytes):
             answers[target] = msgspec.json.decode(reply.body)
     if what == whats.MOUNTPATHS:

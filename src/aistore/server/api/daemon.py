@@ -22,7 +22,6 @@ from aistore.server.about import (
 from aistore.server.api.cluster import configure
 from aistore.server.api.messages import json_reply, method_refused, read_message, text_reply
 from aistore.server.api.remote.buckets import attached_clusters
-from aistore.server.relay import ask
 from aistore.wire import actions, headers, whats
 from aistore.wire import params as param
 from aistore.wire.errors import ApiError, invalid_request_uri, not_implemented, url_too_short
@@ -141,4 +140,4 @@ async def reverse(node: Node, request: Request, tail: str) -> Reply:
         raise ApiError(404, f"{node.gateway_name}: {what}", "errNodeNotFound")
     path = request.raw_path.replace("/v1/reverse/", "/v1/", 1)
     target = f"{path}?{request.query}" if request.query else path
-    return await ask(url, request.method, target, await read_message(request))
+    return await node.ask(url, request.method, target, await read_message(request))

@@ -29,6 +29,7 @@ __all__ = [
     "method_refused",
     "read_action",
     "read_message",
+    "reads_message",
     "text_reply",
 ]
 
@@ -36,6 +37,15 @@ ALL_METHODS: Final = frozenset({"GET", "HEAD", "PUT", "POST", "PATCH", "DELETE",
 OK: Final = Reply(200)
 
 _MESSAGE_MAX: Final = 32 << 20  # a list of a million names fits
+
+
+def reads_message(method: str, path: str) -> bool:
+    """Whether the body of a call says what it does, and to which buckets: of one that is sent on, it counts as much as the path."""
+    if path.startswith("/v1/objects/"):
+        return method == "POST"
+    if path == "/v1/buckets" or path.startswith("/v1/buckets/"):
+        return method != "HEAD"
+    return path.startswith("/v1/ml/") or (path == "/v1/tokens" and method == "DELETE")
 
 
 async def read_message(request: Request) -> bytes:

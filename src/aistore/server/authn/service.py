@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from aistore.server.authn.keys import PublicKey
     from aistore.server.authn.settings import AuthnSettings, FirstAdministrator
     from aistore.server.authn.tokens import Claims
+    from aistore.wire.authn import ClusterAcl
 
 __all__ = ["AuthnError", "AuthnService", "Lifetimes", "read_message", "wrapped"]
 
@@ -147,12 +148,32 @@ class AuthnService:
         self._secret = secret
         self.load_keys()
 
+    async def register(self, cluster: ClusterAcl) -> None:
+        """Register the cluster that this server belongs to: its URLs change with its port."""
+        from aistore.server.authn.clusters import add
+
+        def store() -> None:
+            with self.database.change():
+                known = self.database.cluster(cluster.id)
+                if known is None:
+                    add(self.database, cluster)
+                else:
+                    known.urls = cluster.urls
+                    self.database.put_cluster(known)
+
+        await self.in_thread(store)
+
     # -- tokens --
 
     @property
     def external_url(self) -> str:
         """Where clients and clusters reach it."""
         return self.settings.external_url or self.url
+
+    @property
+    def secret(self) -> str:
+        """What tokens are signed with; empty where keys are."""
+        return self._secret
 
     @property
     def has_secret(self) -> bool:

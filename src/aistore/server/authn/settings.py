@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 from aistore.server.folder import LOG
 from aistore.server.settings import SettingsError, is_loopback
 from aistore.wire import environment
-from aistore.wire.authn import DEFAULT_PORT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +35,7 @@ class AuthnSettings:
 
     data_dir: Path
     host: str = "127.0.0.1"
-    port: int = DEFAULT_PORT
+    port: int = environment.AUTHN_PORT
     external_url: str = ""
     allow_remote: bool = False
     log_level: str = "info"

@@ -61,10 +61,14 @@ def sign(claims: dict[str, object], key: str, kid: str = "") -> str:
 
 
 class Verifier:
-    """Checks signatures with a secret, or with public keys; the algorithm has to be that of the key."""
+    """Checks signatures with a secret, or with public keys; the algorithm has to be that of the key.
 
-    def __init__(self, secret: str = "", public_keys: Iterable[PublicKey] = ()) -> None:
+    With `any_key`, tokens need not name the one key that there is.
+    """
+
+    def __init__(self, secret: str = "", public_keys: Iterable[PublicKey] = (), *, any_key: bool = False) -> None:
         self._secret = secret
+        self._any_key = any_key
         self._keys = {one.kid: one for one in public_keys}
 
     def __repr__(self) -> str:
@@ -74,8 +78,8 @@ class Verifier:
         """Whether there is a public key of this id."""
         return kid in self._keys
 
-    def verify(self, token: str, *, any_key: bool = False) -> Claims:
-        """What a token says, if it is good now. Raises `BadToken`; `any_key` takes tokens without the id of their key for the only one's."""
+    def verify(self, token: str) -> Claims:
+        """What a token says, if it is good now. Raises `BadToken`."""
         import jwt
 
         _check_form(token)
@@ -90,7 +94,7 @@ class Verifier:
                 if algorithm not in _RSA:
                     raise BadToken(f"token is unverifiable: unexpected signing method: {str(algorithm)[:16]}")
                 found = self._keys.get(kid)
-                if found is None and any_key and len(self._keys) == 1:
+                if found is None and self._any_key:
                     (found,) = self._keys.values()
                 if found is None:
                     raise BadToken("token is unverifiable: unknown key id")

@@ -115,7 +115,7 @@ class Etls:
     def check_allowed(self) -> None:
         """Raise ApiError 403 where anybody on the network could run code."""
         settings = self._node.settings
-        if not (is_loopback(settings.host) or settings.allow_etl):
+        if not (is_loopback(settings.host) or settings.allow_etl or settings.authn):  # those of administrators
             raise ApiError(
                 403,
                 f"ETLs run code on the server's machine, and {settings.host} can be reached from others: "

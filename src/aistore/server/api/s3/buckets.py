@@ -13,6 +13,7 @@ from aistore.server.api.s3.body import expect_checked
 from aistore.server.api.s3.errors import error_element
 from aistore.server.api.s3.headers import iso_time
 from aistore.server.api.s3.xml import element, leaf, malformed, read_document, xml_reply
+from aistore.server.backends.registry import UnknownBucket
 from aistore.wire import access
 from aistore.wire.errors import ApiError
 from aistore.wire.names import BucketId, check_object_name
@@ -22,7 +23,16 @@ if TYPE_CHECKING:
     from aistore.server.node import Node
     from aistore.server.store.rows import Bucket
 
-__all__ = ["create", "delete_objects", "destroy", "find_bucket", "list_buckets", "set_versioning", "versioning"]
+__all__ = [
+    "create",
+    "delete_objects",
+    "destroy",
+    "find_bucket",
+    "identity_of",
+    "list_buckets",
+    "set_versioning",
+    "versioning",
+]
 
 _FIND: Final = "SELECT provider, uuid, namespace FROM bucket WHERE name = ?"
 _DELETED_AT_ONCE: Final = 1000
@@ -39,6 +49,14 @@ def find_bucket(node: Node, name: str) -> Bucket:
         those = ", ".join(sorted(one.cname for one in found))
         raise ApiError(404, f'bucket name "{name}" is ambiguous: it may be any of {those}', "AmbiguousBucketName")
     return node.find(found[0])
+
+
+def identity_of(node: Node, name: str) -> BucketId:
+    """The same without its properties, also for a remote bucket that was evicted. Raises `ApiError` 404."""
+    try:
+        return find_bucket(node, name).id
+    except UnknownBucket as unknown:
+        return unknown.bucket
 
 
 def _of_name(node: Node, name: str) -> list[BucketId]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from aistore.server.node import Node
     from aistore.server.store.rows import Bucket
 
-__all__ = ["s3"]
+__all__ = ["names_of", "s3"]
 
 # What the reference answers with a bare 501.
 _BARE: Final = frozenset({"lifecycle", "policy", "cors", "acl"})
@@ -33,9 +33,15 @@ _NOT_BUILT: Final = _BARE | {
 }  # fmt: skip
 
 
+def names_of(tail: str) -> tuple[str, str]:
+    """Bucket and key that a path names behind `/s3/`; both may be empty."""
+    bucket_name, _, key = tail.removeprefix("/").partition("/")
+    return bucket_name, key
+
+
 def s3(node: Node, request: Request, tail: str) -> Result:
     """Answer a call; `tail` is the path behind `/s3/`."""
-    bucket_name, _, key = tail.removeprefix("/").partition("/")
+    bucket_name, key = names_of(tail)
     if not bucket_name:
         if request.method == "GET":
             return buckets.list_buckets(node)

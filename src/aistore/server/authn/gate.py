@@ -1,0 +1,290 @@
+"""Who may do what: each request is checked before anything is touched (protocol/60 13, 15)."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from aistore.http1.message import Reply
+from aistore.server.api.messages import method_refused, reads_message
+from aistore.server.api.registering import answered
+from aistore.server.api.s3.errors import is_s3
+from aistore.server.authn.extraction import token_of
+from aistore.server.authn.permissions import Wanted, bits_of_object, is_open, wanted_of, with_system
+from aistore.server.authn.tokens import BadToken, Claims, digest_of
+from aistore.server.backends.registry import UnknownBucket
+from aistore.server.settings import SettingsError
+from aistore.wire import access, authn
+from aistore.wire import params as param
+from aistore.wire.authn import RevokedTokens
+from aistore.wire.errors import ApiError, access_denied
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aistore.http1.server import Answer, Request, Result
+    from aistore.server.authn.signing import Signer
+    from aistore.server.authn.trust import Trust
+    from aistore.server.node import Node
+    from aistore.server.store.rows import Bucket
+    from aistore.wire.names import BucketId
+
+__all__ = ["Gate"]
+
+_OBJECTS: Final = "/v1/objects/"
+_TOKENS: Final = f"/v1/{authn.TOKENS}"
+_META: Final = "revoked"
+_MESSAGE_MAX: Final = 32 << 20
+_SESSIONS_MAX: Final = 4096
+_ALLOWED_MAX: Final = 1024
+_WHILE_ADMIN: Final = access.PATCH | access.SET_BUCKET_ACL
+
+
+class Session:
+    """A token that was found good, and what it was found to allow."""
+
+    __slots__ = ("allowed", "claims", "digest")
+
+    def __init__(self, claims: Claims, digest: bytes) -> None:
+        self.claims = claims
+        self.digest = digest
+        self.allowed: set[Wanted] = set()
+
+
+class Gate:
+    """Lets requests through to their handlers: `handle` is what answers those that may."""
+
+    def __init__(self, node: Node, trust: Trust, signer: Signer, handle: Callable[[Node, Request], Result]) -> None:
+        self._node = node
+        self._trust = trust
+        self._signer = signer
+        self._handle = handle
+        self._sessions: dict[str, Session] = {}
+        self._revoked: dict[bytes, int] = {}
+        self._uuid = ""
+
+    async def open(self) -> None:
+        """Take over what was revoked before."""
+        known = self._node.store.catalog.meta(_META)
+        if known is not None:
+            now = time.time()
+            self._revoked = {bytes.fromhex(key): until for key, until in json.loads(known).items() if until > now}
+        await self._trust.learn()
+
+    # -- requests --
+
+    def answer(self, request: Request) -> Result:
+        """Answer a request, if it may be. Raises `ApiError` 401, 403; over S3 always 403."""
+        try:
+            return self._answer(request)
+        except ApiError as error:
+            raise _as_s3(request, error) from None
+
+    def _answer(self, request: Request) -> Result:
+        path = request.path
+        if request.query and self._signer.is_signed(request):
+            return self._signed(request)
+        bucket: Bucket | None = None
+        is_plain = path.startswith(_OBJECTS) and request.method != "POST" and param.OBJECT_TO not in request.query
+        if is_plain:  # a bucket that is not there is told to everybody, as the reference does (protocol/60 13.4)
+            bucket = self._bucket_of_object(request)
+        elif is_open(request):
+            return self._handle(self._node, request)
+        token, source = token_of(request)
+        if not token:
+            raise ApiError(401, "token required")
+        session = self._sessions.get(token)
+        if session is None:
+            if self._trust.may_learn(token):
+                return self._after_learning(request, token, source)
+            session = self._new_session(token, source)
+        elif session.claims.expires <= time.time():
+            del self._sessions[token]
+            raise _invalid(source, "token expired")
+        if bucket is not None:
+            self._check_one(session, with_system(Wanted(bits_of_object(request), bucket.id)), bucket)
+            return self._handle(self._node, request)
+        if path == _TOKENS:
+            return self._tokens(request, session)
+        if reads_message(request.method, path):
+            return self._after_reading(request, session)
+        self._check(request, session)
+        return self._handle(self._node, request)
+
+    async def _after_learning(self, request: Request, token: str, source: str) -> Answer:
+        with contextlib.suppress(SettingsError):  # the server signs with a secret now: no token of it is good here
+            await self._trust.learn()
+        self._sessions.setdefault(token, self._new_session(token, source))
+        return await answered(self.answer(request))
+
+    async def _after_reading(self, request: Request, session: Session) -> Answer:
+        """The check of a request whose body says what is to be done."""
+        await request.read(_MESSAGE_MAX)
+        self._check(request, session)
+        return await answered(self._handle(self._node, request))
+
+    def _bucket_of_object(self, request: Request) -> Bucket | None:
+        """The bucket of a call on an object; None for a remote one that is not known yet, whose backend is not asked before it is known who asks."""
+        name = request.path[len(_OBJECTS) :].partition("/")[0]
+        try:
+            return self._node.bucket(name, request) if name else None
+        except UnknownBucket:
+            return None
+
+    def _new_session(self, token: str, source: str) -> Session:
+        digest = digest_of(token)
+        if digest in self._revoked:
+            raise _invalid(source, "token revoked")
+        try:
+            claims = self._trust.verifier.verify(token)
+        except BadToken as error:
+            raise _invalid(source, str(error)) from None
+        if len(self._sessions) >= _SESSIONS_MAX:
+            self._sessions.clear()
+        session = self._sessions[token] = Session(claims, digest)
+        return session
+
+    # -- signed by a gateway --
+
+    def _signed(self, request: Request) -> Result:
+        if reads_message(request.method, request.path):
+            return self._signed_message(request)
+        if not self._signer.is_good(request):
+            raise _not_signed()
+        return self._handle(self._node, request)
+
+    async def _signed_message(self, request: Request) -> Answer:
+        if not self._signer.is_good(request, await request.read(_MESSAGE_MAX)):
+            raise _not_signed()
+        if request.path == _TOKENS:
+            return await self._change_tokens(request)
+        return await answered(self._handle(self._node, request))
+
+    # -- rights --
+
+    def _check(self, request: Request, session: Session) -> None:
+        for wanted in map(with_system, wanted_of(self._node, request)):
+            self._check_one(session, wanted)
+
+    def _check_one(self, session: Session, wanted: Wanted, bucket: Bucket | None = None) -> None:
+        node = self._node
+        bits, identity = wanted
+        if identity is not None and bucket is None:
+            try:
+                bucket = node.find(identity)
+                identity = bucket.id
+            except UnknownBucket as unknown:
+                identity = unknown.bucket
+        if wanted not in session.allowed:
+            claims = session.claims
+            if not claims.admin and not self._grants(claims, bits, identity):
+                raise self._denied(claims, bits, identity)
+            if len(session.allowed) >= _ALLOWED_MAX:
+                session.allowed.clear()
+            session.allowed.add(wanted)
+        if bucket is not None:
+            # The mask binds administrators too, but for what they need to change it (protocol/60 15.2).
+            bound = bits & ~_WHILE_ADMIN if session.claims.admin else bits
+            mask = node.props(bucket).access
+            if mask & bound != bound:
+                operation = access.NAMES[bound.bit_length() - 1] if bound.bit_count() == 1 else "<unknown access>"
+                raise access_denied(bucket.id.cname, node.props(bucket).bid, operation, access.describe(mask))
+
+    def _entries(self, claims: Claims, identity: BucketId | None) -> tuple[int | None, int | None]:
+        """What a token grants on the cluster, and on a bucket; None where it has no entry."""
+        uuid = self._cluster
+        of_cluster = claims.clusters.get(uuid, claims.clusters.get(""))
+        if identity is None or identity.uuid or identity.namespace:
+            return of_cluster, None
+        return of_cluster, claims.buckets.get((uuid, identity.provider, identity.name))
+
+    def _grants(self, claims: Claims, bits: int, identity: BucketId | None) -> bool:
+        """Whether a token grants rights: a bucket's own entry counts alone for what is done with it (protocol/60 15.1)."""
+        of_cluster, of_bucket = self._entries(claims, identity)
+        on_cluster, on_objects = bits & access.OF_CLUSTER, bits & ~access.OF_CLUSTER
+        if on_cluster and (of_cluster or 0) & on_cluster != on_cluster:
+            return False
+        granted = (of_bucket if of_bucket is not None else of_cluster) or 0
+        return granted & on_objects == on_objects
+
+    def _denied(self, claims: Claims, bits: int, identity: BucketId | None) -> ApiError:
+        of_cluster, of_bucket = self._entries(claims, identity)
+        who = f"user {claims.subject}, token expires in {_duration(claims.expires - time.time())}"
+        about_bucket = identity is not None and not bits & access.OF_CLUSTER and of_bucket is not None
+        if about_bucket and identity is not None:
+            said = f"{who}, bucket {identity.cname}, granted({access.describe(of_bucket or 0)})"
+        elif of_cluster is not None:
+            said = f"cluster {self._cluster}, {who}, granted({access.describe(of_cluster)})"
+        else:
+            said = f"{who}, granted(none)"
+        return ApiError(403, f"user `{claims.subject}` has insufficient permissions: [{said}]")
+
+    @property
+    def _cluster(self) -> str:
+        if not self._uuid:
+            self._uuid = self._node.smap.uuid
+        return self._uuid
+
+    # -- tokens that are revoked --
+
+    def _tokens(self, request: Request, session: Session) -> Result:
+        """POST asks whether a token is accepted, DELETE says which ones are not any more (protocol/60 14)."""
+        if request.method == "POST":
+            return Reply(200)
+        if request.method != "DELETE":
+            return method_refused(request, "POST, DELETE")
+        self._check_one(session, Wanted(access.ADMIN, None))
+        return self._change_tokens(request)
+
+    async def _change_tokens(self, request: Request) -> Answer:
+        body = await request.read(_MESSAGE_MAX)
+        try:
+            message = msgspec.json.decode(body, type=RevokedTokens)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise ApiError(400, f"{request.path}: failed to unmarshal [*tokenList] (DELETE), err: {error}") from None
+        await self.revoke(message.tokens)
+        await self._node.tell_targets("DELETE", _TOKENS, body)
+        return Reply(200)
+
+    async def revoke(self, tokens: list[str]) -> None:
+        """Refuse tokens from now on, also after a restart."""
+        now = int(time.time())
+        for token in tokens:
+            try:
+                until = self._trust.verifier.verify(token).expires
+            except BadToken as error:
+                if "expired" in str(error):
+                    continue
+                until = now + _UNKNOWN_SECONDS  # of a key that is not known here yet
+            self._revoked[digest_of(token)] = until
+            self._sessions.pop(token, None)
+        self._revoked = {digest: until for digest, until in self._revoked.items() if until > now}
+        if self._node.is_gateway:
+            kept = {digest.hex(): until for digest, until in self._revoked.items()}
+            await self._node.store.catalog.set_meta({_META: json.dumps(kept)})
+
+
+_UNKNOWN_SECONDS: Final = 90 * 24 * 3600
+
+
+def _not_signed() -> ApiError:
+    return ApiError(403, "direct target access denied: the redirect is not one of this cluster, or too old")
+
+
+def _invalid(source: str, why: str) -> ApiError:
+    return ApiError(401, f'invalid token from header "{source}": invalid token [err: {why}]')
+
+
+def _as_s3(request: Request, error: ApiError) -> ApiError:
+    return ApiError(403, error.message) if error.status == 401 and is_s3(request.path) else error
+
+
+def _duration(seconds: float) -> str:
+    """A duration as Go prints it: `24h0m0s`."""
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes}m{rest}s" if hours else f"{minutes}m{rest}s" if minutes else f"{rest}s"

@@ -1,0 +1,122 @@
+"""Whose tokens a node accepts: the keys that it checks signatures with, and where they come from (protocol/60 13.1)."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Final, Protocol
+from urllib.parse import urlsplit
+
+from aistore.server.authn.keys import AuthnMissing, KeyRefused, check_secret, read_jwks, read_public_key
+from aistore.server.authn.tokens import Verifier, key_id_of
+from aistore.server.relay import ask
+from aistore.server.settings import SettingsError, is_loopback
+from aistore.wire import environment
+
+if TYPE_CHECKING:
+    from aistore.server.authn.service import AuthnService
+
+__all__ = ["Published", "Trust", "WithKey", "WithService"]
+
+logger = logging.getLogger("aistore.server.authn")
+
+_JWKS: Final = "/.well-known/jwks.json"
+_REFRESH_SECONDS: Final = 30.0
+
+
+class Trust(Protocol):
+    """Where keys come from."""
+
+    @property
+    def verifier(self) -> Verifier:
+        """Checks tokens with the keys that are known now."""
+
+    def may_learn(self, token: str) -> bool:
+        """Whether asking for keys again could make a token acceptable."""
+
+    async def learn(self) -> None:
+        """Ask for keys again."""
+
+
+class WithKey:
+    """One key that the node was started with: the secret that it shares with the AuthN server, or that server's public key."""
+
+    def __init__(self, secret: str = "", public_key: str = "") -> None:
+        _require_libraries()
+        if public_key:
+            self.verifier = Verifier(public_keys=[read_public_key(public_key)], any_key=True)
+        else:
+            self.verifier = Verifier(check_secret(secret))
+
+    def may_learn(self, token: str) -> bool:  # noqa: ARG002  as all
+        """No."""
+        return False
+
+    async def learn(self) -> None:
+        """There is nobody to ask."""
+
+
+class WithService:
+    """The AuthN service of the same process."""
+
+    def __init__(self, service: AuthnService) -> None:
+        self._service = service
+
+    @property
+    def verifier(self) -> Verifier:
+        """As of now: keys may be rotated."""
+        return self._service.verifier
+
+    def may_learn(self, token: str) -> bool:  # noqa: ARG002  as all
+        """No: it is known at once."""
+        return False
+
+    async def learn(self) -> None:
+        """Nothing to do."""
+
+
+class Published:
+    """The public keys that an AuthN server publishes; asked for again, now and then, when a token names one that is not known."""
+
+    def __init__(self, url: str, *, same_machine: bool = False) -> None:
+        _require_libraries()
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise SettingsError(f"authn {url!r} is neither 'local' nor the URL of an AuthN server")
+        if parts.scheme == "http" and not (same_machine or is_loopback(parts.hostname)):
+            raise SettingsError(
+                f"the keys of {url} would come over a network that anybody may change: use https, or set "
+                f"{environment.SECRET_KEY} or {environment.PUBLIC_KEY}"
+            )
+        self._url = url.rstrip("/")
+        self._asked: float | None = None
+        self.verifier = Verifier()
+
+    def may_learn(self, token: str) -> bool:
+        """Whether the token names a key that is not known, and nobody has asked for half a minute."""
+        kid = key_id_of(token)
+        waited = self._asked is None or time.monotonic() - self._asked > _REFRESH_SECONDS
+        return bool(kid) and waited and not self.verifier.knows(kid)
+
+    async def learn(self) -> None:
+        """Ask for the keys. Raises `SettingsError` if the server signs with a secret; one that does not answer is asked later."""
+        self._asked = time.monotonic()
+        answer = await ask(self._url, "GET", _JWKS)
+        if answer.status == 400:
+            raise SettingsError(f"{self._url} signs with a secret: set {environment.SECRET_KEY} to the same here")
+        if answer.status != 200 or not isinstance(answer.body, bytes):
+            logger.warning("the keys of %s cannot be had: status %d", self._url, answer.status)
+            self._asked = None
+            return
+        try:
+            self.verifier = Verifier(public_keys=read_jwks(answer.body))
+        except KeyRefused as error:
+            logger.warning("%s", error)
+
+
+def _require_libraries() -> None:
+    try:
+        import cryptography  # noqa: F401  looked for at the start
+        import jwt  # noqa: F401
+    except ImportError as error:
+        raise AuthnMissing(error) from None
