@@ -13,9 +13,7 @@ import conform  # type: ignore[import-not-found]  # beside us, found by the line
 _make: Any = conform.Case.__init__
 
 
-def _with_token(
-    case: object, endpoint: str, label: str, token: str | None = None, admin: str | None = None
-) -> None:
+def _with_token(case: object, endpoint: str, label: str, token: str | None = None, admin: str | None = None) -> None:
     if admin is None:
         has = sys.argv[sys.argv.index("--has") + 1]
         (url,) = (part.partition("=")[2] for part in has.split(",") if part.startswith("authn="))

@@ -41,8 +41,8 @@ def is_slow(run: str, label: str) -> bool:
     return entry is not None and entry.slow
 
 
-def parameters(kind: str, runs: tuple[str, ...]) -> list[object]:
-    """(run, label) for each scenario in each run; `conftest.py` keeps the tests of a run on one worker, which runs it once."""
+def parameters(kind: str, runs: tuple[str, ...], area: str = "") -> list[object]:
+    """(run, label) for each scenario, or those of an area, in each run; `conftest.py` keeps the tests of a run on one worker, which runs it once."""
     return [
         pytest.param(
             run,
@@ -52,15 +52,17 @@ def parameters(kind: str, runs: tuple[str, ...]) -> list[object]:
         )
         for run in runs
         for label in labels(kind)
+        if not area or label.startswith(f"{area}.")
     ]
 
 
 @cache
 def run_harness(
-    script: str, kind: str, run: str, slow: bool, python: str, endpoint: str, has: str, folder: Path
+    script: str, kind: str, run: str, slow: bool, python: str, endpoint: str, has: str, folder: Path, area: str = ""
 ) -> Tally:
     """Run one harness against a cluster: the slow scenarios of a run, or the others. Fails where the harness itself does."""
-    only = ",".join(label for label in labels(kind) if is_slow(run, label) is slow)
+    chosen = (label for label in labels(kind) if not area or label.startswith(f"{area}."))
+    only = ",".join(label for label in chosen if is_slow(run, label) is slow)
     tally = folder / "tally.json"
     tally.unlink(missing_ok=True)
     command = [python, str(HERE / script), "--endpoint", endpoint, "--only", only, "--tally", str(tally)]

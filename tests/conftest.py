@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from aistore import LocalCluster
+from aistore import Client, LocalCluster
 from programs import DEADLINE, Program, end_server
 
 if TYPE_CHECKING:
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from xdist.remote import Producer
     from xdist.scheduler import LoadScopeScheduling
 
-    from aistore.sdk import Bucket, Client
+    from aistore.sdk import Bucket
+    from guarding import AuthnServer, Guarded
 
 
 def pytest_configure() -> None:
@@ -66,6 +67,42 @@ def cluster3(promote_root: Path) -> Iterator[LocalCluster]:
     """A gateway that redirects to three target processes."""
     with LocalCluster(targets=3, allow_hosts=["x"], promote_root=promote_root, etl=False) as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def authn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AuthnServer]:
+    """An AuthN server that shares its secret with clusters."""
+    from guarding import AuthnServer
+
+    server = AuthnServer(tmp_path_factory.mktemp("authn") / "data")
+    assert server.url, server.said
+    yield server
+    server.stop()
+
+
+def _guarded(url: str, targets: int) -> Iterator[Guarded]:
+    from guarding import SECRET, Guarded, token
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIS_AUTHN_SECRET_KEY", SECRET)
+        cluster = LocalCluster(targets=targets, authn=url, etl=False).start()
+    try:
+        with Client(cluster.url, token=token(admin=True)) as root:
+            yield Guarded(cluster.url, root.cluster().get_uuid(), cluster.path)
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def guarded(authn: AuthnServer) -> Iterator[Guarded]:
+    """One node that asks for tokens."""
+    yield from _guarded(authn.url, 1)
+
+
+@pytest.fixture(scope="session")
+def guarded3(authn: AuthnServer) -> Iterator[Guarded]:
+    """A gateway with three targets, which ask for tokens."""
+    yield from _guarded(authn.url, 3)
 
 
 @pytest.fixture

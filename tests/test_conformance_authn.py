@@ -1,0 +1,58 @@
+"""AuthN, and clusters that ask for its tokens, answer as the reference did, and official SDKs see the same results."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bench.environments import VERSIONS, official_python, why_missing
+from conformance_run import judge, parameters, run_harness
+
+if TYPE_CHECKING:
+    from guarding import AuthnServer, Guarded
+
+AREA = "authn"
+CLUSTERS = {"one-authn": "guarded", "three-authn": "guarded3"}
+HAS = {"one-authn": "single,own", "three-authn": "targets,own"}
+PACKAGES = ("ours", *(f"official-{version}" for version in VERSIONS))
+
+
+@pytest.mark.parametrize(("run", "label"), parameters("http", tuple(f"http/{on}" for on in CLUSTERS), AREA))
+def test_http(
+    run: str,
+    label: str,
+    authn: AuthnServer,
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    on = run.partition("/")[2]
+    guarded: Guarded = request.getfixturevalue(CLUSTERS[on])
+    has = f"{HAS[on]},authn={authn.url}"
+    folder = tmp_path_factory.getbasetemp()
+    script = "../conform_authn.py"
+    judge(run, label, run_harness(script, "http", run, False, sys.executable, guarded.url, has, folder, AREA))
+
+
+@pytest.mark.parametrize(
+    ("run", "label"), parameters("sdk", tuple(f"{package}/{on}" for package in PACKAGES for on in CLUSTERS), AREA)
+)
+def test_sdk(
+    run: str,
+    label: str,
+    authn: AuthnServer,
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    package, on = run.split("/")
+    python = sys.executable
+    if package != "ours":
+        version = package.removeprefix("official-")
+        if reason := why_missing(version):
+            pytest.skip(reason)
+        python = str(official_python(version))
+    guarded: Guarded = request.getfixturevalue(CLUSTERS[on])
+    folder = tmp_path_factory.getbasetemp()
+    has = f"authn={authn.url}"
+    judge(run, label, run_harness("sdk_conform.py", "sdk", run, False, python, guarded.url, has, folder, AREA))
