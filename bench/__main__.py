@@ -1,6 +1,6 @@
 """`make bench`: ours and the official SDK 2.0 against the same embedded server in one run, and the server under load.
 
-    python -m bench [--only sdk,import,big,server,list,files,local,archive,remote,batch,etl] [--quick]
+    python -m bench [--only sdk,import,big,server,list,files,local,archive,remote,batch,etl,authn] [--quick]
 
 Each figure is the best of three, ours and official in turn. What was measured is kept in bench/measured.json, each part with its
 date, and shown in docs/measured.md.
@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 from aistore import LocalCluster
 from bench import remote, server
 from bench.archives import archives
+from bench.authn import authn
 from bench.batch import batches
 from bench.environments import official_python, why_missing
 from bench.etl import etl
@@ -296,7 +297,7 @@ def measured(parts: set[str], quick: bool) -> Iterator[tuple[str, list[Row]]]:
                 yield "server", under_load(cluster)
     for part, rows in (
         ("list", listing), ("files", files), ("local", local), ("archive", archives), ("remote", remote.rows), ("batch", batches),
-        ("etl", etl),
+        ("etl", etl), ("authn", authn),
     ):  # fmt: skip
         if part in parts:
             yield part, rows(quick)

@@ -12,6 +12,7 @@ import logging
 import socket
 import string
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import quote, quote_from_bytes, urlsplit
 
@@ -48,6 +49,8 @@ from aistore.wire.props import BucketProps, backend_of, unpack
 from aistore.wire.values import base36
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aistore.server.authn.attach import Guarded
     from aistore.server.settings import ServerSettings
     from aistore.server.store.rows import Bucket
@@ -89,6 +92,7 @@ class Node:
         self.gateway_id = ""
         self.target_id = ""
         self._guard = Guard(settings)
+        self._answer: Callable[[Request], Result] = partial(routes.handle, self)
         self.guarded: Guarded | None = None
         """What asks for tokens, if anything does."""
         # On every address of this machine: then each client is sent where it can go.
@@ -137,6 +141,7 @@ class Node:
                 self.guarded = Guarded(self, routes.handle)
                 undo.push_async_callback(self.guarded.stop)
                 await self.guarded.start()
+                self._answer = self.guarded.gate.answer
             if self.redirects:
                 undo.push_async_callback((await self._start_targets()).stop)
             await self.server.listen(sock)
@@ -212,10 +217,9 @@ class Node:
     def handle(self, request: Request) -> Result:
         """Answer one request (called by the HTTP driver)."""
         self._guard.check(request)
-        routes.rewrite(self, request)
-        if self.guarded is not None:
-            return self.guarded.gate.answer(request)
-        return routes.handle(self, request)
+        if not request.path.startswith("/v1/"):
+            routes.rewrite(self, request)
+        return self._answer(request)
 
     def refuse(self, request: Request, error: BaseException) -> Reply:
         """The reference's error body for an exception of a handler."""

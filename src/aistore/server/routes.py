@@ -48,8 +48,6 @@ _LATER: Final = frozenset({"sort", "download", "tokens"})  # tokens: without Aut
 def rewrite(node: Node, request: Request) -> None:
     """Give a request its native path: without a surplus slash, and for easy URLs. Raises `ApiError` 400."""
     path = request.path
-    if path.startswith("/v1/"):
-        return
     if path.startswith("//") and not path.startswith("///"):
         request.path = path = path[1:]  # some clients send one slash too many
         request.raw_path = request.raw_path[1:]

@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from aistore.http1.server import Request
 
-__all__ = ["address_of", "token_of"]
+__all__ = ["SOURCES", "address_of", "token_of"]
 
 _OF_S3: Final = "X-Amz-Security-Token"
+SOURCES: Final = ("Authorization", _OF_S3)
+"""Headers that may carry a token."""
 
 
 def token_of(request: Request) -> tuple[str, str]:
     """The token and the header that it came in; both empty where there is none."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme == "Bearer" and token:
-        return token, "Authorization"
+        return token, SOURCES[0]
     token = request.headers.get(_OF_S3.lower(), "")
     return (token, _OF_S3) if token else ("", "")
 

@@ -13,8 +13,8 @@ from aistore.http1.message import Reply
 from aistore.server.api.messages import method_refused, reads_message
 from aistore.server.api.registering import answered
 from aistore.server.api.s3.errors import is_s3
-from aistore.server.authn.extraction import token_of
-from aistore.server.authn.permissions import Wanted, bits_of_object, is_open, wanted_of, with_system
+from aistore.server.authn.extraction import SOURCES, token_of
+from aistore.server.authn.permissions import PLAIN, Wanted, bits_of_object, is_open, wanted_of, with_system
 from aistore.server.authn.tokens import BadToken, Claims, digest_of
 from aistore.server.backends.registry import UnknownBucket
 from aistore.server.settings import SettingsError
@@ -36,23 +36,28 @@ if TYPE_CHECKING:
 __all__ = ["Gate"]
 
 _OBJECTS: Final = "/v1/objects/"
+_BEHIND: Final = len(_OBJECTS)
 _TOKENS: Final = f"/v1/{authn.TOKENS}"
 _META: Final = "revoked"
 _MESSAGE_MAX: Final = 32 << 20
 _SESSIONS_MAX: Final = 4096
-_ALLOWED_MAX: Final = 1024
+_GRANTED_MAX: Final = 1024
+_USUAL: Final = frozenset({"", "provider=ais"})  # queries of calls on native objects
 _WHILE_ADMIN: Final = access.PATCH | access.SET_BUCKET_ACL
 
 
 class Session:
     """A token that was found good, and what it was found to allow."""
 
-    __slots__ = ("allowed", "claims", "digest")
+    __slots__ = ("claims", "expires", "granted", "open")
 
-    def __init__(self, claims: Claims, digest: bytes) -> None:
+    def __init__(self, claims: Claims) -> None:
         self.claims = claims
-        self.digest = digest
-        self.allowed: set[Wanted] = set()
+        self.expires = claims.expires
+        self.granted: dict[BucketId | None, int] = {}
+        """Rights that were looked up before, by bucket; of the cluster under None."""
+        self.open: dict[str, tuple[Bucket, int]] = {}
+        """The same of native buckets by name, as far as their properties allow it, until they change."""
 
 
 class Gate:
@@ -64,6 +69,7 @@ class Gate:
         self._signer = signer
         self._handle = handle
         self._sessions: dict[str, Session] = {}
+        """By the value of `Authorization`, or of another header behind its name."""
         self._revoked: dict[bytes, int] = {}
         self._uuid = ""
 
@@ -79,6 +85,13 @@ class Gate:
 
     def answer(self, request: Request) -> Result:
         """Answer a request, if it may be. Raises `ApiError` 401, 403; over S3 always 403."""
+        if request.query in _USUAL and (bits := PLAIN.get(request.method)) and request.path.startswith(_OBJECTS):
+            # What was found before for most requests: the same rights on the same bucket. (A path without an object is refused by its handler.)
+            session = self._sessions.get(request.headers.get("authorization", ""))
+            if session is not None and session.expires > time.time():
+                known = session.open.get(request.path[_BEHIND : request.path.find("/", _BEHIND)])
+                if known is not None and known[1] & bits == bits and not known[0].stale and not self._node.shared:
+                    return self._handle(self._node, request)
         try:
             return self._answer(request)
         except ApiError as error:
@@ -91,22 +104,24 @@ class Gate:
         bucket: Bucket | None = None
         is_plain = path.startswith(_OBJECTS) and request.method != "POST" and param.OBJECT_TO not in request.query
         if is_plain:  # a bucket that is not there is told to everybody, as the reference does (protocol/60 13.4)
-            bucket = self._bucket_of_object(request)
+            bucket = self._bucket_named(path[len(_OBJECTS) :].partition("/")[0], request)
         elif is_open(request):
             return self._handle(self._node, request)
         token, source = token_of(request)
         if not token:
             raise ApiError(401, "token required")
-        session = self._sessions.get(token)
+        session = self._sessions.get(_key(token, source))
         if session is None:
             if self._trust.may_learn(token):
                 return self._after_learning(request, token, source)
             session = self._new_session(token, source)
-        elif session.claims.expires <= time.time():
-            del self._sessions[token]
+        elif session.expires <= time.time():
+            del self._sessions[_key(token, source)]
             raise _invalid(source, "token expired")
         if bucket is not None:
-            self._check_one(session, with_system(Wanted(bits_of_object(request), bucket.id)), bucket)
+            bits = bits_of_object(request)
+            self._check_one(session, with_system(Wanted(bits, bucket.id)), bucket)
+            self._note(session, request, bucket, bits)
             return self._handle(self._node, request)
         if path == _TOKENS:
             return self._tokens(request, session)
@@ -118,7 +133,7 @@ class Gate:
     async def _after_learning(self, request: Request, token: str, source: str) -> Answer:
         with contextlib.suppress(SettingsError):  # the server signs with a secret now: no token of it is good here
             await self._trust.learn()
-        self._sessions.setdefault(token, self._new_session(token, source))
+        self._new_session(token, source)
         return await answered(self.answer(request))
 
     async def _after_reading(self, request: Request, session: Session) -> Answer:
@@ -127,17 +142,24 @@ class Gate:
         self._check(request, session)
         return await answered(self._handle(self._node, request))
 
-    def _bucket_of_object(self, request: Request) -> Bucket | None:
+    def _note(self, session: Session, request: Request, bucket: Bucket, bits: int) -> None:
+        """Keep what was found, for the next request like this one."""
+        if request.query in _USUAL:
+            if len(session.open) >= _GRANTED_MAX:
+                session.open.clear()
+            known = session.open.get(bucket.id.name)
+            before = known[1] if known is not None and known[0] is bucket else 0
+            session.open[bucket.id.name] = bucket, before | bits
+
+    def _bucket_named(self, name: str, request: Request) -> Bucket | None:
         """The bucket of a call on an object; None for a remote one that is not known yet, whose backend is not asked before it is known who asks."""
-        name = request.path[len(_OBJECTS) :].partition("/")[0]
         try:
             return self._node.bucket(name, request) if name else None
         except UnknownBucket:
             return None
 
     def _new_session(self, token: str, source: str) -> Session:
-        digest = digest_of(token)
-        if digest in self._revoked:
+        if digest_of(token) in self._revoked:
             raise _invalid(source, "token revoked")
         try:
             claims = self._trust.verifier.verify(token)
@@ -145,7 +167,7 @@ class Gate:
             raise _invalid(source, str(error)) from None
         if len(self._sessions) >= _SESSIONS_MAX:
             self._sessions.clear()
-        session = self._sessions[token] = Session(claims, digest)
+        session = self._sessions[_key(token, source)] = Session(claims)
         return session
 
     # -- signed by a gateway --
@@ -179,13 +201,13 @@ class Gate:
                 identity = bucket.id
             except UnknownBucket as unknown:
                 identity = unknown.bucket
-        if wanted not in session.allowed:
+        if session.granted.get(identity, 0) & bits != bits:
             claims = session.claims
             if not claims.admin and not self._grants(claims, bits, identity):
                 raise self._denied(claims, bits, identity)
-            if len(session.allowed) >= _ALLOWED_MAX:
-                session.allowed.clear()
-            session.allowed.add(wanted)
+            if len(session.granted) >= _GRANTED_MAX:
+                session.granted.clear()
+            session.granted[identity] = session.granted.get(identity, 0) | bits
         if bucket is not None:
             # The mask binds administrators too, but for what they need to change it (protocol/60 15.2).
             bound = bits & ~_WHILE_ADMIN if session.claims.admin else bits
@@ -261,7 +283,8 @@ class Gate:
                     continue
                 until = now + _UNKNOWN_SECONDS  # of a key that is not known here yet
             self._revoked[digest_of(token)] = until
-            self._sessions.pop(token, None)
+            for source in SOURCES:
+                self._sessions.pop(_key(token, source), None)
         self._revoked = {digest: until for digest, until in self._revoked.items() if until > now}
         if self._node.is_gateway:
             kept = {digest.hex(): until for digest, until in self._revoked.items()}
@@ -273,6 +296,10 @@ _UNKNOWN_SECONDS: Final = 90 * 24 * 3600
 
 def _not_signed() -> ApiError:
     return ApiError(403, "direct target access denied: the redirect is not one of this cluster, or too old")
+
+
+def _key(token: str, source: str) -> str:
+    return f"Bearer {token}" if source == SOURCES[0] else f"{source} {token}"
 
 
 def _invalid(source: str, why: str) -> ApiError:

@@ -31,7 +31,19 @@ if TYPE_CHECKING:
     from aistore.wire.messages import ActionMessage
     from aistore.wire.names import BucketId
 
-__all__ = ["OPEN", "TABLE", "Need", "Row", "Wanted", "bits_of_object", "is_open", "rows_of", "wanted_of", "with_system"]
+__all__ = [
+    "OPEN",
+    "PLAIN",
+    "TABLE",
+    "Need",
+    "Row",
+    "Wanted",
+    "bits_of_object",
+    "is_open",
+    "rows_of",
+    "wanted_of",
+    "with_system",
+]
 
 # What rights are about.
 CLUSTER: Final = "the cluster"
@@ -170,6 +182,9 @@ TABLE: Final[dict[Row, tuple[Need, ...]]] = {
 
 UNKNOWN: Final = _ADMIN
 
+PLAIN: Final = {row.method: needs[0].bits for row, needs in TABLE.items() if row.path == _OBJECT and not row.when}
+"""The rights of calls on objects that their method alone tells."""
+
 OPEN: Final = {
     "/v1/health": "whether the server is up",
     "/metrics": "counters",
@@ -283,16 +298,13 @@ def _s3_names(request: Request) -> tuple[str, str]:
 
 def bits_of_object(request: Request) -> int:
     """The rights that a call on an object needs on its bucket alone: one without a message, and without a destination."""
-    if not request.query:
-        return _PLAIN.get(request.method, UNKNOWN[0].bits)
+    if not request.query or request.method != "PUT":
+        return PLAIN.get(request.method, UNKNOWN[0].bits)
     bits = 0
     for row in _of_object(request, None):
         for need in TABLE.get(row, UNKNOWN):
             bits |= need.bits
     return bits
-
-
-_PLAIN: Final = {row.method: needs[0].bits for row, needs in TABLE.items() if row.path == _OBJECT and not row.when}
 
 
 def wanted_of(node: Node, request: Request) -> list[Wanted]:
