@@ -15,8 +15,34 @@ from aistore.server.settings import is_loopback
 from aistore.wire.errors import ApiError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Protocol
+
     from aistore.http1.server import Request
-    from aistore.server.settings import ServerSettings
+
+    class GuardSettings(Protocol):
+        """What decides: of a node, or of an AuthN server."""
+
+        @property
+        def host(self) -> str:
+            """Address that it binds."""
+
+        @property
+        def allow_hosts(self) -> Sequence[str]:
+            """Further names that it is called by."""
+
+        @property
+        def public_host(self) -> str:
+            """What others call it."""
+
+        @property
+        def etl(self) -> bool:
+            """Whether it runs code of others."""
+
+        @property
+        def allow_etl(self) -> bool:
+            """Whether everybody may have it do so."""
+
 
 __all__ = ["Guard"]
 
@@ -33,7 +59,7 @@ class Guard:
 
     __slots__ = ("_any_host", "_known", "_names", "_runs_code")
 
-    def __init__(self, settings: ServerSettings) -> None:
+    def __init__(self, settings: GuardSettings) -> None:
         self._names = frozenset(
             name.lower().rstrip(".") for name in (*settings.allow_hosts, *filter(None, [settings.public_host]))
         )

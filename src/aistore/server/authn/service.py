@@ -16,6 +16,7 @@ from aistore.http1.server import BrokenRequest, HttpServer, Limits
 from aistore.server.authn.extraction import token_of
 from aistore.server.authn.keys import AuthnMissing, check_secret, new_private_key, public_half
 from aistore.server.authn.tokens import BadToken, Verifier, digest_of, sign
+from aistore.server.guard import Guard
 from aistore.server.listening import bind, url_of
 from aistore.wire import environment
 from aistore.wire.authn import ADMIN_ROLE, Role
@@ -76,6 +77,7 @@ class AuthnService:
         """Those of the pairs, the one that signs last; none where there is a secret."""
         self._secret = ""
         self._private = ""
+        self._guard = Guard(settings)
         self._thread = ThreadPoolExecutor(1, "authn")
         self._server = HttpServer(self, Limits(connections=_CONNECTIONS, max_body=_MESSAGE_MAX))
 
@@ -209,6 +211,7 @@ class AuthnService:
 
     def handle(self, request: Request) -> Result:
         """Answer one request (called by the HTTP driver)."""
+        self._guard.check(request)
         from aistore.server.authn.routes import route
 
         return route(self, request)

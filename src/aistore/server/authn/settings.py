@@ -47,11 +47,24 @@ class AuthnSettings:
     idle_exit = None
     temporary = False
     durability = "strict"
+    # What `server.guard` wants to know.
+    etl = False
+    allow_etl = False
 
     @property
     def log_path(self) -> Path:
         """The log of the process."""
         return self.data_dir / LOG
+
+    @property
+    def allow_hosts(self) -> tuple[str, ...]:
+        """No other names than that of the external URL."""
+        return ()
+
+    @property
+    def public_host(self) -> str:
+        """The name that clients know."""
+        return urlsplit(self.external_url).hostname or ""
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
