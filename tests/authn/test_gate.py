@@ -18,14 +18,18 @@ from aistore import Client, LocalCluster
 from aistore.http1.message import parse_params
 from aistore.sdk import AuthNClient
 from aistore.sdk.errors import AISError
+from aistore.server.authn.keys import new_private_key, public_half
 from aistore.server.authn.signing import Signer, new_key
+from aistore.server.authn.tokens import sign
+from aistore.server.authn.trust import Published
 from aistore.server.settings import ServerSettings, SettingsError
+from aistore.server.spawn import ServerStartError
 from aistore.wire import access
 from aistore.wire.values import base36
 from guarding import PASSWORD, SECRET, As, AuthnServer, Guarded, token
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
     from types import SimpleNamespace
 
@@ -321,17 +325,130 @@ def test_a_cluster_with_another_secret_is_not_registered(
 # -- starts --
 
 
-def test_keys_are_learned_from_a_server_that_publishes_them(tmp_path: Path) -> None:
+def test_keys_are_learned_from_a_server_that_publishes_them(
+    tmp_path: Path, wait_until: Callable[[Callable[[], object], str], None]
+) -> None:
+    """Also those that it makes later, and also when it was away at the start."""
+    server = AuthnServer(tmp_path / "authn", secret="")
+    port = urlsplit(server.url).port or 0
+    client = AuthNClient(server.url)
+    before = client.login("admin", PASSWORD)
+    server.stop()
+    with LocalCluster(authn=server.url, etl=False, targets=2) as cluster, As(cluster.url, before) as user:
+        assert user("GET", "/v1/daemon?what=smap").status == 401
+        server = AuthnServer(tmp_path / "authn", secret="", port=port)
+        try:
+            wait_until(lambda: user("GET", "/v1/daemon?what=smap").status == 200, "the keys are there")
+            with As(cluster.url, token(admin=True)) as forger:
+                assert forger("GET", "/v1/daemon?what=smap").status == 401
+            with As(server.url, before) as admin:
+                assert admin("POST", "/v1/rotate-key").status == 200
+            after = client.login("admin", PASSWORD)
+            bucket = Client(cluster.url, token=before).bucket("b").create()
+            bucket.object("o").get_writer().put_content(b"1")
+        finally:
+            server.stop()
+        # Within half a minute it asks nobody: who knows the older key goes on.
+        with As(cluster.url, after) as late:
+            assert late("GET", "/v1/daemon?what=smap").status == 401
+        assert user.get("b", "o").body == b"1"
+
+
+def test_a_key_that_is_not_known_is_asked_for_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import asyncio
+
     server = AuthnServer(tmp_path / "authn", secret="")
     try:
         client = AuthNClient(server.url)
-        with LocalCluster(authn=server.url, targets=2) as cluster:
-            before = client.login("admin", PASSWORD)
-            Client(cluster.url, token=before).bucket("b").create().object("o").get_writer().put_content(b"1")
-            with As(cluster.url, token(admin=True)) as forger:
-                assert forger("GET", "/v1/daemon?what=smap").status == 401
+        before = client.login("admin", PASSWORD)
+
+        async def go() -> None:
+            trust = Published(server.url)
+            assert trust.may_learn(before)
+            await trust.learn()
+            assert not trust.may_learn(before)
+            with As(server.url, before) as admin:
+                assert admin("POST", "/v1/rotate-key").status == 200
+            after = client.login("admin", PASSWORD)
+            monkeypatch.setattr(trust, "_not_before", time.monotonic() + 3600)
+            assert not trust.may_learn(after)  # it was asked just before
+            monkeypatch.setattr(trust, "_not_before", 0.0)
+            assert trust.may_learn(after)
+            await asyncio.gather(trust.learn(), trust.learn())
+            assert {trust.verifier.verify(one).subject for one in (before, after)} == {"admin"}
+
+        asyncio.run(go())
     finally:
         server.stop()
+
+
+def test_a_public_key_that_is_given_is_enough(authn: AuthnServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = new_private_key()
+    public = public_half(pair)
+    monkeypatch.delenv("AIS_AUTHN_SECRET_KEY", raising=False)
+    monkeypatch.setenv("AIS_AUTHN_PUBLIC_KEY", public.pem)
+    claims: dict[str, object] = {"sub": "root", "admin": True, "exp": int(time.time()) + 600}
+    with LocalCluster(authn=authn.url, etl=False, targets=2) as cluster:
+        with As(cluster.url, sign(claims, pair, public.kid)) as root:
+            root.make_bucket("b")
+            assert root.put("b", "o", b"1").status == 200
+            assert root.get("b", "o").body == b"1"
+        with As(cluster.url, token(admin=True)) as forger:
+            assert forger.get("b", "o").status == 401
+
+
+def test_a_server_that_signs_with_a_secret_publishes_no_key(
+    authn: AuthnServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AIS_AUTHN_SECRET_KEY", raising=False)
+    with pytest.raises(ServerStartError, match="AIS_AUTHN_SECRET_KEY"):
+        LocalCluster(authn=authn.url, etl=False).start()
+
+
+def test_keys_do_not_come_over_a_network_that_others_may_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AIS_AUTHN_SECRET_KEY", raising=False)
+    with pytest.raises(ServerStartError, match="https"):
+        LocalCluster(authn="http://192.0.2.1:52001", etl=False).start()
+
+
+def test_transformers_are_for_administrators_and_transformed_objects_for_readers(
+    authn: AuthnServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from aistore.sdk.etl import ETLConfig
+    from aistore.sdk.etl.webserver import HTTPMultiThreadedServer
+
+    class Upper(HTTPMultiThreadedServer):
+        def transform(self, data: bytes | str, path: str, etl_args: str) -> bytes:
+            assert isinstance(data, bytes)
+            return data.upper()
+
+    monkeypatch.setenv("AIS_AUTHN_SECRET_KEY", SECRET)
+    with LocalCluster(authn=authn.url, targets=2) as cluster:
+        root = Client(cluster.url, token=token(admin=True))
+        uuid = root.cluster().get_uuid()
+        root.bucket("b").create().object("o").get_writer().put_content(b"one")
+        for mask in (access.ALL & ~access.ADMIN, access.READ):
+            with pytest.raises(AISError) as refused:
+                Client(cluster.url, token=token(uuid, mask)).etl("etl-upper").init_class()(Upper)
+            assert refused.value.status_code == 403
+        root.etl("etl-upper").init_class()(Upper)
+        mine = Client(cluster.url, token=token(uuid, 0, {"b": access.GET})).bucket("b").object("o")
+        assert mine.get_reader(etl=ETLConfig("etl-upper")).read_all() == b"ONE"
+        with pytest.raises(AISError) as refused:
+            Client(cluster.url, token=token(uuid, 0, {"b": access.PUT})).bucket("b").object("o").get_reader(
+                etl=ETLConfig("etl-upper")
+            ).read_all()
+        assert refused.value.status_code == 403
+        job = root.bucket("b").transform(etl_name="etl-upper", to_bck=root.bucket("c"))
+        root.job(job).wait()
+        assert root.bucket("c").object("o").get_reader().read_all() == b"ONE"
+
+
+def test_web_pages_are_kept_from_the_authn_server(authn: AuthnServer) -> None:
+    with As(authn.url, None) as page:
+        assert page("GET", "/v1/clusters").status == 200
+        assert page("GET", "/v1/clusters", None, {"Host": "evil.example"}).status == 421
+        assert page("POST", "/v1/users/admin", b"{}", {"Origin": "http://evil.example"}).status == 403
 
 
 def test_an_authn_server_of_its_own(tmp_path: Path) -> None:

@@ -146,9 +146,16 @@ def status(asked: argparse.Namespace) -> int:
 
 def _print_contents(running: RunningServer) -> None:
     from aistore.sdk import Client
+    from aistore.sdk.errors import AISError
 
     client = Client(running.url)
-    smap = client.cluster().get_info()
+    try:
+        smap = client.cluster().get_info()
+    except AISError as error:
+        if error.status_code not in (401, 403):
+            raise
+        print(f"  contents    for who has a token that says so (AIS_AUTHN_TOKEN): {error.detail}")
+        return
     print(f"  targets     {len(smap.tmap)}\n  cluster     {smap.uuid}, map version {smap.version}")
     for bucket in client.cluster().list_buckets():
         print(f"  bucket      {bucket.provider}://{bucket.name}")

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import os
+import os
 
 __all__ = ["TokenFile", "default_file"]
 
@@ -20,12 +15,14 @@ class TokenFile:
     __slots__ = ("path",)
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = os.fspath(path)
 
     def read(self) -> str:
         """The token; empty where there is no file. Raises ValueError for a file that holds something else."""
+        import json
+
         try:
-            with self.path.open("rb") as file:
+            with open(self.path, "rb") as file:  # noqa: PTH123  clients that have no file do not pay for pathlib
                 content = file.read(_MAX)
         except FileNotFoundError:
             return ""
@@ -39,10 +36,10 @@ class TokenFile:
         raise ValueError(f'{self.path} holds no token (expected the token alone, or {{"token": "..."}})')
 
     def __repr__(self) -> str:
-        return f"TokenFile({str(self.path)!r})"
+        return f"TokenFile({self.path!r})"
 
 
 def default_file() -> TokenFile | None:
     """The file that the reference's command keeps the token of its last login in, where there is one."""
-    path = Path("~/.config/ais/cli/auth.token").expanduser()
-    return TokenFile(path) if path.is_file() else None
+    path = os.path.expanduser("~/.config/ais/cli/auth.token")  # noqa: PTH111  as above; stays as it is without a home
+    return TokenFile(path) if os.access(path, os.R_OK) else None

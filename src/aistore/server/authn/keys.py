@@ -105,7 +105,7 @@ def read_jwks(document: bytes) -> list[PublicKey]:
     import jwt
 
     try:
-        keys = [jwt.PyJWK(one) for one in json.loads(document)["keys"] if one.get("kty") == "RSA"]
+        keys = [jwt.PyJWK(one) for one in json.loads(document)["keys"] if one.get("kty") == "RSA" and "d" not in one]
     except (ValueError, KeyError, TypeError, AttributeError, jwt.PyJWTError) as error:
         raise KeyRefused(f"the JWKS of AuthN cannot be read: {error}") from None
     return [_named(one.key) for one in keys if one.key.key_size >= RSA_BITS]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from typing import TYPE_CHECKING, Final, Protocol
@@ -22,6 +23,7 @@ logger = logging.getLogger("aistore.server.authn")
 
 _JWKS: Final = "/.well-known/jwks.json"
 _REFRESH_SECONDS: Final = 30.0
+_RETRY_SECONDS: Final = 2.0  # after a failure
 
 
 class Trust(Protocol):
@@ -89,29 +91,45 @@ class Published:
                 f"{environment.SECRET_KEY} or {environment.PUBLIC_KEY}"
             )
         self._url = url.rstrip("/")
-        self._asked: float | None = None
+        self._not_before = 0.0
+        self._learning: asyncio.Future[None] | None = None
         self.verifier = Verifier()
 
     def may_learn(self, token: str) -> bool:
-        """Whether the token names a key that is not known, and nobody has asked for half a minute."""
+        """Whether the token names a key that is not known, and the server was not asked just before."""
+        if self._learning is None and time.monotonic() < self._not_before:
+            return False
         kid = key_id_of(token)
-        waited = self._asked is None or time.monotonic() - self._asked > _REFRESH_SECONDS
-        return bool(kid) and waited and not self.verifier.knows(kid)
+        return bool(kid) and not self.verifier.knows(kid)
 
     async def learn(self) -> None:
-        """Ask for the keys. Raises `SettingsError` if the server signs with a secret; one that does not answer is asked later."""
-        self._asked = time.monotonic()
+        """Ask for the keys; who comes meanwhile waits for the same answer.
+
+        Raises `SettingsError` if the server signs with a secret. One that does not answer is asked again by a later token.
+        """
+        if self._learning is None:
+            self._learning = asyncio.ensure_future(self._ask())
+        learning = self._learning
+        try:
+            await asyncio.shield(learning)
+        finally:
+            if learning.done():
+                self._learning = None
+
+    async def _ask(self) -> None:
+        self._not_before = time.monotonic() + _RETRY_SECONDS
         answer = await ask(self._url, "GET", _JWKS)
         if answer.status == 400:
             raise SettingsError(f"{self._url} signs with a secret: set {environment.SECRET_KEY} to the same here")
         if answer.status != 200 or not isinstance(answer.body, bytes):
             logger.warning("the keys of %s cannot be had: status %d", self._url, answer.status)
-            self._asked = None
             return
         try:
             self.verifier = Verifier(public_keys=read_jwks(answer.body))
         except KeyRefused as error:
             logger.warning("%s", error)
+            return
+        self._not_before = time.monotonic() + _REFRESH_SECONDS
 
 
 def _require_libraries() -> None:

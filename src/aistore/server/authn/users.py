@@ -11,7 +11,7 @@ from aistore.server.authn.extraction import address_of
 from aistore.server.authn.roles import as_document
 from aistore.server.authn.service import MINUTE, json_answer, named, read_change, read_message, wrapped, wrapping
 from aistore.server.authn.tokens import BadToken, digest_of
-from aistore.wire.authn import ADMIN_ROLE, Login, Role, Token, User, check_name, parse_mask
+from aistore.wire.authn import ADMIN_ROLE, MAX_NAME, Login, Role, Token, User, check_name, parse_mask
 from aistore.wire.errors import ApiError
 from aistore.wire.values import SECOND, format_duration
 
@@ -155,17 +155,18 @@ async def delete(service: AuthnService, request: Request, parts: list[str]) -> R
 async def _login(service: AuthnService, request: Request, name: str) -> Reply:
     message = await read_message(request, Login, "LoginMsg")
     password, address = message.password, address_of(request)
+    account = name[:MAX_NAME]  # of a longer one there is no user
     if not password:
         raise ApiError(401, "empty password")
     async with service.passwords.turn():
-        service.throttle.check(name, address)
+        service.throttle.check(account, address)
         user = await service.in_thread(lambda: service.database.user(name))
         if not await service.passwords.matches(user.password if user is not None else None, password):
-            service.throttle.failed(name, address)
-            service.audit.note("", address, "login", name[:64], "refused")
+            service.throttle.failed(account, address)
+            service.audit.note("", address, "login", account, "refused")
             raise wrapped("generate token for", name, ApiError(401, "invalid credentials"))
     assert user is not None
-    service.throttle.succeeded(name, address)
+    service.throttle.succeeded(account, address)
     with wrapping("generate token for", name):
         lifetime = _lifetime(service, message.expires_in)
     if service.passwords.is_outdated(user.password):
