@@ -88,6 +88,17 @@ def test_buckets_of_the_system_are_for_administrators(there: Guarded) -> None:
             assert who("HEAD", "/v1/buckets/.sys-inventory").status in known
 
 
+def test_the_configuration_tells_that_tokens_are_asked_for_and_cannot_end_it(there: Guarded) -> None:
+    with there.admin as root:
+        told = json.loads(root("GET", "/v1/cluster?what=cluster_config").body)["auth"]
+        assert told == {"enabled": True, "client_auth_required": True}
+        for off in ({"auth": {"enabled": False}}, {"auth": {"client_auth_required": False}}):
+            assert root.action("PUT", "/v1/cluster", "set-config", off).status == 501
+        assert root("PUT", "/v1/cluster/set-config?auth.enabled=false").status == 501
+    with As(there.url, None) as stranger:
+        assert stranger("GET", "/v1/daemon?what=smap").status == 401
+
+
 # -- which tokens --
 
 

@@ -180,7 +180,7 @@ def node_config(node: Node) -> dict[str, object]:
         "fspaths": {folder: ""},
         "test_fspaths": {"root": "", "count": 0, "instance": 0},
     }
-    return {**node.control.config.current.document(node.smap.uuid), **local, "host_net": net}
+    return {**node.control.config.document(node.smap.uuid), **local, "host_net": net}
 
 
 def uptime_headers(node: Node) -> list[tuple[str, str]]:

@@ -258,6 +258,15 @@ class ConfigKeeper:
         kept = store.catalog.meta(_KEY)
         self._kept = _decode(kept) if kept else ClusterConfig()
         self.current = self._kept
+        self.asks_for_tokens = False
+        """Whether the server was started so; the configuration tells it, and does not decide it."""
+
+    def document(self, uuid: str) -> dict[str, object]:
+        """The configuration in force as clients see it."""
+        document = self.current.document(uuid)
+        if self.asks_for_tokens:
+            document["auth"] = {"enabled": True, "client_auth_required": True}
+        return document
 
     def reload(self) -> None:
         """Read what the gateway has written meanwhile (target processes)."""
@@ -274,7 +283,7 @@ class ConfigKeeper:
             timeout = value.get("timeout")
             if isinstance(timeout, dict) and timeout.keys() & {"max_keepalive", "cplane_operation"}:
                 raise unsupported("transiently update", "config.timeout")
-        _refuse_what_is_not_there(value)
+        _refuse_authentication(value, asked=self.asks_for_tokens)
         current = self.current.changed(value)
         if not transient:
             kept = self._kept.changed(value)
@@ -328,10 +337,12 @@ def _as_type_of(known: object, text: str, path: str) -> object:
     return text
 
 
-def _refuse_what_is_not_there(value: object) -> None:
+def _refuse_authentication(value: object, *, asked: bool) -> None:
+    """Whether tokens are asked for is decided when the server starts."""
     auth = value.get("auth") if isinstance(value, dict) else None
-    if isinstance(auth, dict) and any(auth.get(key) for key in ("enabled", "client_auth_required")):
-        raise not_implemented("enable", "authentication")
+    for key in ("enabled", "client_auth_required"):
+        if isinstance(auth, dict) and key in auth and bool(auth[key]) is not asked:
+            raise not_implemented("disable" if asked else "enable", "authentication (start the server with --authn)")
 
 
 def _decode(text: str) -> ClusterConfig:

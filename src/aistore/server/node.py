@@ -142,6 +142,7 @@ class Node:
                 undo.push_async_callback(self.guarded.stop)
                 await self.guarded.start()
                 self._answer = self.guarded.gate.answer
+                self.control.config.asks_for_tokens = True
             if self.redirects:
                 undo.push_async_callback((await self._start_targets()).stop)
             await self.server.listen(sock)

@@ -72,7 +72,7 @@ async def _tell(node: Node, request: Request) -> Reply:
         whats.SMAP: node.smap.document,
         whats.BMD: lambda: bucket_metadata(node),
         whats.SNODE: lambda: node_entry(node, "proxy"),
-        whats.CLUSTER_CONFIG: lambda: node.control.config.current.document(node.smap.uuid),
+        whats.CLUSTER_CONFIG: lambda: node.control.config.document(node.smap.uuid),
         whats.BACKENDS: lambda: node.backends.clouds,
     }
     if what not in documents:
