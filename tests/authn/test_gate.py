@@ -17,6 +17,7 @@ import pytest
 from aistore import Client, LocalCluster
 from aistore.http1.message import parse_params
 from aistore.sdk import AuthNClient
+from aistore.sdk.authn.errors import AuthNError
 from aistore.sdk.errors import AISError
 from aistore.server.authn.keys import new_private_key, public_half
 from aistore.server.authn.signing import Signer, new_key
@@ -40,7 +41,8 @@ def bucket(there: Guarded) -> Iterator[str]:
     with there.admin as root:
         root.make_bucket(name)
         assert root.put(name, "o", b"content").status == 200
-        yield name
+    yield name
+    with there.admin as root:  # the server has closed the first one's connection by then
         root.action("DELETE", f"/v1/buckets/{name}", "destroy-bck")
 
 
@@ -152,6 +154,18 @@ def test_names_are_read_without_regard_to_case_where_the_call_reads_them_so(ther
         assert user.action("POST", f"/v1/buckets/{bucket}", "copy-listrange", value).status in (400, 403)
     with there.admin as root:
         assert root("HEAD", "/v1/buckets/nowhere-else").status == 404
+
+
+def test_encoded_names_of_parameters_are_no_way_round(there: Guarded, bucket: str) -> None:
+    """A copy whose destination the check overlooks."""
+    other = f"other-{uuid.uuid4().hex[:8]}"
+    with there.admin as root, there.having(0, {bucket: access.WRITE}) as user:
+        root.make_bucket(other)
+        for name in ("object_to", "object%5Fto", "%6fbject_to", "object%5fto"):
+            got = user("PUT", f"/v1/objects/{bucket}/o?{name}=ais/@%23/{other}/stolen")
+            assert got.status == 403, name
+        assert root.names(other) == []
+        root.action("DELETE", f"/v1/buckets/{other}", "destroy-bck")
 
 
 def test_a_message_longer_than_what_is_read_at_once_is_checked_too(there: Guarded, bucket: str) -> None:
@@ -334,6 +348,19 @@ def test_a_cluster_with_another_secret_is_not_registered(
 
 
 # -- starts --
+
+
+def test_what_the_authn_server_shows_to_a_cluster_is_for_that_cluster(authn: AuthnServer, guarded: Guarded) -> None:
+    """Whoever runs another one, or listens there, has seen it."""
+    for audience, good in (([guarded.uuid], True), (["another"], False), (..., False)):
+        shown = token(admin=True, subject="AuthN", aud=audience)
+        with As(guarded.url, shown) as cluster, As(authn.url, shown) as server:
+            assert (cluster("POST", "/v1/tokens", b"{}").status == 200) is good
+            assert server("GET", "/v1/users").status == 401
+    admin = AuthNClient(authn.url)
+    admin.login("admin", PASSWORD)
+    with pytest.raises(AuthNError):
+        admin.user_manager().create("AuthN", [], "x")
 
 
 def test_keys_are_learned_from_a_server_that_publishes_them(

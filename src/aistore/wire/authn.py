@@ -15,6 +15,8 @@ CLUSTERS: Final = "clusters"
 TOKENS: Final = "tokens"
 
 ADMIN_ROLE: Final = "Admin"
+# The subject of tokens that an AuthN server shows to clusters.
+SERVICE: Final = "AuthN"
 
 MAX_NAME: Final = 32
 _NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]*[A-Za-z0-9])?")

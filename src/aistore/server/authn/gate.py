@@ -69,7 +69,7 @@ class Gate:
         self._signer = signer
         self._handle = handle
         self._sessions: dict[str, Session] = {}
-        """By the value of `Authorization`, or of another header behind its name."""
+        """By the value of `Authorization`, or the token of another header."""
         self._revoked: dict[bytes, int] = {}
         self._uuid = ""
 
@@ -102,7 +102,8 @@ class Gate:
         if request.query and self._signer.is_signed(request):
             return self._signed(request)
         bucket: Bucket | None = None
-        is_plain = path.startswith(_OBJECTS) and request.method != "POST" and param.OBJECT_TO not in request.query
+        # By the parameters, as handlers see them: in a query their names may be encoded.
+        is_plain = path.startswith(_OBJECTS) and request.method != "POST" and param.OBJECT_TO not in request.params
         if is_plain:  # a bucket that is not there is told to everybody, as the reference does (protocol/60 13.4)
             bucket = self._bucket_named(path[len(_OBJECTS) :].partition("/")[0], request)
         elif is_open(request):
@@ -165,6 +166,8 @@ class Gate:
             claims = self._trust.verifier.verify(token)
         except BadToken as error:
             raise _invalid(source, str(error)) from None
+        if claims.subject == authn.SERVICE and self._cluster not in claims.audience:
+            raise _invalid(source, "token has invalid audience")  # another cluster was shown it
         if len(self._sessions) >= _SESSIONS_MAX:
             self._sessions.clear()
         session = self._sessions[_key(token, source)] = Session(claims)
@@ -175,12 +178,12 @@ class Gate:
     def _signed(self, request: Request) -> Result:
         if reads_message(request.method, request.path):
             return self._signed_message(request)
-        if not self._signer.is_good(request):
+        if not (self._signer.is_good(request) and self._signer.is_body(request, b"")):
             raise _not_signed()
         return self._handle(self._node, request)
 
     async def _signed_message(self, request: Request) -> Answer:
-        if not self._signer.is_good(request, await request.read(_MESSAGE_MAX)):
+        if not (self._signer.is_good(request) and self._signer.is_body(request, await request.read(_MESSAGE_MAX))):
             raise _not_signed()
         if request.path == _TOKENS:
             return await self._change_tokens(request)
@@ -299,7 +302,8 @@ def _not_signed() -> ApiError:
 
 
 def _key(token: str, source: str) -> str:
-    return f"Bearer {token}" if source == SOURCES[0] else f"{source} {token}"
+    # No value of `Authorization` begins like the other one.
+    return f"Bearer {token}" if source == SOURCES[0] else f"\0{token}"
 
 
 def _invalid(source: str, why: str) -> ApiError:

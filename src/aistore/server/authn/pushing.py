@@ -24,7 +24,6 @@ __all__ = ["Pushing"]
 
 logger = logging.getLogger("aistore.server.authn")
 
-_NAME: Final = "AuthN"
 _LIFETIME: Final = 300
 # Revoking answers when the clusters know it, or after this long, and goes on telling them.
 _ANSWER_SECONDS: Final = 2.0
@@ -94,7 +93,7 @@ class Pushing:
         claims: dict[str, object] = {
             "admin": True,
             "iss": self._service.external_url,
-            "sub": _NAME,
+            "sub": authn.SERVICE,
             "aud": [cluster.id],
             "exp": now + _LIFETIME,
             "iat": now,

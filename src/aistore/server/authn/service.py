@@ -19,7 +19,7 @@ from aistore.server.authn.tokens import BadToken, Verifier, digest_of, sign
 from aistore.server.guard import Guard
 from aistore.server.listening import bind, url_of
 from aistore.wire import environment
-from aistore.wire.authn import ADMIN_ROLE, Role
+from aistore.wire.authn import ADMIN_ROLE, SERVICE, Role
 from aistore.wire.errors import ApiError, error_body, url_too_short
 from aistore.wire.headers import JSON, TEXT
 from aistore.wire.values import SECOND
@@ -196,9 +196,12 @@ class AuthnService:
         if digest_of(token) in self.revoked:
             raise ApiError(401, "not authorized (invalid token: token revoked)")
         try:
-            return self.verifier.verify(token)
+            claims = self.verifier.verify(token)
         except BadToken as error:
             raise ApiError(401, f"not authorized (invalid token [err: {error}])") from None
+        if claims.subject == SERVICE:  # clusters have seen it
+            raise ApiError(401, "not authorized (invalid token [err: it is for clusters])")
+        return claims
 
     def administrator(self, request: Request) -> str:
         """The name of the administrator who asks. Raises `ApiError` 401 for anybody else."""

@@ -34,13 +34,15 @@ class Claims(NamedTuple):
     expires: int
     admin: bool = False
     clusters: dict[str, int] = {}  # noqa: RUF012  never changed
-    buckets: dict[tuple[str, str, str], int] = {}  # noqa: RUF012
+    buckets: dict[tuple[str, str, str], int] = {}  # noqa: RUF012  as above
+    audience: tuple[str, ...] = ()
 
 
 class _Document(msgspec.Struct):
     sub: str = ""
     exp: float | None = None
     nbf: float | None = None
+    aud: str | list[str] | None = None
     admin: bool = False
     clusters: list[ClusterAcl] | None = None
     buckets: list[BucketAcl] | None = None
@@ -165,4 +167,5 @@ def _claims_of(payload: bytes) -> Claims:
     if not found.sub:
         raise BadToken("missing 'sub' claim")
     # Beyond every clock: whole seconds that fit.
-    return Claims(found.sub, int(min(found.exp, 1 << 62)), found.admin, clusters, buckets)
+    audience = (found.aud,) if isinstance(found.aud, str) else tuple(found.aud or ())
+    return Claims(found.sub, int(min(found.exp, 1 << 62)), found.admin, clusters, buckets, audience)

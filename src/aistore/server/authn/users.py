@@ -11,7 +11,7 @@ from aistore.server.authn.extraction import address_of
 from aistore.server.authn.roles import as_document
 from aistore.server.authn.service import MINUTE, json_answer, named, read_change, read_message, wrapped, wrapping
 from aistore.server.authn.tokens import BadToken, digest_of
-from aistore.wire.authn import ADMIN_ROLE, MAX_NAME, Login, Role, Token, User, check_name, parse_mask
+from aistore.wire.authn import ADMIN_ROLE, MAX_NAME, SERVICE, Login, Role, Token, User, check_name, parse_mask
 from aistore.wire.errors import ApiError
 from aistore.wire.values import SECOND, format_duration
 
@@ -81,6 +81,8 @@ async def post(service: AuthnService, request: Request, parts: list[str]) -> Rep
         if not message.id or not password:
             raise ApiError(400, "invalid credentials")
         check_name("user ID", message.id)
+        if message.id == SERVICE:
+            raise ApiError(400, f'user ID "{SERVICE}" is taken by the server itself')
         hashed = await service.passwords.hash(password)
 
         def add() -> None:
