@@ -19,8 +19,9 @@ from aistore.server.archive.formats import detect
 from aistore.server.archive.names import clean
 from aistore.server.archive.reading import content_of, in_one_piece
 from aistore.server.archive.source import FileSource
-from aistore.server.store.content import hash_file, in_thread
+from aistore.server.store.content import NearbyFiles, hash_file, in_thread
 from aistore.server.store.errors import StoreError
+from aistore.server.store.schema import LAYOUT_INLINE
 from aistore.wire.checksum import digest
 from aistore.wire.errors import ApiError, bad_checksum, object_not_found
 
@@ -107,6 +108,7 @@ class BatchReader:
         self._shards: dict[tuple[int, str], _Opening] = {}
         self._now = time.time_ns()
         self._bucket: Bucket | None = None
+        self._nearby = NearbyFiles(node.store.content)
         self._careful = False  # whether more than opening is to be done for objects of that bucket
 
     @property
@@ -119,7 +121,8 @@ class BatchReader:
         """The next entry if it is in memory; None if `take` has to tell."""
         slots = self._slots
         if not slots:  # nothing waits, so nothing is read ahead
-            slot = self._begin(self._wanted[self._next])
+            wanted = self._wanted[self._next]
+            slot = self._at_once(wanted) or self._begin(wanted)
             self._next += 1
             if isinstance(slot, Found) and slot.data is not None:
                 return slot
@@ -170,6 +173,7 @@ class BatchReader:
             elif isinstance(slot, Found):
                 slot.close()
         self._slots.clear()
+        self._nearby.close()
         self._next = len(self._wanted)
         for opening in self._shards.values():
             _close_shard(opening.task)
@@ -204,6 +208,22 @@ class BatchReader:
         except (ApiError, StoreError, OSError) as error:
             return error  # for when its turn comes: those before it are good
         return found if found.data is not None or found.size > _SMALL else asyncio.ensure_future(_filled(found))
+
+    def _at_once(self, wanted: Wanted) -> Found | None:
+        """A whole small object whose file is in memory, as nearly all entries are; None for what takes more, or is known to be missing."""
+        bucket = wanted.bucket
+        if bucket is not self._bucket or self._careful or wanted.path or wanted.length:
+            return None
+        store = self._node.store
+        row = store.lookup(bucket, wanted.name)
+        if row is None or row.layout == LAYOUT_INLINE or row.size > _SMALL:
+            return None
+        data = self._nearby.read(row.content, row.size)
+        if data is None:
+            return None
+        found = Found(row.size, store.atimes.note(row, self._now) // _SECOND, data)
+        found.row = row
+        return found
 
     def _wants_latest(self, bucket: Bucket) -> bool:
         """Whether the backend is asked for its version of what is cached, as by a GET."""
