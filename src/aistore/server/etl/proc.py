@@ -6,6 +6,7 @@ import os
 import socket
 import struct
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -76,7 +77,12 @@ def _sockets(pid: int) -> list[str]:
     """Inodes of the sockets of a process."""
     folder = _PROC / str(pid) / "fd"
     try:
-        links = [os.readlink(folder / fd) for fd in os.listdir(folder)]  # noqa: PTH115, PTH208 (many of them)
+        names = os.listdir(folder)  # noqa: PTH208 (many of them)
     except OSError:
         return []
+    links = []
+    for name in names:
+        # The connection that asked whether it is ready is being closed meanwhile: the others count all the same.
+        with suppress(OSError):
+            links.append(os.readlink(folder / name))  # noqa: PTH115 (as above)
     return [link[8:-1] for link in links if link.startswith("socket:[")]
