@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from aistore.server.etl.exchange import BadAnswer, NoConnection, TookTooLong
-from aistore.server.etl.images import LOOPBACK
+from aistore.server.etl.images import LOOPBACK, NoImage
 from aistore.server.etl.message import InitMessage, launch_of, parse_init, seconds
 from aistore.server.etl.processes import Processes, ProcessFailed
 from aistore.server.etl.running import Running
@@ -246,9 +246,9 @@ class Etls:
         folder = self._folder / f"{name}-{new_letters()}"
         try:
             processes = await Processes.start(name, launch, env, folder, ws=message.communication == "ws://")
-        except (ProcessFailed, OSError) as error:
+        except (NoImage, ProcessFailed, OSError) as error:
             shutil.rmtree(folder, ignore_errors=True)
-            reason = error.reason if isinstance(error, ProcessFailed) else "StartError"
+            reason = "ErrImagePull" if isinstance(error, NoImage) else "StartError"
             raise self._failed(name, launch, "Waiting", reason, str(error), 0, str(error)) from error
         except BaseException:  # stopped meanwhile
             shutil.rmtree(folder, ignore_errors=True)

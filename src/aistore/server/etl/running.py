@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from aistore.wire.names import BucketId
 
 __all__ = ["ObjectError", "Order", "Running", "TransformFailed"]
+
+logger = logging.getLogger(__name__)
 
 _ERRORS_KEPT: Final = 128
 _JOBS_KEPT: Final = 64
@@ -132,15 +135,41 @@ class Running:
         by_name = not order.fresh and (
             self._by_name or (self._large_by_name and source.size > _BY_FILE and source.in_file)
         )
-        path = None
+        exposed = None
         if by_name:
             if not self.processes.running:  # its folder is being removed
                 raise await self._gone(f"ETL {self.name} was stopped")
-            folder = self.processes.folder / "objects"
-            path = await source.expose(store, folder, order.name)
-        if self.sockets is not None:
-            return await self._over_socket(order, source, None if path is None else str(path))
-        method, target, headers = self._request(order, None if path is None else str(path))
+            # Without `ETL_DIRECT_FQN` the file is read by our framework, and by nobody else.
+            link = self.processes.may_link or not self._by_name
+            exposed = await source.expose(store, self.processes.objects, order.name, link=link)
+        path = None if exposed is None else str(exposed)
+        ask = self._over_http if self.sockets is None else self._over_socket
+        try:
+            answer = await ask(order, source, path)
+        except TransformFailed:
+            await self._check_content(order, source)
+            raise
+        if answer.whole:
+            await self._check_content(order, source)
+        else:
+            answer.at_end = lambda: self._check_content(order, source)
+        return answer
+
+    async def _check_content(self, order: Order, source: Source) -> None:
+        """Raise `TransformFailed` if the transformer has written into content; it ends, before it damages more."""
+        if not source.is_damaged:
+            return
+        text = (
+            f"ETL {self.name} has written into the file that it was to read: {order.bucket.object_cname(order.name)} "
+            "is damaged, and so are copies of it (put them again); the ETL is ended"
+        )
+        logger.error("%s", text)
+        failure = await self._failed(text)
+        self.processes.end()
+        raise failure
+
+    async def _over_http(self, order: Order, source: Source, path: str | None) -> Answer:
+        method, target, headers = self._request(order, path)
         by_value = path is None and method == "PUT"
         payload = source.payload if by_value else (lambda: BytesPayload(b"") if method == "PUT" else None)
         deadline = time.monotonic() + self.timeout
