@@ -6,6 +6,7 @@ import base64
 import itertools
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -213,6 +214,12 @@ def files_of(cluster: LocalCluster) -> list[str]:
     """What transformers have in the data folder; environments are kept."""
     folder = cluster.path / "etl"
     return sorted(one.name for one in folder.iterdir() if one.name != ".environments") if folder.is_dir() else []
+
+
+def ports_of(cluster: LocalCluster) -> list[int]:
+    """Ports of all transformers that were ever started, as the server's log tells."""
+    log = (cluster.path / "server.log").read_text()
+    return [int(port) for port in re.findall(r"ETL \S+: process \d+ listens at 127\.0\.0\.1:(\d+)", log)]
 
 
 def listens(port: int) -> bool:

@@ -22,7 +22,7 @@ import pytest
 
 from aistore import LocalCluster
 from calling import Caller
-from etl_rest import Etl, acting, files_of, listens, processes_of
+from etl_rest import Etl, acting, files_of, listens, ports_of, processes_of
 from waiting import until
 
 if TYPE_CHECKING:
@@ -315,8 +315,8 @@ def _two_etls(cluster: LocalCluster) -> tuple[list[str], set[int], list[int]]:
             etl = Etl(call).started(acting(kind), env={"NUM_WORKERS": "2"})
             assert etl.get("src", "a.txt", "fork").body == b"ABC"
             names.append(etl.name)
-        logs = "".join(Etl(call, name).log for name in names)
-        ports = [int(port) for port in re.findall(r"127\.0\.0\.1:(\d+)", logs)]
+    ports = ports_of(cluster)
+    assert len(ports) == 2
     assert all(map(listens, ports))
     return names, processes_of(cluster) - before, ports
 

@@ -295,7 +295,10 @@ class Etls:
             pause = min(pause * 1.5, _PROBE_PAUSE_MAX)
         tail = processes.log_tail()
         if processes.running:
-            reason = f"context deadline exceeded: not ready within {running.message.init_timeout}"
+            reason = (
+                f"context deadline exceeded: not ready within {running.message.init_timeout} "
+                f"(asked at {running.url}{_HEALTH if processes.is_ours else launch.probe})"
+            )
             raise self._failed(running.name, launch, "Running", "", tail, 0, reason)
         status = processes.ended.result()
         raise self._failed(running.name, launch, "Terminated", "Error", tail, status, f"exited with status {status}")
