@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -13,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from aistore import LocalCluster
+from aistore.http1.payload import BytesPayload
+from aistore.wire.etl import WS_ARGS, WS_PATH
 from calling import Caller
 from disks import small_disk_at
-from etl_rest import Etl, acting, files_of, framework, listens, payload_of, processes_of
+from etl_rest import Etl, acting, files_of, framework, listens, payload_of, ports_of, processes_of
 from store_truth import problems
 from waiting import until
 
@@ -122,6 +125,33 @@ def etl_cluster_answers(etl: Etl, src: str) -> bool:
 def _ask(url: str, name: str, bucket: str, args: str) -> None:
     with Caller(url) as call:
         Etl(call, name).get(bucket, "a.txt", args)
+
+
+def test_results_over_websockets_that_memory_has_no_room_for(etl: Etl, src: str, etl_cluster: LocalCluster) -> None:
+    pytest.importorskip("websockets")
+    from aistore.server.etl.exchange import Answer, NoConnection
+    from aistore.server.etl.sockets import Sockets
+
+    etl.started(greedy(FAST), "ws", env={"NUM_WORKERS": "1"})
+    url = f"http://127.0.0.1:{ports_of(etl_cluster)[-1]}"
+
+    async def ask(size: int) -> Answer:
+        sockets = Sockets(url, largest=2 * MIB)
+        try:
+            said = json.dumps({WS_ARGS: "larger", WS_PATH: "x"}).encode()
+            return await sockets.ask(said, BytesPayload(bytes(size)), 60, empty=False)
+        finally:
+            sockets.close()
+
+    assert asyncio.run(ask(MIB // 2)).data == bytes(2 * MIB)
+    with pytest.raises(NoConnection, match="its result has more than 2 MiB"):
+        asyncio.run(ask(MIB // 2 + 1))
+
+
+def test_large_objects_over_websockets_by_value(etl: Etl, src: str) -> None:
+    etl.started(greedy(FAST), "ws", env={"NUM_WORKERS": "1"})
+    assert etl.call.put(src, "large", b"x" * 20_000_000).status == 200
+    assert etl.get(src, "large", more="&latest-ver=true").body == b"X" * 20_000_000
 
 
 @pytest.mark.parametrize("how", ["DELETE", "POST"])

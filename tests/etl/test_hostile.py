@@ -16,7 +16,7 @@ import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import pytest
 
@@ -26,7 +26,7 @@ from etl_rest import Etl, acting, files_of, listens, ports_of, processes_of
 from waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 HTTP, FAST = "HTTPMultiThreadedServer", "FastAPIServer"
 
@@ -361,6 +361,35 @@ def test_without_etl_the_answer_is_501(tmp_path: Path) -> None:
         call.put("src", "x", b"x")
         for method, path in (("GET", "/v1/etl"), ("PUT", "/v1/etl"), ("GET", "/v1/objects/src/x?etl_name=some-etl")):
             assert call(method, path).status == 501
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Origin": "https://evil.example", "Content-Type": "text/plain"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Host": "evil.example"}, 421),
+    ],
+)
+def test_web_pages_do_nothing_to_etls(
+    shared: Callable[..., Etl], call: Caller, src: str, headers: dict[str, str], status: int
+) -> None:
+    """What a page may send without asking first (a form, a plain POST), and what it may by a rebound name."""
+    etl = shared()
+    definition = json.dumps({"name": "of-a-page", "runtime": {"image": "aistorage/transformer_echo"}}).encode()
+    to = quote(f"ais/@#/{src}-dst/", safe="")
+    transform = json.dumps({"action": "etl-bck", "name": "", "value": {"id": etl.name}}).encode()
+    for method, path, body in (
+        ("POST", f"/v1/etl/{etl.name}/stop", b""),
+        ("POST", f"/v1/buckets/{src}?bck_to={to}", transform),
+        ("PUT", "/v1/etl", definition),
+        ("DELETE", f"/v1/etl/{etl.name}", b""),
+    ):
+        assert call(method, path, body, headers).status == status
+    assert etl.stage == "Running"
+    assert Etl(call, "of-a-page").stage == ""
+    assert f"{src}-dst" not in call("GET", "/v1/buckets", b'{"action":"list"}').body.decode()
 
 
 @contextlib.contextmanager

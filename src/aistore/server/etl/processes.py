@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from aistore.server.etl.images import LOOPBACK, program_of
-from aistore.server.etl.proc import open_to_others, usage
+from aistore.server.etl.proc import memory_of_machine, open_to_others, usage
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
@@ -225,11 +225,7 @@ def _mounts(folder: Path) -> dict[str, str]:
 
 def _limits(memory: int) -> dict[str, str]:
     """Limits of each process: no core dumps, a bounded number of files, and memory of its own up to what was asked, or to all there is."""
-    if not memory:
-        try:
-            memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        except (ValueError, OSError):
-            memory = 0
+    memory = memory or memory_of_machine()
     limits = {"CORE": "0", "NOFILE": str(_FILES_MAX)}
     if memory > 0:
         limits["DATA"] = str(memory)

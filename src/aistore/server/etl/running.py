@@ -16,7 +16,16 @@ from aistore.server.etl.images import LOOPBACK
 from aistore.server.etl.message import seconds
 from aistore.wire import params as param
 from aistore.wire.errors import ApiError
-from aistore.wire.etl import DIRECT_PUT_TRANSIENT, FQN, NODE_URL, RETRY_REASON
+from aistore.wire.etl import (
+    DIRECT_PUT_TRANSIENT,
+    FQN,
+    NODE_URL,
+    RETRY_REASON,
+    WS_ARGS,
+    WS_FQN,
+    WS_PATH,
+    WS_PIPELINE,
+)
 from aistore.wire.values import parse_bool
 
 if TYPE_CHECKING:
@@ -222,12 +231,12 @@ class Running:
         assert self.sockets is not None
         said: dict[str, str] = {}
         if order.stages:
-            said["pipeline"] = ",".join(stage.url for stage in order.stages)
+            said[WS_PIPELINE] = ",".join(stage.url for stage in order.stages)
         if order.args:
-            said[param.ETL_ARGS] = order.args
+            said[WS_ARGS] = order.args
         if path is not None:
-            said["fqn"] = quote(path, safe="")
-        said["path"] = order.name
+            said[WS_FQN] = quote(path, safe="")
+        said[WS_PATH] = order.name
         content = None if path is not None else source.payload()
         try:
             return await self.sockets.ask(json.dumps(said).encode(), content, self.timeout, empty=not source.size)
