@@ -258,6 +258,34 @@ def larger() -> str:
     return payload_of(Larger)
 
 
+def endless() -> str:
+    class Endless(framework(HTTP)):  # type: ignore[misc]  # the framework is found at run time
+        def transform_stream(self, reader: Any, path: str, etl_args: str) -> Iterator[bytes]:
+            if path.endswith("good"):
+                yield b"good"
+                return
+            while True:
+                yield bytes(1 << 20)
+
+    return payload_of(Endless)
+
+
+def test_an_answer_without_end(small: LocalCluster) -> None:
+    """It is given up where it fills the disk, and what was written of it is gone."""
+    with Caller(small.url) as call, Etl(call) as etl:
+        call.make_bucket("src")
+        for name in ("a", "good"):
+            assert call.put("src", name, b"abc").status == 200
+        etl.started(endless())
+        assert etl.copy("src/a", "src/x").status == 507
+        assert call.get("src", "x").status == 404
+        assert etl.wait(etl.bucket("src", "dst"))["aborted"]
+        until(lambda: call.put("src", "b", bytes(20 * MIB)).status == 200)
+        assert etl.get("src", "good").body == b"good"
+    small.stop()
+    assert problems(small.path) == []
+
+
 def test_a_disk_that_a_transformer_fills_itself(small: LocalCluster) -> None:
     """It is told so, the server goes on, and with the ETL its files go."""
     with Caller(small.url) as call, Etl(call) as etl:

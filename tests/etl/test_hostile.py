@@ -55,6 +55,11 @@ def serve(sock):
         if how == "hang-in-body":
             sock.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 10\\r\\n\\r\\nhalf")
             time.sleep(1000)
+        if how == "hang-dripping":
+            sock.sendall(b"HTTP/1.1 200 OK\\r\\nTransfer-Encoding: chunked\\r\\n\\r\\n")
+            while True:
+                sock.sendall(b"1\\r\\nx\\r\\n")
+                time.sleep(0.05)
         if how == "hang-late":
             sock.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 4000000\\r\\n\\r\\n" + b"x" * 3000000)
             time.sleep(1000)
@@ -102,6 +107,7 @@ def bad_server(etl: Etl, how: str, timeout: str = "2s") -> Etl:
         ("bad-chunk", "the transformer's answer is broken"),
         ("hang", "context deadline exceeded"),
         ("hang-in-body", "context deadline exceeded"),
+        ("hang-dripping", "context deadline exceeded"),
     ],
 )
 def test_answers_that_are_none(etl: Etl, src: str, how: str, text: str) -> None:
