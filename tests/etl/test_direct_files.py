@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from calling import Caller
-from etl_rest import Etl, framework, payload_of
+from etl_rest import Etl, framework, has_namespaces, payload_of
 from waiting import until
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def test_what_it_writes_into_the_file_goes_nowhere(etl: Etl, stored: str) -> Non
 @pytest.mark.parametrize("how", ["", "raise", "large"])
 def test_one_that_damages_content_all_the_same_is_told_of_and_ended(etl: Etl, stored: str, how: str) -> None:
     etl.started(ruthless(), env=BY_NAME)
-    if os.geteuid() == 0 and not _has_namespaces():
+    if os.geteuid() == 0 and not has_namespaces():
         pytest.skip("it would be given a copy")
     got = etl.copy(f"{stored}/big", f"{stored}/made", f"&etl_args={how}")
     assert got.status == 400
@@ -110,10 +110,6 @@ def test_one_that_damages_content_all_the_same_is_told_of_and_ended(etl: Etl, st
     until(lambda: etl.stage == "Aborted")
     assert etl.call.put(stored, "big", CONTENT).status == 200
     assert etl.call.get(stored, "big").body == CONTENT
-
-
-def _has_namespaces() -> bool:
-    return subprocess.run(["unshare", "--pid", "--mount", "--fork", "true"], check=False).returncode == 0
 
 
 @contextmanager
