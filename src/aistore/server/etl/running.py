@@ -147,7 +147,7 @@ class Running:
         exposed = None
         if by_name:
             if not self.processes.running:  # its folder is being removed
-                raise await self._gone(f"ETL {self.name} was stopped")
+                raise await self._failed(f"ETL {self.name} was stopped")
             # Without `ETL_DIRECT_FQN` the file is read by our framework, and by nobody else.
             link = self.processes.may_link or not self._by_name
             exposed = await source.expose(store, self.processes.objects, order.name, link=link)
@@ -191,7 +191,7 @@ class Running:
             except NoConnection as error:
                 resets += error.sent
                 if resets > _RESETS or not await self._may_try_again(attempt, pause, deadline):
-                    raise await self._gone(str(error)) from error
+                    raise await self._failed(str(error)) from error
             except BadAnswer as error:
                 raise await self.broken(error) from error
             else:
@@ -201,7 +201,7 @@ class Running:
                 if not await self._may_try_again(attempt, pause, deadline):
                     return await self._judged(answer)
             pause = min(pause * 1.5, _PAUSE_MAX)
-        raise await self._gone("no connection")
+        raise await self._failed("no connection")
 
     async def _may_try_again(self, attempt: int, pause: float, deadline: float) -> bool:
         """Wait a while; False if there is no point in another attempt."""
@@ -243,7 +243,7 @@ class Running:
         except TookTooLong as error:
             raise await self._too_slow("GET", "/ws", error) from error
         except NoConnection as error:
-            raise await self._gone(str(error)) from error
+            raise await self._failed(str(error)) from error
         except BadAnswer as error:
             raise TransformFailed(500, f"ETL error: {error}") from error
 
@@ -263,11 +263,6 @@ class Running:
             f"{error} within {self.message.obj_timeout}"
         )
 
-    async def _gone(self, text: str) -> TransformFailed:
-        if not self.processes.running:
-            text += f" (the transformer has ended with status {self.processes.ended.result()})"
-        return await self._failed(text)
-
     async def broken(self, error: BadAnswer | TookTooLong) -> TransformFailed:
         """The failure of an answer that was cut off after its head."""
         return await self._failed(f"the transformer's answer is broken: {error}")
@@ -275,6 +270,8 @@ class Running:
     async def _failed(self, text: str) -> TransformFailed:
         """A failure of the transformer itself, with the end of what it printed."""
         await asyncio.sleep(_LOG_DELAY)
+        if not self.processes.running:
+            text += f" (the transformer has ended with status {self.processes.ended.result()})"
         tail = self.processes.log_tail()
         return TransformFailed(400, f"{text}\nlog of ETL {self.name}:\n{tail}" if tail else text)
 
