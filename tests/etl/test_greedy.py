@@ -233,9 +233,11 @@ def test_a_disk_that_an_offline_transform_fills(small: LocalCluster) -> None:
         etl.started(greedy(HTTP))
         four.started(larger())
         for dst in ("dst", "new"):
-            said = four.wait(four.bucket("src", dst))
+            job = four.bucket("src", dst, coer=True)
+            said = four.wait(job)
             assert said["aborted"]
-            assert "the disk with the data folder is full" in said["err"]
+            assert "out of space: the disk with the data folder is full" in said["err"]
+            assert {one["ecode"] for one in four.errors(job.body.decode())} == {507}
         assert "new" not in json.loads(call("GET", "/v1/buckets", b'{"action":"list"}').body)
         assert call.put("src", "x", bytes(60 * MIB)).status == 507
         for name in call.names("dst"):
