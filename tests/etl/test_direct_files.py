@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import json
 import os
 import re
@@ -9,17 +11,19 @@ import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from aistore.server.etl.source import Source
 from calling import Caller
 from etl_rest import Etl, framework, has_namespaces, payload_of
+from store_truth import make_bucket, opened, upload
 from waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 BY_NAME = {"ETL_DIRECT_FQN": "true"}
 CONTENT = b"content " * 20_000
@@ -136,3 +140,42 @@ def test_root_that_cannot_be_kept_from_writing_is_given_a_copy(tmp_path: Path) -
         etl.started(careless(), env=BY_NAME)
         assert json.loads(etl.get("src", "big").body) == ["written"] * 4
         assert unharmed(call, "src")
+
+
+@pytest.mark.parametrize("broken", [None, "link", "chmod", "copy_file_range"])
+def test_a_file_system_that_cannot_all_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str | None
+) -> None:
+    """The transformer gets the content, as a link that cannot be written to or as a copy, and the content stays as it is."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, "not on this file system")
+
+    async def exposed(link: bool) -> tuple[bytes, int]:
+        async with opened(tmp_path / f"store-{link}") as store:
+            bucket = await make_bucket(store)
+            await store.put(bucket, "dir/name", await upload(store, CONTENT), "none", "")
+            row = store.lookup(bucket, "dir/name")
+            assert row is not None
+            source = Source.open(store, bucket, row)
+            assert source is not None
+            folder = tmp_path / f"objects-{link}"
+            folder.mkdir()
+            path = await source.expose(store, folder, "dir/name", link=link)
+            assert path is not None
+            assert path.name == "name"
+            seen, links = path.read_bytes(), path.stat().st_nlink
+            if links > 1:
+                assert path.stat().st_mode & 0o222 == 0
+            assert not source.is_damaged
+            source.close()
+            assert list(folder.iterdir()) == []
+            assert store.content.path(row.content).read_bytes() == CONTENT
+            return seen, links
+
+    if broken is not None:
+        monkeypatch.setattr(os, broken, refuse, raising=False)
+        if broken == "chmod":  # that of 3.10 kept the function of its own
+            monkeypatch.setattr(Path, "chmod", refuse)
+    assert asyncio.run(exposed(link=True)) == (CONTENT, 1 if broken in ("link", "chmod") else 2)
+    assert asyncio.run(exposed(link=False)) == (CONTENT, 1)

@@ -76,7 +76,7 @@ class Source:
             path.write_bytes(self._row.data or b"")
             return path
         if link:
-            with contextlib.suppress(OSError):  # replaced meanwhile, or a file system without links
+            with contextlib.suppress(OSError):  # replaced meanwhile, or a file system without links or modes
                 os.link(store.content.path(self._row.content), path)
                 path.chmod(_READ_ONLY)
                 self._linked = os.fstat(self._file.fileno())
@@ -96,7 +96,8 @@ class Source:
         """Copy the content; a file system that can shares its blocks until one of them is written."""
         assert self._file is not None
         done, source = 0, self._file.fileno()
-        with path.open("wb") as out:
+        path.unlink(missing_ok=True)  # never into a link to the content
+        with path.open("xb") as out:
             with contextlib.suppress(OSError, AttributeError):  # Linux, and not every file system
                 while count := os.copy_file_range(source, out.fileno(), _COPIED_AT_ONCE, done, done):
                     done += count
