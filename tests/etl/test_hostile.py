@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import os
 import re
-import signal
 import socket
 import struct
 import subprocess
@@ -181,6 +179,33 @@ def test_forks_that_go_away(etl: Etl, src: str, etl_cluster: LocalCluster) -> No
     assert not [pid for pid in sessions if Path(f"/proc/{pid}").exists()]
 
 
+def test_the_server_keeps_no_descriptor_of_them(call: Caller, src: str, etl_cluster: LocalCluster) -> None:
+    """Not of those that fail to start, that crash, that hang, nor of what they were given."""
+    if sys.platform != "linux":
+        pytest.skip("only Linux shows them")
+    call.put(src, "large", b"x" * 4_000_000)
+
+    def descriptors() -> int:
+        return len(list(Path(f"/proc/{etl_cluster.pid}/fd").iterdir()))
+
+    def misbehave() -> None:
+        with Etl(call) as etl:
+            assert etl.runs([sys.executable, "-c", "raise SystemExit(1)"]).status == 400
+        with Etl(call) as etl:
+            assert etl.runs(["no-such-program-at-all"]).status == 400
+        for how in ("short", "hang", "short-late", "crash"):
+            with Etl(call) as etl:
+                bad_server(etl, how, "500ms")
+                for name in ("a.txt", "large"):
+                    assert etl.copy(f"{src}/{name}", f"{src}/made").status in (400, 404)
+
+    misbehave()
+    before, kept = descriptors(), files_of(etl_cluster)
+    misbehave()
+    until(lambda: descriptors() <= before)
+    assert files_of(etl_cluster) == kept
+
+
 def test_clients_that_go_away(etl: Etl, src: str, etl_cluster: LocalCluster) -> None:
     """What was begun for them is given up; it is more than may be under way at once."""
     etl.started(acting(HTTP))
@@ -330,17 +355,6 @@ def test_nothing_outlives_a_server_that_stops(own: LocalCluster) -> None:
     own.restart()
     assert not [pid for pid in processes if Path(f"/proc/{pid}").exists()]
     assert not any(map(listens, ports))
-    assert files_of(own) == []
-    _all_aborted_and_usable(own, names)
-
-
-def test_nothing_outlives_a_server_that_is_killed(own: LocalCluster) -> None:
-    names, processes, ports = _two_etls(own)
-    os.kill(own.pid, signal.SIGKILL)
-    until(lambda: not [pid for pid in processes if Path(f"/proc/{pid}").exists()])
-    assert not any(map(listens, ports))
-    own.stop()
-    own.start()
     assert files_of(own) == []
     _all_aborted_and_usable(own, names)
 
