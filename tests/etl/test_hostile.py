@@ -283,7 +283,7 @@ def test_sockets_of_workers_that_are_gone(etl: Etl, src: str, etl_cluster: Local
         assert etl.get(src, "a.txt").body == b"CONTENT OF A.TXT"
 
 
-def test_it_cannot_signal_the_machine(etl: Etl, src: str) -> None:
+def test_it_cannot_signal_the_machine(etl: Etl) -> None:
     """`kill 1` ends a container; here it must not end anything else than the transformer."""
     if not has_namespaces():  # others would hit the first process of this machine
         pytest.skip("only root could, and is kept from it by a namespace")
@@ -291,6 +291,39 @@ def test_it_cannot_signal_the_machine(etl: Etl, src: str) -> None:
     got = etl.runs([sys.executable, "-c", killing])
     assert got.status == 400
     assert "state: Terminated" in str(got.error["message"])
+
+
+def test_it_cannot_signal_what_it_has_not_started(etl: Etl, etl_cluster: LocalCluster) -> None:
+    """Neither the server nor its keeper; but its own children, and them from their sessions."""
+    if not (has_namespaces() or _has_scopes()):
+        pytest.skip("this system does not keep a process from signalling others of its user")
+    code = (
+        "import os, signal, subprocess, sys\n"
+        "own = subprocess.Popen(['sleep', '1000'], start_new_session=True)\n"
+        "own.terminate()\n"
+        "said = [own.wait() == -signal.SIGTERM]\n"
+        "for pid in (int(sys.argv[1]), os.getppid()):\n"
+        "    try:\n"
+        "        os.kill(pid, 0)\n"
+        "    except (ProcessLookupError, PermissionError):\n"
+        "        said.append('kept in')\n"
+        "print(said)\n"
+    )
+    got = etl.runs([sys.executable, "-c", code, str(etl_cluster.pid)])
+    assert got.status == 400
+    # In a namespace of its own its parent is its own init.
+    others = ["kept in"] if has_namespaces() else ["kept in", "kept in"]
+    assert str([True, *others]) in str(got.error["message"])
+
+
+def _has_scopes() -> bool:
+    """Whether Landlock keeps signals in (Linux 6.12)."""
+    import ctypes
+
+    if sys.platform != "linux":
+        return False
+    # landlock_create_ruleset asks for the version
+    return int(ctypes.CDLL(None).syscall(ctypes.c_long(444), None, ctypes.c_long(0), ctypes.c_long(1))) >= 6
 
 
 def test_its_environment_holds_nothing_of_the_servers(etl: Etl, src: str, monkeypatch: pytest.MonkeyPatch) -> None:
