@@ -20,6 +20,7 @@ import time
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from aistore.http1.memory import keep_what_is_freed
 from aistore.server.folder import CLIENTS_LOCK, ServedFolder, lock_file
 from aistore.server.logs import LogFormatter, errors_log, first_line
 
@@ -81,6 +82,7 @@ def run(
 
     os.umask(0o077)  # what is in the data folder is for its owner
     _spare_the_collector()
+    keep_what_is_freed()
     folder = ServedFolder(settings.data_dir) if settings.role == "node" else None
     _open_log(settings, stderr_to_log)
     orphaned = False

@@ -173,12 +173,29 @@ class BatchAnswer:
         order, stream, reader = self._order, new_stream(self._order.form), self._reader
         out: list[bytes] = []
         held = 0
-        bucket, bucket_name = None, ""
-        for index, (entry, wanted) in enumerate(zip(order.entries, order.wanted, strict=True)):
+        index = 0
+        while index < len(order.wanted):
+            if out and (held >= _FLUSH or index == 1):
+                yield out
+                out = []
+                held = 0
+                self._check_aborted()
+            if self._first is None and not self._soft_errors:
+                run = reader.take_run(_FLUSH - held)
+                for content, mtime in run:
+                    entry, wanted = order.entries[index], order.wanted[index]
+                    name = name_in_archive(wanted.bucket.id.name, entry.objname, "", only_name=order.only_name)
+                    out += stream.whole(name, content, mtime)
+                    held += len(content) + 512
+                    self._note(entry, wanted, len(content), "")
+                    index += 1
+                if run:
+                    continue
+            entry, wanted = order.entries[index], order.wanted[index]
             found, self._first = self._first, None
             if found is None and not self._soft_errors:
                 found = reader.take_now()
-            if out and (held >= _FLUSH or index == 1 or (found is None and not reader.is_ready)):
+            if out and found is None and not reader.is_ready:
                 yield out
                 out = []
                 held = 0
@@ -190,9 +207,8 @@ class BatchAnswer:
                     if out:
                         yield out  # what came before is good
                     raise
-            if wanted.bucket is not bucket:
-                bucket = wanted.bucket
-                bucket_name = bucket.id.name
+            index += 1
+            bucket_name = wanted.bucket.id.name
             name = name_in_archive(bucket_name, entry.objname, entry.archpath or "", only_name=order.only_name)
             if isinstance(found, ApiError):
                 self._note(entry, wanted, 0, found.message)

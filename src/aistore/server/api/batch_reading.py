@@ -6,6 +6,7 @@ What is small is in memory when its turn comes, at most `_AHEAD` entries of `_SM
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import time
 from collections import deque
@@ -117,12 +118,36 @@ class BatchReader:
         self._look_ahead()
         return not isinstance(self._slots[0], asyncio.Task) or self._slots[0].done()
 
+    def take_run(self, room: int) -> list[tuple[bytes, int]]:
+        """The next entries, as far as they are whole small objects whose content is in memory, as nearly all are: content and time of each.
+
+        Some `room` bytes of them. Empty if the next one takes more, or is missing: `take_now` and `take` tell.
+        """
+        taken: list[tuple[bytes, int]] = []
+        if self._slots or self._careful:
+            return taken
+        store, bucket, now = self._node.store, self._bucket, self._now
+        for wanted in itertools.islice(self._wanted, self._next, None):
+            if wanted.bucket is not bucket or wanted.path or wanted.length:
+                break
+            row = store.lookup(bucket, wanted.name)
+            if row is None or row.size > _SMALL:
+                break
+            data = self._nearby.read(row.content, row.size) if row.layout != LAYOUT_INLINE else row.data
+            if data is None:
+                break
+            taken.append((data, store.atimes.note(row, now) // _SECOND))
+            room -= row.size
+            if room <= 0:
+                break
+        self._next += len(taken)
+        return taken
+
     def take_now(self) -> Found | None:
         """The next entry if it is in memory; None if `take` has to tell."""
         slots = self._slots
         if not slots:  # nothing waits, so nothing is read ahead
-            wanted = self._wanted[self._next]
-            slot = self._at_once(wanted) or self._begin(wanted)
+            slot = self._begin(self._wanted[self._next])
             self._next += 1
             if isinstance(slot, Found) and slot.data is not None:
                 return slot
@@ -208,22 +233,6 @@ class BatchReader:
         except (ApiError, StoreError, OSError) as error:
             return error  # for when its turn comes: those before it are good
         return found if found.data is not None or found.size > _SMALL else asyncio.ensure_future(_filled(found))
-
-    def _at_once(self, wanted: Wanted) -> Found | None:
-        """A whole small object whose file is in memory, as nearly all entries are; None for what takes more, or is known to be missing."""
-        bucket = wanted.bucket
-        if bucket is not self._bucket or self._careful or wanted.path or wanted.length:
-            return None
-        store = self._node.store
-        row = store.lookup(bucket, wanted.name)
-        if row is None or row.layout == LAYOUT_INLINE or row.size > _SMALL:
-            return None
-        data = self._nearby.read(row.content, row.size)
-        if data is None:
-            return None
-        found = Found(row.size, store.atimes.note(row, self._now) // _SECOND, data)
-        found.row = row
-        return found
 
     def _wants_latest(self, bucket: Bucket) -> bool:
         """Whether the backend is asked for its version of what is cached, as by a GET."""
