@@ -450,6 +450,18 @@ def test_results_that_are_no_bytes(etl_cluster: LocalCluster, src: str, result: 
             read(client.bucket(src).object("a.txt"), config(etl))
 
 
+def test_packages_that_nobody_named(etl_cluster: LocalCluster, src: str) -> None:
+    class Importing(HTTPMultiThreadedServer):
+        def transform(self, data: bytes | str, path: str, etl_args: str) -> bytes:
+            __import__("no_such_package_at_all")
+            return b""
+
+    with Client(etl_cluster.url) as client, client.etl("etl-importing") as etl:
+        start(etl, Importing)
+        with pytest.raises(ErrETLTransform, match=r"named in init_class\(dependencies=\[\.\.\.\]\)"):
+            read(client.bucket(src).object("a.txt"), config(etl))
+
+
 LOCK = threading.Lock()
 
 
