@@ -99,7 +99,9 @@ def show(record: Path, docs: Path) -> None:
         page = docs / "howto" / "etl.md"
         before, _, rest = page.read_text().partition(_FORMS_BEGIN)
         _, end, after = rest.partition(_FORMS_END)
-        page.write_text(f"{before}{_FORMS_BEGIN}\n\n{_forms(shown['etl'])}\n{_source('etl', known['etl'])}\n{end}{after}")
+        page.write_text(
+            f"{before}{_FORMS_BEGIN}\n\n{_forms(shown['etl'])}\n{_source('etl', known['etl'])}\n{end}{after}"
+        )
 
 
 def _source(part: str, about: dict[str, str]) -> str:
