@@ -165,7 +165,7 @@ def test_memory_does_not_grow_with_the_content(bucket: Bucket, environment: dict
     url = f"ais://{bucket.name}/large"
     content = tmp_path / "content"
     with content.open("wb") as file:
-        file.truncate(3 * MEMORY_MIB << 20)
+        file.truncate(2 * MEMORY_MIB << 20)
     back = tmp_path / "back"
     with content.open("rb") as source, back.open("wb") as sink:
         # Through cat: a pipe, as webdataset has it.

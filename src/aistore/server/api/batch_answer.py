@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 
     from aistore.server.api.batch_reading import Wanted
+    from aistore.server.archive.streaming import ArchiveStream
     from aistore.server.jobs.registry import Job
     from aistore.server.node import Node
     from aistore.wire.batch import BatchEntry
@@ -180,17 +181,10 @@ class BatchAnswer:
                 out = []
                 held = 0
                 self._check_aborted()
-            if self._first is None and not self._soft_errors:
-                run = reader.take_run(_FLUSH - held)
-                for content, mtime in run:
-                    entry, wanted = order.entries[index], order.wanted[index]
-                    name = name_in_archive(wanted.bucket.id.name, entry.objname, "", only_name=order.only_name)
-                    out += stream.whole(name, content, mtime)
-                    held += len(content) + 512
-                    self._note(entry, wanted, len(content), "")
-                    index += 1
-                if run:
-                    continue
+            if count := self._add_run(stream, index, _FLUSH - held, out):
+                held = sum(map(len, out))
+                index += count
+                continue
             entry, wanted = order.entries[index], order.wanted[index]
             found, self._first = self._first, None
             if found is None and not self._soft_errors:
@@ -233,6 +227,19 @@ class BatchAnswer:
             self._note(entry, wanted, found.size, "")
         out.append(stream.finish())
         yield out
+
+    def _add_run(self, stream: ArchiveStream, index: int, room: int, out: list[bytes]) -> int:
+        """Append the entries from `index` on that are whole small objects in memory, some `room` bytes of them; how many they are."""
+        if self._first is not None or self._soft_errors:
+            return 0
+        order = self._order
+        run = self._reader.take_run(room)
+        for at, (content, mtime) in enumerate(run, index):
+            entry, wanted = order.entries[at], order.wanted[at]
+            name = name_in_archive(wanted.bucket.id.name, entry.objname, "", only_name=order.only_name)
+            out += stream.whole(name, content, mtime)
+            self._note(entry, wanted, len(content), "")
+        return len(run)
 
     def _note(self, entry: BatchEntry, wanted: Wanted, size: int, error: str) -> None:
         if not error:
