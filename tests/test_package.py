@@ -80,6 +80,7 @@ def test_core_requires_what_it_imports_and_no_more(wheel: Path) -> None:
         "gunicorn",
         "starlette",
         "uvicorn",
+        "webdataset",
         "websockets",
         "werkzeug",
     }

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
     from aistore.aio.group import AsyncObjectGroup
     from aistore.aio.requests import AsyncRequestClient
+    from aistore.calls.etl_handle import EtlHandle
     from aistore.calls.summaries import Summary
     from aistore.sdk._listing import BucketEntry, BucketList
+    from aistore.sdk.dataset.dataset_config import DatasetConfig
     from aistore.sdk.list_object_flag import ListObjectFlag
     from aistore.sdk.multiobj.object_range import ObjectRange
     from aistore.sdk.namespace import Namespace
@@ -125,7 +127,7 @@ class AsyncBucket(BucketHandle):
 
     async def transform(
         self,
-        etl_name: str,
+        etl_name: str | EtlHandle,
         to_bck: AsyncBucket,
         timeout: str = DEFAULT_ETL_TIMEOUT,
         prefix_filter: str = "",
@@ -139,7 +141,7 @@ class AsyncBucket(BucketHandle):
         cont_on_err: bool = False,
         etl_pipeline: list[str] | None = None,
     ) -> str:
-        """Transform its objects by the ETL `etl_name`, and those of `etl_pipeline` in turn, into another bucket; returns the id of the job.
+        """Transform its objects by the ETL `etl_name` (or an `Etl`, with its pipeline), and those of `etl_pipeline` in turn, into another bucket; returns the id of the job.
 
         Other arguments are those of `copy`. With `dry_run` objects are transformed, but not stored. With `cont_on_err` objects that fail are
         errors of the job and not its end: `Etl.view(job_id)` tells them. `timeout` is not used by servers yet.
@@ -154,7 +156,7 @@ class AsyncBucket(BucketHandle):
 
     async def inspect(
         self,
-        etl_name: str,
+        etl_name: str | EtlHandle,
         timeout: str = DEFAULT_ETL_TIMEOUT,
         prefix_filter: str = "",
         latest: bool = False,
@@ -441,6 +443,14 @@ class AsyncBucket(BucketHandle):
         choice = Choice(prefix, pattern=pattern, dry_run=dry_run, on_each=on_each)
         work = ImportFolder(folder, BucketEnd(self, prefix), choice, Side(self.client), link, prove)
         return await carry_out(self.client, work, workers, progress)
+
+    async def write_dataset(
+        self, config: DatasetConfig, skip_missing: bool = True, *, progress: bool | None = None, **kwargs: Value
+    ) -> None:
+        """Store a data set as WebDataset shards. Arguments and errors as for the blocking `Bucket.write_dataset`."""
+        from aistore.calls.datasets import write_dataset
+
+        await self._client.run(write_dataset(self._ref, config, skip_missing, kwargs, progress))
 
     def _listed(self, entry: BucketEntry) -> AsyncObject:
         """The object of an entry of this bucket's listing."""
