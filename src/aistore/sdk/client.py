@@ -36,7 +36,8 @@ class Client:
     `timeout`: seconds to wait for a connection and for data, one number or a pair; 0 waits for ever. By default `AIS_CONNECT_TIMEOUT` and
     `AIS_READ_TIMEOUT`, or 3 and 20.
     `retry_config`: how failed requests are repeated, see `RetryConfig`.
-    `token`: what authorizes the requests; by default `AIS_AUTHN_TOKEN`.
+    `token`: what authorizes the requests; by default `AIS_AUTHN_TOKEN`, or what is in the file that `AIS_AUTHN_TOKEN_FILE` names or the
+    reference's command keeps (`~/.config/ais/cli/auth.token`), which is read again when its token is refused.
     `max_pool_size`: idle connections kept for each node; by default `AIS_MAX_CONN_POOL`, or 10.
     `retry`: deprecated, the `http_retry` of a `RetryConfig`.
 
