@@ -5,10 +5,12 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -31,7 +33,6 @@ from guarding import PASSWORD, SECRET, As, AuthnServer, Guarded, token
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
     from types import SimpleNamespace
 
 
@@ -545,6 +546,12 @@ def test_no_secret_shows_where_others_look(authn: AuthnServer, guarded3: Guarded
     shown = repr(settings) + repr(Signer("key of redirects"))
     for secret in (SECRET, "pass word", "key of redirects"):
         assert secret not in shown
+    targets = re.findall(r"target \w+ serves at \S+ \(process (\d+)\)", (guarded3.folder / "server.log").read_text())
+    assert len(targets) >= 3
+    for pid in targets:
+        environment = Path(f"/proc/{pid}/environ")
+        if environment.exists():  # Linux, and a target that was not started again
+            assert SECRET.encode() not in environment.read_bytes()
     listed = subprocess.run(["ps", "-A", "-o", "args"], capture_output=True, text=True, check=True).stdout
     assert SECRET not in listed
     for folder in (authn.folder, guarded3.folder):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from aistore.sdk import AuthNClient
-from aistore.sdk.authn.errors import AuthNError, ErrUserInvalidCredentials
+from aistore.sdk.authn.errors import AuthNError, ErrUserInvalidCredentials, ErrUserNotFound
 from aistore.server.authn.throttle import Throttle
 from aistore.wire.errors import ApiError
 from guarding import PASSWORD, SECRET, As, AuthnServer, token
@@ -128,6 +128,18 @@ def test_a_long_password_is_refused(serve: Callable[..., AuthnServer]) -> None:
     with pytest.raises(AuthNError) as refused:
         users.create("bob", [], "p" * 1025)
     assert refused.value.status_code == 400
+    url = users.client.endpoint
+    assert AuthNClient(url).login("alice", "p" * 1024)
+    with pytest.raises(ErrUserInvalidCredentials):
+        AuthNClient(url).login("alice", "p" * 1025)
+
+
+def test_a_slash_in_a_name_is_a_part_of_it(authn: AuthnServer) -> None:
+    users = root(authn.url).user_manager()
+    users.create("slash", [], "x")
+    with pytest.raises(ErrUserNotFound):
+        users.delete("slash/and-more")
+    users.delete("slash")
 
 
 def test_rights_of_roles_add_up_and_aliases_become_ids(serve: Callable[..., AuthnServer]) -> None:

@@ -10,7 +10,7 @@ import jwt
 import pytest
 
 from aistore.server.authn.keys import KeyRefused, check_secret, new_private_key, public_half, read_jwks, read_public_key
-from aistore.server.authn.tokens import BadToken, Claims, Verifier, digest_of, sign
+from aistore.server.authn.tokens import BadToken, Claims, Verifier, digest_of, key_id_of, sign
 from guarding import SECRET, token
 
 PAIR = new_private_key()
@@ -109,6 +109,13 @@ def test_no_other_spelling_of_a_token_is_good() -> None:
 def test_nonsense_is_refused(text: str) -> None:
     with pytest.raises(BadToken):
         Verifier(SECRET).verify(text)
+
+
+def test_a_deep_document_is_refused() -> None:
+    deep = base64.urlsafe_b64encode(b'{"alg":"HS256","x":' + b"[" * 10_000).rstrip(b"=").decode()
+    for bad in (f"{deep}.e30.e30", f"{encoded({'alg': 'HS256'})}.{deep}.e30"):
+        why(Verifier(SECRET), bad)
+        assert key_id_of(bad) == ""
 
 
 def test_an_entry_for_a_namespace_grants_nothing() -> None:

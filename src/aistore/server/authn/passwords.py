@@ -66,10 +66,12 @@ class Passwords:
         def check() -> bool:
             from argon2.exceptions import InvalidHashError, VerificationError
 
+            fits = len(password.encode("utf-8", "replace")) <= PASSWORD_MAX
             try:
-                return self._hasher.verify(stored or self._nobody, password[:PASSWORD_MAX]) and stored is not None
+                same = self._hasher.verify(stored or self._nobody, password if fits else "")
             except (VerificationError, InvalidHashError):
-                return False
+                same = False
+            return same and fits and stored is not None
 
         return await self._run(check)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote
 
 from aistore.server.api.messages import method_refused
 from aistore.server.authn import clusters, keyring, roles, users
@@ -38,7 +39,8 @@ _WELL_KNOWN: Final[dict[str, Handler]] = {
 
 def route(service: AuthnService, request: Request) -> Result:
     """Answer one request."""
-    parts = [part for part in request.path.split("/") if part]
+    # A slash within a name is encoded, and separates nothing.
+    parts = [unquote(part) for part in request.raw_path.split("/") if part]
     methods: dict[str, Handler] = {}
     if parts[:1] == ["v1"] and len(parts) > 1:
         methods = _RESOURCES.get(parts[1], {})

@@ -103,7 +103,7 @@ class Verifier:
                 payload = _decode(token, found.key, list(_RSA))
         except jwt.InvalidSignatureError:
             raise BadToken("token signature is invalid: signature is invalid") from None
-        except jwt.PyJWTError as error:
+        except (jwt.PyJWTError, ValueError, RecursionError) as error:
             raise BadToken(f"token is malformed: {type(error).__name__}") from None
         return _claims_of(payload)
 
@@ -114,7 +114,7 @@ def key_id_of(token: str) -> str:
 
     try:
         kid = jwt.get_unverified_header(token).get("kid", "")
-    except jwt.PyJWTError:
+    except (jwt.PyJWTError, ValueError, RecursionError):
         return ""
     return kid if isinstance(kid, str) and len(kid) <= _KID_MAX else ""
 
@@ -155,7 +155,7 @@ def _claims_of(payload: bytes) -> Claims:
             if not bucket.bck.namespace.name:
                 key = (bucket.bck.namespace.uuid, bucket.bck.provider or "ais", bucket.bck.name)
                 buckets.setdefault(key, parse_mask(bucket.perm))
-    except (ValueError, msgspec.MsgspecError) as error:
+    except (ValueError, msgspec.MsgspecError, RecursionError) as error:
         raise BadToken(f"token is malformed: could not JSON decode claim: {error}") from None
     now = time.time()
     if found.exp is None:
