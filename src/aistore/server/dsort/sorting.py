@@ -258,7 +258,7 @@ class _Sorting:
 
     async def _arrange(self) -> None:
         """Write the records in order into the plan, and find out where each shard ends."""
-        self._plan = await in_thread(Run, self._folder)
+        self._plan = Run(self._folder)
         await self._drive(self._arranged(self._plan))
         await in_thread(self._plan.flush)
         self._progress.to_create = len(self._ends)
