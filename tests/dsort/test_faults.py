@@ -8,6 +8,7 @@ import io
 import shutil
 import struct
 import tarfile
+import tracemalloc
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -15,22 +16,26 @@ import pytest
 
 from aistore import LocalCluster
 from aistore.sdk.errors import AISError
+from aistore.server.api.sort import input_shards
 from aistore.server.archive.archives import Archives, Content
 from aistore.server.dsort import records as record_module
 from aistore.server.dsort.progress import Progress
 from aistore.server.dsort.sorting import Made, sort_shards
 from aistore.server.dsort.sorting import Places as Ends
 from aistore.server.dsort.spec import check_specification
+from aistore.server.node import Node
+from aistore.server.settings import ServerSettings
 from aistore.server.store.content import finished
 from aistore.server.store.errors import StoreFull
 from aistore.wire.dsort import Specification
 from aistore.wire.errors import ApiError
 from aistore.wire.messages import convert
+from aistore.wire.props import BucketProps, pack
 from archives import packed, tar, unpacked, zipped
 from calling import Caller
 from disks import small_disk_at
 from shards import Places, merged, records, shards
-from store_truth import make_bucket, open_descriptors, opened, problems, put, read, settle
+from store_truth import bucket_id, make_bucket, open_descriptors, opened, problems, put, read, settle
 from waiting import until
 
 if TYPE_CHECKING:
@@ -334,6 +339,47 @@ def test_no_room_at_some_moment(tmp_path: Path, room: float) -> None:
             for name, content in contents.items():
                 assert read(job.store, job.source, name) == content
         assert problems(tmp_path) == []
+
+    asyncio.run(run())
+
+
+def test_memory_is_bounded_for_a_shard_of_many_members(tmp_path: Path) -> None:
+    count = 30_000
+    content = tar([(f"{number * 7919 % count:020}.x", b"") for number in range(count)])
+
+    async def run() -> int:
+        spec = {"output_shard_size": "", "output_format": "out-{0..2}"}
+        async with Sorting.begin(tmp_path, {"in-0.tar": content}, spec) as job:
+            tracemalloc.start()
+            try:
+                await job.run()
+                peak = tracemalloc.get_traced_memory()[1]
+            finally:
+                tracemalloc.stop()
+            assert [name for name, _ in job.made()] == [f"{number:020}.x" for number in range(count)]
+        return peak
+
+    # Items of all members would take more than 10 MiB; they get 2, and what is read and written at the time comes on top.
+    assert asyncio.run(run()) < 8 << 20
+
+
+def test_a_bucket_that_is_destroyed_is_no_bucket_of_missing_shards(tmp_path: Path) -> None:
+    async def run() -> None:
+        node = Node(ServerSettings(tmp_path))
+        await node.start()
+        try:
+            bucket = await node.store.create_bucket(bucket_id("in"), lambda _: pack(BucketProps()))
+            await put(node.store, bucket, "in-0.tar", tar([("a.x", b"1")]))
+            spec = {"input_bck": {"name": "in"}, "input_format": {"template": "in-{0..9}"}, "output_format": "o-{0..9}"}
+            found = input_shards(node, check_specification(convert(spec, Specification), {}), bucket)
+            name, content = await found.__anext__()
+            assert (name, content is not None) == ("in-0.tar", True)
+            assert await found.__anext__() == ("in-1.tar", None)
+            await node.store.destroy_bucket(bucket.id)
+            with pytest.raises(ApiError, match="destroyed meanwhile"):
+                await found.__anext__()
+        finally:
+            await node.stop()
 
     asyncio.run(run())
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from aistore.server.node import Node
     from aistore.server.store.rows import Bucket
 
-__all__ = ["infos", "sort"]
+__all__ = ["infos", "input_shards", "sort"]
 
 P = TypeVar("P", Extraction, Creation)
 
@@ -193,7 +193,7 @@ def _error_of(job: Job) -> str:
 def _places(node: Node, order: Order, source: Bucket, target: Bucket | None) -> Places:
     if target is None:  # a dry run into a bucket that there is not
         return Places(
-            lambda: _shards(node, order, source), _nowhere, at_once=False, replacing=True, checksum_type="none"
+            lambda: input_shards(node, order, source), _nowhere, at_once=False, replacing=True, checksum_type="none"
         )
     remote = node.remote_of(target) is not None
     props = node.props(target)
@@ -212,7 +212,7 @@ def _places(node: Node, order: Order, source: Bucket, target: Bucket | None) -> 
 
     same = target.bid == source.bid
     return Places(
-        lambda: _shards(node, order, source),
+        lambda: input_shards(node, order, source),
         publish,
         at_once=same and not remote,
         replacing=not (same and remote),
@@ -224,7 +224,7 @@ async def _nowhere(_: list[Made]) -> None:
     raise AssertionError("a dry run makes no shards")
 
 
-async def _shards(node: Node, order: Order, source: Bucket) -> AsyncIterator[tuple[str, Content | None]]:
+async def input_shards(node: Node, order: Order, source: Bucket) -> AsyncIterator[tuple[str, Content | None]]:
     """Name and content of each input shard, None for one that is missing."""
     some: list[str] = []
     ahead = 1 if node.remote_of(source) is None else _FETCHED_AHEAD
@@ -247,7 +247,16 @@ async def _opened(node: Node, source: Bucket, names: list[str]) -> AsyncIterator
         content = Content.open(node.store, source, name)
         if content is None and node.remote_of(source) is not None and await _fetch(node, source, name):
             content = Content.open(node.store, source, name)  # it had been evicted at that moment
+        if content is None:
+            _check_there(node, source)
         yield name, content
+
+
+def _check_there(node: Node, bucket: Bucket) -> None:
+    """Raise `ApiError` for a bucket that is gone: its shards are not just missing."""
+    there = node.store.bucket(bucket.id)
+    if there is None or there.bid != bucket.bid:
+        raise ApiError(404, f'bucket "{bucket.id.cname}" was evicted or destroyed meanwhile', "ErrBckNotFound")
 
 
 async def _fetch(node: Node, source: Bucket, name: str) -> bool:

@@ -68,10 +68,12 @@ class Progress:
             self._more_warnings += 1
 
     def finish(self, error: str = "") -> None:
-        """The job is over; with an error it was aborted."""
+        """The job is over; with an error it was aborted. Whoever sees the last phase finished finds the job over, too."""
         if error:
             self.aborted = True
             self.errors.append(error)
+        else:
+            self.creation.end()
         self.ended = time.time_ns()
 
     def info(self) -> JobInfo:

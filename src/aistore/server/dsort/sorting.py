@@ -79,7 +79,10 @@ class _Section(NamedTuple):
 async def sort_shards(
     store: Store, archives: Archives, order: Order, places: Places, key_map: KeyMap | None, progress: Progress
 ) -> None:
-    """Do the job. Nothing but published shards is left, whatever happens. Raises `ApiError`, `StoreError`."""
+    """Do the job. Nothing but published shards is left, whatever happens. Raises `ApiError`, `StoreError`.
+
+    The last phase ends with the job (`Progress.finish`).
+    """
     job = _Sorting(store, archives, order, places, key_map, progress)
     try:
         await job.run()
@@ -131,7 +134,6 @@ class _Sorting:
         progress.sorting.end()
         progress.creation.start()
         await self._create()
-        progress.creation.end()
 
     async def close(self) -> None:
         self._sorter.close()
@@ -247,12 +249,15 @@ class _Sorting:
             deadline = time.monotonic() + _STEP_SECONDS
             return any(time.monotonic() > deadline for _ in work)
 
-        more, seen = True, self._sorter.on_disk
+        more, seen = True, self._on_disk()
         while more:
             more = await self._archives.run(step)
-            now = self._sorter.on_disk
+            now = self._on_disk()
             self._store.check_room(max(now - seen, 0))
             seen = now
+
+    def _on_disk(self) -> int:
+        return self._sorter.on_disk + (self._plan.size if self._plan is not None else 0)
 
     # -- sorting --
 
