@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import io
+import json
 import shutil
 import struct
 import tarfile
@@ -16,10 +17,12 @@ import pytest
 
 from aistore import LocalCluster
 from aistore.sdk.errors import AISError
+from aistore.server.api import sort
 from aistore.server.api.sort import input_shards
 from aistore.server.archive.archives import Archives, Content
 from aistore.server.dsort import records as record_module
 from aistore.server.dsort.progress import Progress
+from aistore.server.dsort.registry import Sorts
 from aistore.server.dsort.sorting import Made, sort_shards
 from aistore.server.dsort.sorting import Places as Ends
 from aistore.server.dsort.spec import check_specification
@@ -432,25 +435,55 @@ def test_a_bomb_meets_the_capacity(tmp_path: Path) -> None:
             assert call.put("in", "large", bytes(20 << 20)).status == 200
 
 
-@pytest.mark.parametrize("by", ["its own call", "the general call"])
-def test_a_running_job_is_aborted(places: Places, by: str) -> None:
-    made = records(3000, size=4000)
-    places.put(shards(made, 8))
-    job = places.client.dsort()
-    job.start(places.spec(output_shard_size="1", output_format="out-{0..9999}"))
-    with Caller(places.cluster.url) as call:
-        assert call("DELETE", f"/v1/sort?uuid={job.dsort_id}").status in (400, 200)
-    if by == "its own call":
-        job.abort()
-    else:
-        places.client.job(job.dsort_id).abort()
-    result = job.wait(60, verbose=False)
-    infos = job.get_job_info()
-    if result:  # it was faster
-        assert merged(places.made(places.target))
-        return
-    assert result.error
-    assert result.error.endswith("aborted")
-    until(lambda: all(info.archived and info.aborted for info in job.get_job_info().values()))
-    assert all(info.metrics.errors for info in infos.values())
-    until(lambda: not list((places.cluster.path / "work").glob("kept-*")))
+@pytest.mark.parametrize("by", ["its own call", "the general call", "the end of the server"])
+def test_a_running_job_is_aborted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str) -> None:
+    async def never_done(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(sort, "sort_shards", never_done)
+
+    def calls(url: str) -> str:
+        with Caller(url) as call:
+            for name in ("in", "out"):
+                call.make_bucket(name)
+            spec = {"input_bck": {"name": "in"}, "output_bck": {"name": "out"}, "output_format": "o-{0..9}"}
+            started = call("POST", "/v1/sort", json.dumps({**spec, "input_format": {"template": "i-{0..9}"}}).encode())
+            assert started.status == 200
+            job_id = started.body.decode()
+            got = call("DELETE", f"/v1/sort?uuid={job_id}")
+            assert (got.status, "still in progress" in str(got.error["message"])) == (400, True)
+            listed = json.loads(call("GET", "/v1/sort?only_active=true").body)
+            assert [info["id"] for info in listed] == [job_id]
+            if by == "its own call":
+                assert call("DELETE", f"/v1/sort/abort?uuid={job_id}").status == 200
+            elif by == "the general call":
+                assert call.action("PUT", "/v1/cluster", "stop", {"ID": job_id}).status == 200
+            else:
+                return job_id
+
+            def told() -> dict[str, Any]:
+                (info,) = json.loads(call("GET", f"/v1/sort?uuid={job_id}").body).values()
+                found: dict[str, Any] = info
+                return found
+
+            until(lambda: bool(told()["archived"]))
+            assert told()["aborted"]
+            assert told()["Metrics"]["errors"] == [f"dsort job {job_id} aborted"]
+            assert json.loads(call("GET", "/v1/sort?only_active=true").body) == []
+            return job_id
+
+    async def run() -> None:
+        node = Node(ServerSettings(tmp_path))
+        await node.start()
+        try:
+            job_id = await asyncio.to_thread(calls, node.url)
+        finally:
+            await node.stop()
+        async with opened(tmp_path) as store:
+            info = Sorts(store).find(job_id)
+            assert info is not None
+            assert (info.aborted, info.archived) == (True, True)
+            if by == "the end of the server":
+                assert info.metrics.errors == ["the server was stopped"]
+
+    asyncio.run(run())

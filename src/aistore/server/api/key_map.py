@@ -10,8 +10,10 @@ import socket
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from aistore.server.api.registering import register
 from aistore.server.api.remote.reading import cached
 from aistore.server.archive.archives import Content
+from aistore.server.backends.registry import UnknownBucket
 from aistore.server.dsort.keymap import MAP_MAX, parse_map
 from aistore.server.store.content import in_thread
 from aistore.wire import access
@@ -73,7 +75,10 @@ async def _own_object(node: Node, url: SplitResult) -> bytes:
         raise ApiError(400, f"the key map's URL {url.geturl()[:300]!r} is not that of an object")
     query = parse_qs(url.query)
     identity = parse_bucket(bucket_name, query.get(param.PROVIDER, [""])[0], query.get(param.NAMESPACE, [""])[0])
-    bucket = node.find(identity)
+    try:
+        bucket = node.find(identity)
+    except UnknownBucket as unknown:
+        bucket = await register(node, unknown.bucket)
     node.check_access(bucket, access.GET, "GET")
     await cached(node, bucket, name)
     content = Content.open(node.store, bucket, name)
