@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from msgspec.structs import replace
 
-from aistore.server.api.copying import create_like, find_destination, when_made
+from aistore.server.api.copying import find_destination, make_destination
 from aistore.server.api.key_map import fetch_map
 from aistore.server.api.messages import OK, json_reply, method_refused, read_message, text_reply
 from aistore.server.api.registering import registering
@@ -164,7 +164,7 @@ async def _start(node: Node, request: Request) -> Reply:
     identity = node.backends.resolve(order.target)
     target = find_destination(node, source, identity)
     if target is None and not order.dry_run:
-        target = await when_made(node, identity, create_like(node, source, identity))
+        target = await make_destination(node, source, identity)
     host = request.headers.get("host", "")
     progress = Progress(f"srt-{new_job_id()}", source.id, identity, order.description)
     sorts = node.control.sorts
