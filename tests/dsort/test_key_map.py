@@ -113,6 +113,8 @@ def test_the_key_of_a_sort_by_content_is_matched(shard: Places) -> None:
         ("http://[::1]:9/map", "not a public one"),
         ("http://[::ffff:127.0.0.1]:9/map", "not a public one"),
         ("http://224.0.0.1/map", "not a public one"),
+        ("http://[64:ff9b::7f00:1]/map", "not a public one"),
+        ("http://[2002:7f00:1::]/map", "not a public one"),
         ("http://0.0.0.0:9/map", "not a public one"),
         ("file:///etc/passwd", "http://"),
         ("map", "http://"),

@@ -36,6 +36,7 @@ _OBJECTS: Final = "/v1/objects/"
 _SECONDS: Final = 30.0
 _PORTS: Final = {"http": 80, "https": 443}
 _LOOPBACK_NAME: Final = "localhost"
+_TRANSLATED: Final = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052
 
 
 async def fetch_map(node: Node, order: Order, host: str, warn: Callable[[str], None]) -> KeyMap:
@@ -121,8 +122,7 @@ def _connection(url: SplitResult, port: int) -> HTTPConnection:
 
     assert url.hostname is not None
     address = str(socket.getaddrinfo(url.hostname, port, type=socket.SOCK_STREAM)[0][4][0])
-    found = ipaddress.ip_address(address.partition("%")[0])
-    if not found.is_global or found.is_multicast:
+    if not _is_public(ipaddress.ip_address(address.partition("%")[0])):
         raise ApiError(400, f"the key map's host {url.hostname!r} has the address {address}, which is not a public one")
     connection = HTTPConnection(url.hostname, port, timeout=_SECONDS)
     sock = socket.create_connection((address, port), _SECONDS)
@@ -136,6 +136,14 @@ def _connection(url: SplitResult, port: int) -> HTTPConnection:
             raise
     connection.sock = sock
     return connection
+
+
+def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    if isinstance(address, ipaddress.IPv6Address) and (
+        address.ipv4_mapped or address.sixtofour or address.teredo or address in _TRANSLATED
+    ):
+        return False  # an IPv4 address stands behind it
+    return address.is_global and not address.is_multicast
 
 
 def _too_long() -> ApiError:
