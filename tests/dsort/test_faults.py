@@ -487,3 +487,35 @@ def test_a_running_job_is_aborted(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
                 assert info.metrics.errors == ["the server was stopped"]
 
     asyncio.run(run())
+
+
+def test_a_job_that_cannot_be_noted_does_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def full() -> None:
+        raise StoreFull("the disk with the data folder is full")
+
+    def start(self: Sorts, progress: Progress) -> asyncio.Future[None]:
+        noted = noting(self, progress)
+        noted.cancel()
+        return asyncio.ensure_future(full())
+
+    noting = Sorts.start
+    monkeypatch.setattr(Sorts, "start", start)
+
+    def calls(url: str) -> None:
+        with Caller(url) as call:
+            call.make_bucket("in")
+            spec = {"input_bck": {"name": "in"}, "output_format": "o-{0..9}", "input_format": {"template": "i-{0..9}"}}
+            got = call("POST", "/v1/sort", json.dumps(spec).encode())
+            assert (got.status, "full" in str(got.error["message"])) == (507, True)
+            until(lambda: all(info["archived"] for info in json.loads(call("GET", "/v1/sort").body)))
+
+    async def run() -> None:
+        node = Node(ServerSettings(tmp_path))
+        await node.start()
+        try:
+            await asyncio.to_thread(calls, node.url)
+            assert node.control.jobs.select(running=True) == []
+        finally:
+            await node.stop()
+
+    asyncio.run(run())

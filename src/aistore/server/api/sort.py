@@ -182,7 +182,11 @@ async def _start(node: Node, request: Request) -> Reply:
         control=f"{source.id.cname}=>{identity.cname} {order.algorithm.kind}",
     )  # fmt: skip
     job.when_ended(lambda: sorts.end(progress, _error_of(job)))
-    await sorts.start(progress)
+    try:
+        await sorts.start(progress)
+    except BaseException:  # nobody learns of its id
+        node.control.jobs.abort(job)
+        raise
     return text_reply(job.id)
 
 
