@@ -71,8 +71,10 @@ def rounds_of_kills(folder: Path, rounds: int, targets: int, extension: str) -> 
                 job_id = job.start(places.spec(**spec))
                 time.sleep(dice.uniform(0, 0.6))  # when it dies is what varies
                 if targets > 1 and number % 3 == 2:  # a target alone is missed by nobody
-                    os.kill(next(iter(target_pids(cluster).values())), signal.SIGKILL)
+                    killed = target_pids(cluster)
+                    os.kill(next(iter(killed.values())), signal.SIGKILL)
                     assert job.wait(DEADLINE, verbose=False)
+                    until(lambda: target_pids(cluster) != killed)  # noqa: B023 (awaited before it changes)
                 else:
                     kill_all(cluster)
             with cluster.client() as client:
