@@ -169,7 +169,7 @@ def test_processes_that_hide(etl: Etl, src: str, etl_cluster: LocalCluster, how:
 
 def test_megabytes_without_a_newline(etl: Etl, src: str, etl_cluster: LocalCluster) -> None:
     """The log stays small, and what the caller is told of it too."""
-    etl.started(greedy(HTTP), obj_timeout="2s")
+    etl.started(greedy(HTTP), obj_timeout="4s")
     got = etl.get(src, "a.txt", "print 9000000")
     assert got.status == 400
     message = str(got.error["message"])

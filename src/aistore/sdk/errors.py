@@ -286,8 +286,10 @@ class ErrETLTransform(AISError, requests.exceptions.RetryError):
         url = urlsplit(self.req_url)
         name = parse_qs(url.query).get(params.ETL_NAME, ["?"])[0]
         bucket, _, obj = url.path.partition("/objects/")[2].partition("/")
-        log = "" if ETL_LOG in self.reason else f" (its log: client.etl({name!r}).logs())"
-        return f"ETL {name!r} failed on object {unquote(obj)!r} of bucket {unquote(bucket)!r}: {self.reason}{log}"
+        reason = self.reason
+        log = "" if ETL_LOG in reason else f" (its log: client.etl({name!r}).logs())"
+        hint = ". Packages are named in init_class(dependencies=[...])" if "No module named" in reason else ""
+        return f"ETL {name!r} failed on object {unquote(obj)!r} of bucket {unquote(bucket)!r}: {reason}{log}{hint}"
 
 
 class ErrBadChecksum(AISError):
