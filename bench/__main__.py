@@ -1,6 +1,6 @@
 """`make bench`: ours and the official SDK 2.0 against the same embedded server in one run, and the server under load.
 
-    python -m bench [--only sdk,import,big,server,list,files,local,archive,remote,batch,etl] [--quick]
+    python -m bench [--only sdk,import,big,server,list,files,local,archive,remote,batch,dsort,etl] [--quick]
 
 Each figure is the best of three, ours and official in turn. What was measured is kept in bench/measured.json, each part with its
 date, and shown in docs/measured.md.
@@ -27,6 +27,7 @@ from aistore import LocalCluster
 from bench import remote, server
 from bench.archives import archives
 from bench.batch import batches
+from bench.dsort import dsort
 from bench.environments import official_python, why_missing
 from bench.etl import etl
 from bench.files import files
@@ -296,7 +297,7 @@ def measured(parts: set[str], quick: bool) -> Iterator[tuple[str, list[Row]]]:
                 yield "server", under_load(cluster)
     for part, rows in (
         ("list", listing), ("files", files), ("local", local), ("archive", archives), ("remote", remote.rows), ("batch", batches),
-        ("etl", etl),
+        ("dsort", dsort), ("etl", etl),
     ):  # fmt: skip
         if part in parts:
             yield part, rows(quick)

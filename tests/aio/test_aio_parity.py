@@ -9,6 +9,7 @@ import pytest
 
 import aistore.aio
 from aistore.sdk import Batch, Bucket, Client, Cluster, Etl, Job, Object
+from aistore.sdk.dsort import Dsort
 from aistore.sdk.multiobj import ObjectGroup
 from aistore.sdk.obj.multipart_upload import MultipartUpload
 from aistore.sdk.obj.obj_file.object_file import ObjectFileReader, ObjectFileWriter
@@ -32,6 +33,7 @@ BLOCKING = (
     Etl,
     MultipartUpload,
     Batch,
+    Dsort,
 )
 TWINS: dict[type, Any] = {cls: getattr(aistore.aio, f"Async{cls.__name__}") for cls in BLOCKING}
 
@@ -58,7 +60,7 @@ LEFT_OUT_PARAMETERS = {
 }
 
 ASKS_NOTHING = {
-    "Client": {"batch", "bucket", "cluster", "etl", "job", "get_object_from_url"},
+    "Client": {"batch", "bucket", "cluster", "dsort", "etl", "job", "get_object_from_url"},
     "Bucket": {"object", "objects", "get_path", "as_model", "verify_cloud_bucket"},
     "Object": {"get_reader", "get_writer", "get_url", "get_semantic_url", "multipart_upload"},
     "ObjectReader": {"as_file"},
@@ -80,6 +82,7 @@ PROPERTIES = {
     "Job": {"job_id", "job_kind"},
     "MultipartUpload": {"parts", "upload_id"},
     "Batch": {"requests_list"},
+    "Dsort": {"dsort_id"},
 }
 """Properties of blocking classes that ask nothing."""
 

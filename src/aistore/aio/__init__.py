@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from aistore.aio.bucket import AsyncBucket
     from aistore.aio.client import AsyncClient
     from aistore.aio.cluster import AsyncCluster
+    from aistore.aio.dsort import AsyncDsort
     from aistore.aio.etl import AsyncEtl
     from aistore.aio.files import AsyncObjectFileReader, AsyncObjectFileWriter
     from aistore.aio.group import AsyncObjectGroup
@@ -28,6 +29,7 @@ __all__ = [
     "AsyncBucket",
     "AsyncClient",
     "AsyncCluster",
+    "AsyncDsort",
     "AsyncEtl",
     "AsyncJob",
     "AsyncMultipartUpload",
@@ -44,6 +46,7 @@ _HOME = {
     "AsyncBucket": "aistore.aio.bucket",
     "AsyncClient": "aistore.aio.client",
     "AsyncCluster": "aistore.aio.cluster",
+    "AsyncDsort": "aistore.aio.dsort",
     "AsyncEtl": "aistore.aio.etl",
     "AsyncJob": "aistore.aio.job",
     "AsyncMultipartUpload": "aistore.aio.multipart",

@@ -74,7 +74,10 @@ def parse_template(text: str) -> Template:
     elif "@" in text:
         found = _parse_at(text)
     elif text.count("%") == 1:
-        return _parse_fmt(text)
+        _check_fmt(text)
+        raise ApiError(
+            400, f'template "{text}" counts without end: too large to expand; give a last number with {{0..N}}'
+        )
     else:
         return Template((check_prefix(text, "bad list-range request"),))
     count = 1
@@ -125,10 +128,20 @@ def _parse_at(text: str) -> Template:
     return Template(tuple(literals), tuple(ranges))
 
 
-def _parse_fmt(text: str) -> Template:
-    if _FMT.search(text) is None:
+def parse_counter(text: str) -> Template | None:
+    """The template of a printf range, which counts from 0 without end; None for any other. Raises ApiError 400."""
+    if ("{" in text and "}" in text) or "@" in text or text.count("%") != 1:
+        return None
+    found = _check_fmt(text)
+    counter = IndexRange(0, _MAX - 1, 1, int(found[1] or 0))
+    return Template((text[: found.start()], text[found.end() :]), (counter,))
+
+
+def _check_fmt(text: str) -> re.Match[str]:
+    found = _FMT.search(text)
+    if found is None:
         raise _invalid("fmt", text, " (expecting e.g. 'prefix-%06d-suffix)")
-    raise ApiError(400, f'template "{text}" counts without end: too large to expand; give a last number with {{0..N}}')
+    return found
 
 
 def _number(text: str) -> int:

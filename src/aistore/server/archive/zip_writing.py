@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from aistore.server.archive.source import Source
-    from aistore.server.archive.writing import NewMember
+    from aistore.server.archive.writing import NewMember, TarSpan
 
 __all__ = ["ZipStream", "ZipWriter"]
 
@@ -115,6 +115,10 @@ class ZipWriter:
         if not known:
             self._out.write(struct.pack("<4sL2Q" if large else "<4s3L", b"PK\7\x08", crc, size, size))
         self.note(name, flags, (date, clock), crc, size, start)
+
+    def splice(self, span: TarSpan) -> Iterator[int]:
+        """Members of a TAR do not go into a ZIP as they are. Raises `BadArchive`."""
+        raise BadArchive(f"zip: {span.size} bytes of a TAR do not belong here")
 
     def note(self, name: bytes, flags: int, when: tuple[int, int], crc: int, size: int, start: int) -> None:
         """Put a member into the directory."""

@@ -1,0 +1,150 @@
+"""Fetching the external key map of a dSort job (protocol/40 B5).
+
+Its URL comes from a client: this server does not fetch for others what only it can reach. An object of its own is read as that.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from aistore.server.api.registering import register
+from aistore.server.api.remote.reading import cached
+from aistore.server.archive.archives import Content
+from aistore.server.backends.registry import UnknownBucket
+from aistore.server.dsort.keymap import MAP_MAX, parse_map
+from aistore.server.store.content import in_thread
+from aistore.wire import access
+from aistore.wire import params as param
+from aistore.wire.errors import ApiError
+from aistore.wire.names import parse_bucket
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from http.client import HTTPConnection
+    from urllib.parse import SplitResult
+
+    from aistore.server.dsort.keymap import KeyMap
+    from aistore.server.dsort.spec import Order
+    from aistore.server.node import Node
+
+__all__ = ["fetch_map"]
+
+_OBJECTS: Final = "/v1/objects/"
+_SECONDS: Final = 30.0
+_PORTS: Final = {"http": 80, "https": 443}
+_LOOPBACK_NAME: Final = "localhost"
+_TRANSLATED: Final = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052
+
+
+async def fetch_map(node: Node, order: Order, host: str, warn: Callable[[str], None]) -> KeyMap:
+    """The key map of an order; `host` is how its client calls this server. Raises `ApiError`."""
+    try:
+        url = urlsplit(order.key_map)
+        port = url.port or _PORTS.get(url.scheme, 0)
+    except ValueError as error:
+        raise ApiError(400, f"the key map's URL {order.key_map[:300]!r} is none: {error}") from error
+    if not url.hostname or url.scheme not in _PORTS:
+        raise ApiError(400, f"the key map's URL {order.key_map[:300]!r} does not begin with http:// or https://")
+    if _is_own(node, url, port, host):
+        data = await _own_object(node, url)
+    else:
+        data = await in_thread(_fetch, url, port)
+    reactions = order.reactions
+    return await in_thread(parse_map, data, url.path, order.separator, reactions.ekm_malformed_line, warn)
+
+
+def _is_own(node: Node, url: SplitResult, port: int, host: str) -> bool:
+    own = urlsplit(node.url)
+    if url.netloc in (host, own.netloc):
+        return True
+    return port == own.port and (url.hostname == _LOOPBACK_NAME or _is_loopback(url.hostname or ""))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+async def _own_object(node: Node, url: SplitResult) -> bytes:
+    bucket_name, _, name = unquote(url.path).removeprefix(_OBJECTS).partition("/")
+    if not url.path.startswith(_OBJECTS) or not name:
+        raise ApiError(400, f"the key map's URL {url.geturl()[:300]!r} is not that of an object")
+    query = parse_qs(url.query)
+    identity = parse_bucket(bucket_name, query.get(param.PROVIDER, [""])[0], query.get(param.NAMESPACE, [""])[0])
+    try:
+        bucket = node.find(identity)
+    except UnknownBucket as unknown:
+        bucket = await register(node, unknown.bucket)
+    node.check_access(bucket, access.GET, "GET")
+    await cached(node, bucket, name)
+    content = Content.open(node.store, bucket, name)
+    if content is None:
+        raise ApiError(404, f"the key map {identity.object_cname(name)} does not exist")
+    try:
+        if content.source.size > MAP_MAX:
+            raise _too_long()
+        return await in_thread(content.source.read_at, 0, content.source.size)
+    finally:
+        content.close()
+
+
+def _fetch(url: SplitResult, port: int) -> bytes:
+    """GET it from elsewhere (blocking); redirects are not followed."""
+    from http.client import HTTPException
+
+    shown = url.geturl()[:300]
+    try:
+        connection = _connection(url, port)
+        try:
+            target = (url.path or "/") + (f"?{url.query}" if url.query else "")
+            connection.request("GET", target, headers={"Host": url.netloc.rpartition("@")[2]})
+            response = connection.getresponse()
+            data = response.read(MAP_MAX + 1)
+        finally:
+            connection.close()
+    except (OSError, HTTPException, ValueError) as error:
+        raise ApiError(400, f"the key map {shown!r} cannot be fetched: {error}") from error
+    if response.status != 200:
+        raise ApiError(400, f"the key map {shown!r} cannot be fetched: {response.status} {response.reason}")
+    if len(data) > MAP_MAX:
+        raise _too_long()
+    return data
+
+
+def _connection(url: SplitResult, port: int) -> HTTPConnection:
+    """A connection to an address that was looked at before. Raises `ApiError`, `OSError`."""
+    from http.client import HTTPConnection
+
+    assert url.hostname is not None
+    address = str(socket.getaddrinfo(url.hostname, port, type=socket.SOCK_STREAM)[0][4][0])
+    if not _is_public(ipaddress.ip_address(address.partition("%")[0])):
+        raise ApiError(400, f"the key map's host {url.hostname!r} has the address {address}, which is not a public one")
+    connection = HTTPConnection(url.hostname, port, timeout=_SECONDS)
+    sock = socket.create_connection((address, port), _SECONDS)
+    if url.scheme == "https":
+        import ssl
+
+        try:
+            sock = ssl.create_default_context().wrap_socket(sock, server_hostname=url.hostname)
+        except BaseException:
+            sock.close()
+            raise
+    connection.sock = sock
+    return connection
+
+
+def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    if isinstance(address, ipaddress.IPv6Address) and (
+        address.ipv4_mapped or address.sixtofour or address.teredo or address in _TRANSLATED
+    ):
+        return False  # an IPv4 address stands behind it
+    return address.is_global and not address.is_multicast
+
+
+def _too_long() -> ApiError:
+    return ApiError(400, f"the key map has more than {MAP_MAX} bytes")
