@@ -45,6 +45,7 @@ PARTS: Final = {
     "archive": "Archives",
     "remote": "Remote buckets",
     "batch": "GetBatch",
+    "pytorch": "PyTorch",
     "etl": "ETL",
 }
 """The parts of the benchmark in the order in which they are shown, and their titles."""
