@@ -63,7 +63,16 @@ def make(version: str) -> None:
     ROOT.mkdir(exist_ok=True)
     try:
         venv.create(folder, with_pip=True, clear=True)
-        pip = [str(official_python(version)), "-m", "pip", "install", "-qq", "--disable-pip-version-check", "-c", str(CONSTRAINTS)]
+        pip = [
+            str(official_python(version)),
+            "-m",
+            "pip",
+            "install",
+            "-qq",
+            "--disable-pip-version-check",
+            "-c",
+            str(CONSTRAINTS),
+        ]
         subprocess.run(
             [*pip, *_packages(version)],
             check=True,

@@ -6,9 +6,10 @@ import json
 import sys
 import time
 
+from torch.utils.data import DataLoader
+
 from aistore.pytorch import AISMapDataset
 from aistore.sdk import Client
-from torch.utils.data import DataLoader
 
 BATCH = 128
 WORKERS = 2

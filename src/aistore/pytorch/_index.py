@@ -156,7 +156,9 @@ def checked_sources(owner: object, sources: Sources | None, prefixes: Prefixes) 
     found = [sources] if isinstance(sources, AISSource) else list(sources)
     for one in found:
         if not isinstance(one, AISSource):
-            raise TypeError(f"<{name}> {one!r} is no source: give a bucket or a group of objects, client.bucket('name')")
+            raise TypeError(
+                f"<{name}> {one!r} is no source: give a bucket or a group of objects, client.bucket('name')"
+            )
     known = {id(one) for one in found}
     for one in prefixes:
         if id(one) not in known:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import closing
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from aistore.pytorch.errors import SampleNotFound
+from aistore.sdk.archive_config import ArchiveConfig
 from aistore.sdk.batch.batch import Batch
-from aistore.sdk.bucket import Bucket
 from aistore.sdk.enums import Colocation
 from aistore.sdk.errors import ErrObjNotFound
 from aistore.sdk.etl.etl_config import ETLConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
     from typing import TypeAlias
 
     from aistore.calls.batch_delivery import Item
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 
     Sample: TypeAlias = tuple[str, bytes]
 
-__all__ = ["Wish", "read_at_once", "read_object", "stream"]
+__all__ = ["Wish", "read_at_once", "read_object", "read_one_by_one", "stream"]
+
+_log = logging.getLogger("aistore.pytorch")
 
 _AT_ONCE = 10_000
 """Entries of a request; a cluster takes 100,000 at most."""
@@ -37,40 +40,40 @@ class Wish(NamedTuple):
     colocation: Colocation = Colocation.NONE
 
 
-def read_object(obj: Object, etl_name: str | None = None) -> bytes:
-    """The content of one object. Raises `SampleNotFound` if it is gone."""
+def read_object(obj: Object, etl_name: str | None = None, member: str = "") -> bytes:
+    """The content of one object, or of a member of it, a shard. Raises `SampleNotFound` if it is gone."""
+    archive = ArchiveConfig(member) if member else None
     try:
-        return obj.get_reader(etl=ETLConfig(etl_name) if etl_name else None).read_all()
+        return obj.get_reader(archive, etl=ETLConfig(etl_name) if etl_name else None).read_all()
     except ErrObjNotFound as error:
         raise SampleNotFound(str(error), error.status_code, error.req_url, error.req) from error
 
 
+def read_one_by_one(index: Index, positions: Sequence[int], etl_name: str) -> Generator[Sample | None, None, None]:
+    """Objects in the order of `positions`, transformed. Raises `SampleNotFound` for one that is gone."""
+    for at in positions:
+        yield index.name(at), read_object(index.object(at), etl_name)
+
+
 def read_at_once(index: Index, positions: Sequence[int]) -> list[Sample]:
     """Some objects, in the order of `positions`. Raises `SampleNotFound` for one that is gone."""
-    wish = Wish(_AT_ONCE)
-    found: list[Sample] = []
-    for first in range(0, len(positions), _AT_ONCE):
-        some = positions[first : first + _AT_ONCE]
-        if index.is_of_one_cluster:
-            found += _delivered(index, some, _request(index, some, wish), None)
-            continue
-        clients = [index.run(at).client for at in some]
-        samples: dict[int, Sample] = {}  # by place in `some`: each cluster is asked once
-        for one in dict.fromkeys(map(id, clients)):
-            places = [place for place, client in enumerate(clients) if id(client) == one]
-            mine = [some[place] for place in places]
-            samples.update(zip(places, _delivered(index, mine, _request(index, mine, wish), None), strict=True))
-        found += (samples[place] for place in range(len(some)))
-    return found
+    clients = [0] * len(positions) if index.is_of_one_cluster else [id(index.run(at).client) for at in positions]
+    found: dict[int, Sample] = {}  # by place in `positions`: each cluster is asked for what it has
+    for client in dict.fromkeys(clients):
+        places = [place for place, one in enumerate(clients) if one == client]
+        mine = [positions[place] for place in places]
+        with closing(stream(index, mine, Wish(_AT_ONCE))) as samples:
+            found.update((place, sample) for place, sample in zip(places, samples, strict=True) if sample is not None)
+    return [found[place] for place in range(len(positions))]
 
 
 def stream(
-    index: Index, positions: Sequence[int], wish: Wish, on_missing: Callable[[str, str], None] | None
-) -> Generator[Sample, None, None]:
+    index: Index, positions: Sequence[int], wish: Wish, leave_out: bool = False
+) -> Generator[Sample | None, None, None]:
     """Objects in the order of `positions`, while the cluster reads on: a batch is requested when the first sample of the one before has come.
 
-    So the next samples arrive while the caller trains on these, without a thread. `on_missing(name, error)` is told about an object that is
-    gone, which is left out then; without it `SampleNotFound` is raised when its turn comes.
+    So the next samples arrive while the caller trains on these, without a thread. An object that is gone is None, and a warning is logged, if
+    such are to be left out; else `SampleNotFound` is raised when its turn comes.
     """
     ahead = _Ahead(index, wish)
     try:
@@ -79,14 +82,12 @@ def stream(
         while (taken := ahead.take()) is not None:
             some, items = taken
             requested = False
-            with closing(_delivered(index, some, items, on_missing)) as samples:
-                for sample in samples:
+            with closing(items):
+                for sample in _delivered(index, some, items, leave_out):
                     if not requested:
                         requested = True
                         ahead.request(next(chunks, None))
                     yield sample
-            if not requested:
-                ahead.request(next(chunks, None))
     finally:
         ahead.close()
 
@@ -149,28 +150,23 @@ def _request(index: Index, some: Sequence[int], wish: Wish) -> Generator[Item, N
         streaming_get=wish.streaming,
         colocation=wish.colocation,
     )
-    return batch.get()
+    return cast("Generator[Item, None, None]", batch.get())
 
 
 def _delivered(
-    index: Index,
-    some: Sequence[int],
-    items: Generator[Item, None, None],
-    on_missing: Callable[[str, str], None] | None,
-) -> Generator[Sample, None, None]:
+    index: Index, some: Sequence[int], items: Iterator[Item], leave_out: bool = False
+) -> Generator[Sample | None, None, None]:
     """The samples of an answer."""
-    with closing(items):
-        for at, (info, content) in zip(some, items, strict=True):
-            if info.err_msg is None:
-                yield info.obj_name, content
-                continue
-            # A batch does not say why: asking for the object itself does, and has it if it is there again.
-            obj = index.object(at)
-            try:
-                content = read_object(obj)
-            except SampleNotFound:
-                if on_missing is None:
-                    raise
-                on_missing(obj.name, info.err_msg)
-            else:
-                yield obj.name, content
+    for at, (info, content) in zip(some, items, strict=True):
+        yield (info.obj_name, content) if info.err_msg is None else _once_more(index.object(at), leave_out)
+
+
+def _once_more(obj: Object, leave_out: bool) -> Sample | None:
+    """An object that a batch lacks. Batches do not say why: a request for the object itself does, or has it after all."""
+    try:
+        return obj.name, read_object(obj)
+    except SampleNotFound as error:
+        if not leave_out:
+            raise
+        _log.warning("left out: %s", error)
+        return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 try:
     import torch
+    from torch import Tensor
     from torch.utils.data import (
         BatchSampler,
         DataLoader,
@@ -29,6 +30,7 @@ __all__ = [
     "IterableDataset",
     "Sampler",
     "SequentialSampler",
+    "Tensor",
     "default_collate",
     "default_convert",
     "get_worker_info",

@@ -50,6 +50,11 @@ class AISBaseMapDataset(ABC, Dataset, Generic[T]):
             self._obj_list = [self._index.object(at) for at in range(len(self._index))]
         return self._obj_list
 
+    @property
+    def fingerprint(self) -> str:
+        """What tells whether two datasets have the same objects, in the same order."""
+        return self._index.fingerprint
+
     def _at(self, index: int) -> int:
         """An index from the start. Raises IndexError for one outside of the dataset."""
         at = index + len(self) if index < 0 else index

@@ -55,13 +55,13 @@ def get_extension(name: str) -> str:
     return name.rpartition("/")[2].partition(".")[2].rpartition(".")[2]
 
 
-def convert_mb_to_bytes(megabytes: float) -> float:
+def convert_mb_to_bytes(megabytes: float) -> int:
     """Bytes of megabytes (millions of bytes).
 
     >>> convert_mb_to_bytes(3)
     3000000
     """
-    return megabytes * _MB
+    return int(megabytes * _MB)
 
 
 def convert_bytes_to_mb(bytes: float) -> float:  # noqa: A002  the official name
