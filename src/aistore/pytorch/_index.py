@@ -12,6 +12,7 @@ from aistore.sdk._listing import BucketEntry
 from aistore.sdk.ais_source import AISSource
 from aistore.sdk.bucket import Bucket
 from aistore.sdk.multiobj.object_group import ObjectGroup
+from aistore.sdk.namespace import Namespace
 from aistore.sdk.obj.object import Object
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ class Run(NamedTuple):
     @property
     def client(self) -> RequestClient:
         """Client that reads them."""
-        return self.bucket.client if isinstance(self.bucket, Bucket) else self.bucket._client
+        bucket = self.bucket
+        return bucket.client if isinstance(bucket, Bucket) else bucket._client
 
     def object(self, name: str, size: int) -> Object:
         """One of them."""
@@ -124,6 +126,15 @@ class Index:
     def run(self, at: int) -> Run:
         """The run that an object lies in."""
         return self._runs[bisect_right(self._starts, at) - 1]
+
+    def bucket_of(self, at: int) -> Bucket:
+        """The bucket that an object is of."""
+        found = self.run(at).bucket
+        if isinstance(found, Bucket):
+            return found
+        ref = found._ref
+        uuid, _, name = (ref.namespace or "").removeprefix("@").partition("#")
+        return Bucket(ref.name, found._client, ref.provider, Namespace(uuid, name) if ref.namespace else None)
 
     @property
     def bucket(self) -> Bucket | None:

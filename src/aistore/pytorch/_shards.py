@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Member: TypeAlias = tuple[str, bytes]
 
-__all__ = ["members_of", "samples_of"]
+__all__ = ["key_of", "members_of", "samples_of"]
 
 _PIECE: Final = 256 * 1024
 _UNPACKED: Final = 1 << 20
@@ -42,6 +42,11 @@ class _Decompressor(Protocol):
     def decompress(self, data: bytes, max_length: int = ..., /) -> bytes: ...
 
 
+def key_of(name: str) -> str:
+    """What the members of a sample share: folder and basename."""
+    return f"{name.rpartition('/')[0]}/{get_basename(name)}"
+
+
 def samples_of(members: Iterable[Member]) -> Generator[tuple[str, dict[str, bytes]], None, None]:
     """Samples of a shard: members one after the other that share folder and basename, by their extensions (what is behind the last dot).
 
@@ -52,7 +57,7 @@ def samples_of(members: Iterable[Member]) -> Generator[tuple[str, dict[str, byte
     now = ""
     sample: list[Member] = []
     for name, content in members:
-        key = f"{name.rpartition('/')[0]}/{get_basename(name)}"
+        key = key_of(name)
         if sample and key == now:
             sample.append((name, content))
             continue

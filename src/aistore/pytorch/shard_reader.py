@@ -7,7 +7,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, TypeVar, overload
 
 from aistore.pytorch._epochs import shown
-from aistore.pytorch._shards import members_of, samples_of
+from aistore.pytorch._shards import key_of, members_of, samples_of
 from aistore.pytorch.base_iter_dataset import AISBaseIterDataset
 from aistore.pytorch.errors import SampleNotFound, ShardError
 from aistore.sdk.errors import ErrObjNotFound
@@ -81,13 +81,18 @@ class AISShardReader(AISBaseIterDataset["Sample"]):
             given_out = 0
 
     def __len__(self) -> int:
-        """Number of samples that this rank reads. The first call goes through all of its shards."""
+        """Number of samples that this rank reads. The first call has all of its shards listed, and with an ETL transformed."""
         if self._length is None:
             place = self._place()._replace(worker=0, workers=1)
-            self._length = sum(
-                1 for at in self._mine(place).tolist() for _ in _read(self._index.object(at), self._etl_name)
-            )
+            self._length = sum(map(self._count, self._mine(place).tolist()))
         return self._length
+
+    def _count(self, at: int) -> int:
+        shard = self._index.object(at)
+        if self._etl_name:
+            return sum(1 for _ in _read(shard, self._etl_name))
+        entries = self._index.bucket_of(at).list_archive(shard.name, props="name")
+        return len({key_of(entry.n) for entry in entries})
 
     class ZeroDict(dict[str, bytes]):
         """Members of a sample by extension. One that it lacks, and that samples before or in the same batch have, is `b""`.

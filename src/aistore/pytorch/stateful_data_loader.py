@@ -161,6 +161,8 @@ class StatefulDataLoader(DataLoader):
         if self._skipping is not None:
             self._skipping.skip = self._batches
         batches = super().__iter__()
+        if self._skipping is not None:
+            self._skipping.skip = 0
         if self._iterable is not None and self.num_workers:
             self._iterable._resume_at({})  # the workers have it
         return self._counted(batches)
@@ -212,15 +214,14 @@ class StatefulDataLoader(DataLoader):
 
 
 class _Skipping(Sampler, Generic[T]):
-    """A sampler without what the first `skip` of its next iteration would be."""
+    """A sampler without the first `skip` of what it gives. Loaders with workers begin an iteration twice."""
 
     def __init__(self, sampler: Iterable[T]) -> None:
         self._sampler = sampler
         self.skip = 0
 
     def __iter__(self) -> Iterator[T]:
-        skip, self.skip = self.skip, 0
-        return islice(iter(self._sampler), skip, None)
+        return islice(iter(self._sampler), self.skip, None)
 
     def __len__(self) -> int:
         return len(self._sampler)  # type: ignore[arg-type]  # one without raises TypeError, as it should
