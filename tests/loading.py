@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from aistore.sdk.obj.content_iterator.buffer import ParallelBuffer
 from aistore.sdk.provider import Provider
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from aistore.sdk import Bucket, Client
 
     Sample = tuple[object, ...]
+
+E = TypeVar("E", bound=Exception)
+S = TypeVar("S")
 
 COUNT = 41
 KINDS = ("map", "parallel", "iter", "batch", "shards", "streams")
@@ -56,12 +59,12 @@ def fill_shards(
         bucket.object(f"{prefix}{shard:02}{extension}").get_writer().put_content(packed(extension, members))
 
 
-def build(kind: str, client: Client, bucket: Bucket, **options: object):  # type: ignore[no-untyped-def]  # a dataset: PyTorch may be missing
+def build(kind: str, client: Client, bucket: Bucket, **options: Any):  # type: ignore[no-untyped-def]  # a dataset: PyTorch may be missing
     """A dataset over what `fill` and `fill_shards` made."""
     from aistore import pytorch
 
     if kind in ("map", "parallel", "iter", "batch"):
-        source = bucket.objects(obj_template="{0000..%04d}.txt" % (COUNT - 1))
+        source = bucket.objects(obj_template=f"{{0000..{COUNT - 1:04}}}.txt")
         makers = {
             "map": pytorch.AISMapDataset,
             "parallel": pytorch.AISParallelMapDataset,
@@ -114,6 +117,21 @@ def flat(batches: Iterable[list[Sample]]) -> Iterator[Sample]:
         yield from batch
 
 
-def ordered(samples: Iterable[Sample]) -> list[Sample]:
+def ordered(samples: Iterable[S]) -> list[S]:
     """Samples in an order that does not depend on who read them."""
     return sorted(samples, key=repr)
+
+
+def until_error(batches: Iterable[list[Sample]], kind: type[E]) -> tuple[list[Sample], E]:
+    """The samples that come before an error, and the error.
+
+    Without its traceback: that keeps the loader's iterator in a cycle, and if the garbage collector ends workers, it waits seconds for each.
+    """
+    got: list[Sample] = []
+    try:
+        for batch in batches:
+            got += batch
+    except kind as error:
+        error.__traceback__ = error.__cause__ = error.__context__ = None
+        return got, error
+    raise AssertionError(f"no {kind.__name__} came after {len(got)} samples")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import threading
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -142,7 +142,7 @@ def test_epoch_sampler_deals_all_indices_out(client: Client, bucket: Bucket) -> 
     assert [len(one) for one in plain] == [11, 10, 10, 10]
     mixed = [EpochSampler(dataset, True, 7, rank=rank, world_size=4) for rank in range(4)]
     first = [list(one) for one in mixed]
-    assert sorted(sum(first, [])) == list(range(41))
+    assert sorted(chain.from_iterable(first)) == list(range(41))
     for one in mixed:
         one.set_epoch(1)
     assert [list(one) for one in mixed] != first
@@ -178,7 +178,7 @@ def test_nothing_is_left_when_a_loader_ends(client: Client, bucket: Bucket) -> N
         pytest.skip("threads and descriptors are told by /proc")
 
     def sockets() -> int:
-        links = [os.readlink(one) for one in Path("/proc/self/fd").iterdir() if one.exists()]
+        links = [str(one.readlink()) for one in Path("/proc/self/fd").iterdir() if one.exists()]
         return sum(link.startswith("socket:") for link in links)
 
     client.close()

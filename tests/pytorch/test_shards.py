@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, default_collate
 
 from aistore.pytorch import AISMultiShardStream, AISShardReader, SampleNotFound, ShardError, _shards
 from archives import EXTENSIONS, packed, tar
-from loading import DataShard, as_list, content_of, fill_shards, flat
+from loading import DataShard, as_list, content_of, fill_shards, flat, until_error
 
 if TYPE_CHECKING:
     from aistore.sdk import Bucket, Client
@@ -65,7 +65,7 @@ def test_missing_members_are_empty_so_that_batches_collate(bucket: Bucket) -> No
     assert names == ("a", "b", "c")
     assert members == {"jpg": [b"1", b"", b"3"], "cls": [b"", b"2", b"4"]}
     reader = AISShardReader(bucket)
-    first = [sample for _, sample in reader][0]
+    first, *_ = [sample for _, sample in reader]
     assert (first["cls"], first.get("cls"), first.get("none"), first.get("none", b"-"), len(first)) == (
         b"",
         b"",
@@ -93,7 +93,7 @@ def test_a_shard_cut_anywhere_is_an_error(extension: str, bucket: Bucket) -> Non
         places = [place for place in places if place <= 104_000]
     for place in places:
         put(bucket, "s", whole[:place])
-        got = []
+        got: list[tuple[str, dict[str, bytes]]] = []
         with pytest.raises(ShardError, match="/s: the shard is"):
             got += AISShardReader(bucket)
         assert [(name, dict.copy(sample)) for name, sample in got] == WANTED[: len(got)]
@@ -122,8 +122,7 @@ def test_what_is_no_shard(bucket: Bucket) -> None:
     put(bucket, "readme.txt", b"hello " * 1000)
     with pytest.raises(tarfile.TarError, match=r"readme.txt: the shard is damaged"):
         list(AISShardReader(bucket))
-    with pytest.raises(ShardError, match="readme"):
-        next(iter(DataLoader(AISShardReader(bucket), num_workers=1)))
+    assert "readme.txt" in str(until_error(DataLoader(AISShardReader(bucket), num_workers=1), ShardError)[1])
 
 
 def test_samples_that_are_split_or_doubled_are_refused(bucket: Bucket) -> None:
@@ -157,7 +156,7 @@ def test_a_shard_that_is_gone(bucket: Bucket) -> None:
     fill_shards(bucket)
     reader = AISShardReader(bucket)
     bucket.object("03.tar").delete()
-    got = []
+    got: list[tuple[str, dict[str, bytes]]] = []
     with pytest.raises(SampleNotFound, match=r"03\.tar"):
         got += reader
     assert [name for name, _ in got] == [f"{n:04}" for n in range(18)]

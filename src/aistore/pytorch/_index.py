@@ -134,7 +134,7 @@ class Index:
             return found
         ref = found._ref
         uuid, _, name = (ref.namespace or "").removeprefix("@").partition("#")
-        return Bucket(ref.name, found._client, ref.provider, Namespace(uuid, name) if ref.namespace else None)
+        return Bucket(ref.name, found._client, ref.provider, Namespace(uuid=uuid, name=name) if ref.namespace else None)
 
     @property
     def bucket(self) -> Bucket | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from aistore.pytorch._epochs import Resumable, check_same, epoch_of, order_of
 from aistore.pytorch._place import rank_of
@@ -152,7 +152,7 @@ class StatefulDataLoader(DataLoader):
             self._resumed_epoch = None
             self._batches, self._positions = 0, {}
 
-    def __iter__(self) -> Iterator[object]:
+    def __iter__(self) -> Iterator[Any]:  # as of any loader: whatever the collate function makes
         if self._resumed_epoch is None:
             self._batches, self._positions = 0, {}
         self._resumed_epoch = None
