@@ -33,7 +33,8 @@ test-long:
 
 test-torch:
 	@tools/setup demo dev pytorch
-	$(PY) -m pytest -n auto tests/pytorch tests/test_surface.py tests/test_docs.py $(ARGS)
+	$(PY) -m pytest -n auto tests/pytorch tests/test_surface.py "tests/test_docs.py::test_page_runs[docs/howto/pytorch.md]" \
+		"tests/test_docs.py::test_page_runs[docs/tutorial-training.md]" $(ARGS)
 
 lint:
 	@tools/setup demo dev
