@@ -12,10 +12,13 @@ import pytest
 
 pytest.importorskip("torch", reason="PyTorch is not installed: make test-torch installs it, and runs this")
 
+from requests import ConnectionError  # noqa: A004  the one that failures of the network are
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 from torch.utils.data import DataLoader
 
-from aistore import LocalCluster
+from aistore import Client, LocalCluster
 from aistore.pytorch import AISBatchIterDataset, AISIterDataset, AISMapDataset, SampleNotFound, StatefulDataLoader
+from aistore.sdk import RetryConfig
 from archives import tar
 from loading import as_list, build, flat, ordered, store, until_error
 from waiting import until
@@ -23,7 +26,7 @@ from waiting import until
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from aistore.sdk import Bucket, Client
+    from aistore.sdk import Bucket
 
 LARGE = 300_000
 
@@ -58,6 +61,24 @@ def test_a_server_that_is_killed_and_restarted(kind: str, tmp_path: Path) -> Non
         cluster.restart()
         got += batches
         assert list(flat(got)) == wanted
+
+
+def test_a_server_that_is_killed_while_workers_read(tmp_path: Path) -> None:
+    patient = RetryConfig.default()
+    patient.network_retry = Retrying(
+        stop=stop_after_delay(60), wait=wait_fixed(0.1), retry=retry_if_exception_type(ConnectionError), reraise=True
+    )
+    with LocalCluster(tmp_path / "data") as cluster, Client(cluster.url, retry_config=patient) as client:
+        bucket = client.bucket("train").create()
+        wanted = versions(bucket, 60, 0)
+        for dataset in (AISMapDataset(bucket), AISBatchIterDataset(bucket, client, max_batch_size=8)):
+            batches = iter(DataLoader(dataset, batch_size=2, num_workers=2, collate_fn=as_list))
+            got = [next(batches) for _ in range(2)]
+            assert cluster.pid
+            os.kill(cluster.pid, signal.SIGKILL)
+            cluster.restart()
+            got += batches
+            assert ordered(flat(got)) == list(wanted.items())
 
 
 @pytest.mark.parametrize("kind", ["map", "batch", "shards"])

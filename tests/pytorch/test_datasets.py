@@ -21,12 +21,14 @@ from aistore.pytorch import (
     AISIterDataset,
     AISMapDataset,
     AISParallelMapDataset,
+    AISShardReader,
     DynamicBatchSampler,
     SampleNotFound,
 )
 from aistore.sdk.ais_source import AISSource
 from aistore.sdk.enums import Colocation
-from aistore.sdk.errors import ErrBckNotFound, ErrObjNotFound
+from aistore.sdk.errors import AISError, ErrBckNotFound, ErrObjNotFound
+from archives import tar
 from loading import COUNT, as_list, content_of, fill, flat, until_error
 
 if TYPE_CHECKING:
@@ -269,3 +271,30 @@ def test_dynamic_batches_shuffle_and_deal_to_ranks(bucket: Bucket) -> None:
         assert (list(sampler), len(sampler)) == (epochs[0], len(epochs[0]))
         dealt = [list(DynamicBatchSampler(dataset, 2000, shuffle=True, rank=rank, world_size=2)) for rank in range(2)]
         assert dealt == [epochs[0][::2], epochs[0][1::2]]
+
+
+def test_objects_and_shards_through_an_etl(tmp_path: Path) -> None:
+    from aistore.sdk.etl.webserver import HTTPMultiThreadedServer
+
+    class Upper(HTTPMultiThreadedServer):
+        def transform(self, data: bytes | str, path: str, etl_args: str) -> bytes:
+            assert isinstance(data, bytes)
+            return data.replace(b"sample", b"SAMPLE")
+
+    with LocalCluster(tmp_path / "data", durability="relaxed") as cluster, cluster.client() as client:
+        bucket = client.bucket("plain").create()
+        for number in range(5):
+            bucket.object(f"o-{number}").get_writer().put_content(b"sample %d" % number)
+        bucket.object("s.tar").get_writer().put_content(tar([("a.txt", b"sample a"), ("b.txt", b"sample b")]))
+        client.etl("etl-upper").init_class()(Upper)
+        wanted = [(f"o-{number}", b"SAMPLE %d" % number) for number in range(5)]
+        for made in (AISMapDataset, AISIterDataset):
+            loader = DataLoader(
+                made(bucket, {bucket: "o-"}, "etl-upper"), batch_size=2, num_workers=1, collate_fn=as_list
+            )
+            assert list(flat(loader)) == wanted
+        reader = AISShardReader(bucket, {bucket: "s"}, "etl-upper")
+        assert len(reader) == 2
+        assert [(name, sample["txt"]) for name, sample in reader] == [("a", b"SAMPLE a"), ("b", b"SAMPLE b")]
+        with pytest.raises(AISError, match="etl-none"):
+            AISMapDataset(bucket, {bucket: "o-"}, "etl-none")[0]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from aistore.calls.batch_delivery import Item
     from aistore.pytorch._index import Index
     from aistore.sdk.obj.object import Object
+    from aistore.sdk.request_client import RequestClient
 
     Sample: TypeAlias = tuple[str, bytes]
 
@@ -38,6 +39,8 @@ class Wish(NamedTuple):
     output_format: str = ".tar"
     streaming: bool = True
     colocation: Colocation = Colocation.NONE
+    client: RequestClient | None = None
+    """Who asks; by default the client of the source."""
 
 
 def read_object(obj: Object, etl_name: str | None = None, member: str = "") -> bytes:
@@ -143,7 +146,7 @@ def _request(index: Index, some: Sequence[int], wish: Wish) -> Generator[Item, N
     bucket = index.bucket
     names = [index.name(at) for at in some] if bucket is not None else None
     batch = Batch(
-        index.run(some[0]).client,
+        wish.client or index.run(some[0]).client,
         names or [index.object(at) for at in some],
         bucket,
         wish.output_format,

@@ -23,14 +23,14 @@ class AISBatchIterDataset(AISBaseIterDataset["Sample"]):
     """An iterable dataset whose samples are objects, `(name, content)`, read by GetBatch, `max_batch_size` at a time.
 
     `output_format`, `streaming` and `colocation` are those of `Batch`. With `cont_on_err` an object that is gone is left out, and a warning is
-    logged; without, it raises `SampleNotFound`. `client` is not used: sources have clients. Other arguments are those of
+    logged; without, it raises `SampleNotFound`. `client` sends the requests for batches. Other arguments are those of
     `AISBaseIterDataset`.
     """
 
     def __init__(
         self,
         ais_source_list: Sources,
-        client: Client,  # noqa: ARG002  official
+        client: Client,
         prefix_map: Prefixes = {},  # noqa: B006  the documented default; never changed
         show_progress: bool = False,
         max_batch_size: int = 32,
@@ -57,7 +57,7 @@ class AISBatchIterDataset(AISBaseIterDataset["Sample"]):
             world_size=world_size,
         )
         self._show_progress = show_progress
-        self._wish = Wish(max_batch_size, output_format, streaming, colocation)
+        self._wish = Wish(max_batch_size, output_format, streaming, colocation, client._client)
         self._cont_on_err = cont_on_err
 
     def __iter__(self) -> Iterator[Sample]:
