@@ -16,7 +16,7 @@ from urllib.request import urlopen
 from aistore import LocalCluster
 from bench import server
 from bench.environments import official_python
-from bench.report import Row
+from bench.report import FORM, Row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -111,10 +111,17 @@ def _forms(cluster: LocalCluster, client: Client, names: int, rounds: int) -> li
             rates[f"{kind}, {comm}"] = _rate(cluster, one.name, names, "GET", "", rounds)
             if (kind, comm) == (HTTP, "hpush"):
                 more = "&object_to=ais%2F%40%23%2Fbench%2Fcopy"
-                rates[f"{kind}, copy of an object"] = _rate(cluster, one.name, names, "PUT", more, rounds)
+                rates[f"{kind}, direct put (an object copied through it)"] = _rate(
+                    cluster, one.name, names, "PUT", more, rounds
+                )
+                with client.etl("form-second") as second:
+                    second.init_class()(identity(kind))
+                    rates[f"{kind} twice, a pipeline"] = _rate(
+                        cluster, one.name, names, "GET", f"&etl_pipeline={second.name}", rounds
+                    )
     best = max(rates, key=lambda form: rates[form])
     return [
-        Row(f"inline, identity, 10 KiB: {form}", f"{rate:,.0f}/s", "", 0, *(("at least 1,000/s", rate >= 1000) if form == best else ("", True)))
+        Row(f"{FORM}{form}", f"{rate:,.0f}/s", "", 0, *(("at least 1,000/s", rate >= 1000) if form == best else ("", True)))
         for form, rate in rates.items()
     ]  # fmt: skip
 

@@ -1,14 +1,14 @@
-"""Tables and a plot of what was measured."""
+"""Tables and a plot of what was measured.
+
+python -m bench.report      renews the docs from bench/measured.json, without measuring
+"""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Final
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
+from pathlib import Path
+from typing import Any, Final
 
 _PAGE: Final = """\
 # Measured
@@ -50,6 +50,12 @@ PARTS: Final = {
 }
 """The parts of the benchmark in the order in which they are shown, and their titles."""
 
+FORM: Final = "inline, identity, 10 KiB: "
+"""What rows about forms of ETL begin with; a table in the docs has them."""
+
+_FORMS_BEGIN: Final = "<!-- forms, made by `python -m bench.report` -->"
+_FORMS_END: Final = "<!-- end of forms -->"
+
 
 class Report:
     """What a run measured, part by part."""
@@ -78,14 +84,38 @@ class Report:
             known[part] = {"date": self._date, "machine": self._machine, "rows": [asdict(row) for row in rows]}
         known = {part: known[part] for part in PARTS if part in known}
         record.write_text(json.dumps(known, indent=1) + "\n")
-        shown = {part: [Row(**row) for row in one["rows"]] for part, one in known.items()}
-        text = _PAGE
-        for part, rows in shown.items():
-            about = known[part]
-            text += f"\n## {PARTS[part]}\n\n{_table(rows)}\n"
-            text += f'{about["date"]}, {about["machine"]}: `make bench ARGS="--only {part}"`\n'
-        (docs / "measured.md").write_text(text)
-        _plot([row for rows in shown.values() for row in rows if row.ratio], docs / "measured.svg")
+        show(record, docs)
+
+
+def show(record: Path, docs: Path) -> None:
+    """Renew what the docs tell of the record: the page about it, the picture, and the forms of ETL."""
+    known: dict[str, Any] = json.loads(record.read_text())
+    shown = {part: [Row(**row) for row in one["rows"]] for part, one in known.items()}
+    text = _PAGE
+    for part, rows in shown.items():
+        text += f"\n## {PARTS[part]}\n\n{_table(rows)}\n{_source(part, known[part])}"
+    (docs / "measured.md").write_text(text)
+    _plot([row for rows in shown.values() for row in rows if row.ratio], docs / "measured.svg")
+    if "etl" in shown:
+        page = docs / "howto" / "etl.md"
+        before, _, rest = page.read_text().partition(_FORMS_BEGIN)
+        _, end, after = rest.partition(_FORMS_END)
+        page.write_text(
+            f"{before}{_FORMS_BEGIN}\n\n{_forms(shown['etl'])}\n{_source('etl', known['etl'])}\n{end}{after}"
+        )
+
+
+def _source(part: str, about: dict[str, str]) -> str:
+    return f'{about["date"]}, {about["machine"]}: `make bench ARGS="--only {part}"`\n'
+
+
+def _forms(rows: list[Row]) -> str:
+    """Objects per second of each form of communication, the quickest first."""
+    forms = [(row.what.removeprefix(FORM), row.ours) for row in rows if row.what.startswith(FORM)]
+    forms.sort(key=lambda form: -float(form[1].removesuffix("/s").replace(",", "")))
+    return "| form | objects/s |\n|---|---|\n" + "".join(
+        f"| {what} | {rate.removesuffix('/s')} |\n" for what, rate in forms
+    )
 
 
 def _table(rows: list[Row]) -> str:
@@ -121,3 +151,8 @@ def _plot(rows: list[Row], path: Path) -> None:
         parts.append(f'<text x="{left + length + 6:.0f}" y="{y + 14}">{row.ratio:.1f}x</text>')
     parts.append("</svg>")
     path.write_text("\n".join(parts) + "\n")
+
+
+if __name__ == "__main__":
+    HERE = Path(__file__).resolve().parent
+    show(HERE / "measured.json", HERE.parent / "docs")

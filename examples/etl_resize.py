@@ -1,5 +1,6 @@
 """Handwritten digits at another size: images are resized where they are stored; with FastAPI and Pillow.
 
+    pip install "aistore-py[etl]" Pillow scikit-learn
     python examples/etl_resize.py [WIDTHxHEIGHT]
 
 The example fills a bucket of the cluster at AIS_ENDPOINT, or of one of its own.

@@ -1,5 +1,6 @@
 """Shards of texts (TAR) become records of tokens (JSON lines), and a second stage counts them; with Flask, and as a pipeline.
 
+    pip install "aistore-py[etl]"
     python examples/etl_tokens.py
 
 The example fills a bucket of the cluster at AIS_ENDPOINT, or of one of its own.

@@ -6,6 +6,9 @@ import base64
 import itertools
 import json
 import os
+import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -213,6 +216,20 @@ def files_of(cluster: LocalCluster) -> list[str]:
     """What transformers have in the data folder; environments are kept."""
     folder = cluster.path / "etl"
     return sorted(one.name for one in folder.iterdir() if one.name != ".environments") if folder.is_dir() else []
+
+
+def has_namespaces() -> bool:
+    """Whether transformers live in namespaces of their own here: root has them, but not in every container."""
+    if os.geteuid() or shutil.which("unshare") is None:
+        return False
+    tried = subprocess.run(["unshare", "--pid", "--mount", "--fork", "true"], capture_output=True, check=False)
+    return tried.returncode == 0
+
+
+def ports_of(cluster: LocalCluster) -> list[int]:
+    """Ports of all transformers that were ever started, as the server's log tells."""
+    log = (cluster.path / "server.log").read_text()
+    return [int(port) for port in re.findall(r"ETL \S+: process \d+ listens at 127\.0\.0\.1:(\d+)", log)]
 
 
 def listens(port: int) -> bool:

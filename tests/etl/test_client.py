@@ -208,7 +208,7 @@ def test_init_spec_warns_and_sends_the_manifest() -> None:
     [
         (404, "p[x]: etl job etl-first does not exist", ErrETLNotFound),
         (409, "p[x]: etl job etl-first already exists", ErrETLAlreadyExists),
-        (404, "t[x]: etl-first does not exist", AISError),
+        (404, "t[x]: etl-first does not exist", ErrETLNotFound),
         (400, '[etl="etl-first"] unknown comm-type', AISError),
     ],
 )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import shutil
+import subprocess
 import sys
 from typing import TYPE_CHECKING
 
@@ -137,6 +139,24 @@ def test_payloads_that_are_no_class(etl: Etl, payload: str, text: str) -> None:
     got = etl.init_class(payload)
     assert got.status == 400
     assert text in str(got.error["message"])
+
+
+def test_packages_of_the_system_that_are_there(etl: Etl, src: str) -> None:
+    """A command, and where the system has a list of packages one of that list; they are not installed by us."""
+    packages = ["sh"]
+    if shutil.which("dpkg-query"):
+        packages += subprocess.run(
+            ["dpkg-query", "-W", "-f", "${Package}\\n"], capture_output=True, text=True, check=True
+        ).stdout.split()[:1]
+    etl.started(acting(HTTP), env={"OS_PACKAGES": ",".join(packages)})
+    assert etl.get(src, "a.txt").body == b"CONTENT OF A.TXT"
+
+
+def test_packages_of_the_system_that_are_missing(etl: Etl) -> None:
+    got = etl.init_class(acting(HTTP), env={"OS_PACKAGES": "sh, no-such-package"})
+    assert got.status == 400
+    assert "Failed to install package 'no-such-package'" in str(got.error["message"])
+    assert "install it on this machine first" in str(got.error["message"])
 
 
 def test_a_class_that_is_larger_than_a_variable_may_be(etl: Etl, src: str) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from aistore.aio.bucket import AsyncBucket
     from aistore.aio.object import AsyncObject
     from aistore.aio.requests import AsyncRequestClient
+    from aistore.calls.etl_handle import EtlHandle
     from aistore.sdk.multiobj.object_range import ObjectRange
 
 __all__ = ["AsyncObjectGroup"]
@@ -90,7 +91,7 @@ class AsyncObjectGroup:
     async def transform(
         self,
         to_bck: AsyncBucket,
-        etl_name: str,
+        etl_name: str | EtlHandle,
         timeout: str = DEFAULT_ETL_TIMEOUT,
         prepend: str = "",
         ext: Mapping[str, str] | None = None,
@@ -102,7 +103,7 @@ class AsyncObjectGroup:
         num_workers: int | None = None,
         etl_pipeline: list[str] | None = None,
     ) -> str:
-        """Transform the objects of the group by the ETL `etl_name`, and those of `etl_pipeline` in turn, into a bucket.
+        """Transform the objects of the group by the ETL `etl_name` (or an `Etl`, with its pipeline), and those of `etl_pipeline` in turn, into a bucket.
 
         Returns the id of the job that does; wait for it with `Job.wait_for_idle`. Arguments are those of `copy` and of `Bucket.transform`.
         """
@@ -116,7 +117,7 @@ class AsyncObjectGroup:
 
     async def inspect(
         self,
-        etl_name: str,
+        etl_name: str | EtlHandle,
         timeout: str = DEFAULT_ETL_TIMEOUT,
         latest: bool = False,
         num_workers: int | None = None,

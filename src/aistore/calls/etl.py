@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from aistore.calls.buckets import act
+from aistore.calls.etl_handle import EtlHandle
 from aistore.calls.query import encode_query, quote_name
 from aistore.transport.request import Request, Timeout
 from aistore.wire import actions, params
@@ -45,6 +46,7 @@ _ENDING_SECONDS = 30.0
 _SERVER_DEFAULT = 45.0  # what a server has for an `init_timeout` of 0
 _DIRECT_FQN = "ETL_DIRECT_FQN"
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_GO_DURATION = re.compile(r"0|(?:[0-9]+(?:\.[0-9]*)?(?:ns|us|µs|ms|s|m|h))+", re.ASCII)
 _DURATION = re.compile(r"([0-9]+)([a-z]*)", re.ASCII)
 
 
@@ -73,6 +75,7 @@ def init(
 ) -> Steps[str]:
     """Start an ETL that runs `command` in `image`; returns the id of its job."""
     _check_communication(comm_type)
+    _check_duration(obj_timeout)
     runtime: dict[str, object] = {"image": image}
     if command:
         runtime["command"] = command.split() if isinstance(command, str) else list(command)
@@ -101,6 +104,9 @@ def init_class(name: str, cls: type[ETLServer], options: ClassOptions) -> Steps[
 
     if not (inspect.isclass(cls) and issubclass(cls, ETLServer)):
         raise TypeError(f"{getattr(cls, '__name__', cls)!r} must extend ETLServer")
+    for argument, listed in (("dependencies", options.dependencies), ("os_packages", options.os_packages)):
+        if isinstance(listed, str):
+            raise TypeError(f"{argument} is a list: [{listed!r}]")
     variables: dict[str, object] = {"ETL_CLASS_PAYLOAD": serialize_class(cls)}
     if options.dependencies:
         variables["PACKAGES"] = ",".join(options.dependencies)
@@ -161,6 +167,12 @@ def _check_communication(comm_type: str) -> None:
         raise ValueError(f"communication_type should be one of: {', '.join(ETL_COMM_OPTIONS)}")
 
 
+def _check_duration(duration: str) -> None:
+    """Raise ValueError for what no server takes for a duration."""
+    if not isinstance(duration, str) or _GO_DURATION.fullmatch(duration) is None:
+        raise ValueError(f"{duration!r} is no duration: digits and a unit, such as '500ms', '45s' or '5m'")
+
+
 def _seconds(duration: str) -> float:
     """Seconds of a duration: digits and one of `s`, `m`, `h` and `d`. Raises ValueError (protocol/50 2.3)."""
     match = _DURATION.fullmatch(duration) if isinstance(duration, str) else None
@@ -212,11 +224,13 @@ def delete(name: str) -> Steps[None]:
 
 def discard(name: str) -> Steps[None]:
     """Stop and remove an ETL at the end of a `with` block; what the cluster says against it is logged."""
-    from aistore.sdk.errors import AISError
+    from aistore.sdk.errors import AISError, ErrETLNotFound
 
     for step in (stop, delete):
         try:
             yield from step(name)
+        except ErrETLNotFound:  # it did not get that far, or somebody was quicker
+            continue
         except AISError as error:
             logger.warning("could not %s ETL %s: %s", step.__name__, name, error)
 
@@ -241,7 +255,7 @@ def list_etls(stages: Sequence[str] | None) -> Steps[list[ETLInfo]]:
 def transform_bucket(
     ref: BucketRef,
     to: BucketRef,
-    etl_name: str,
+    etl_name: str | EtlHandle,
     pipeline: Sequence[str] | None,
     timeout: str,
     prefix: str,
@@ -271,7 +285,7 @@ def transform_objects(
     ref: BucketRef,
     selection: Mapping[str, object],
     to: BucketRef,
-    etl_name: str,
+    etl_name: str | EtlHandle,
     pipeline: Sequence[str] | None,
     timeout: str,
     prepend: str,
@@ -306,5 +320,12 @@ def _copying(prepend: str, dry_run: bool, force: bool, latest: bool, sync: bool,
     }
 
 
-def _transforming(etl_name: str, timeout: str, pipeline: Sequence[str] | None) -> dict[str, object]:
-    return {"id": etl_name, "request_timeout": timeout, "pipeline": None if pipeline is None else list(pipeline)}
+def _transforming(etl: str | EtlHandle, timeout: str, pipeline: Sequence[str] | None) -> dict[str, object]:
+    if isinstance(etl, str):
+        stages = None if pipeline is None else list(pipeline)
+    elif not isinstance(etl, EtlHandle):
+        raise TypeError(f"etl_name is a name or an Etl, not {type(etl).__name__}")
+    else:
+        stages = [*etl.pipeline, *(pipeline or ())] or None
+        etl = etl.name
+    return {"id": etl, "request_timeout": timeout, "pipeline": stages}

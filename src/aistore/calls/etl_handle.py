@@ -39,6 +39,8 @@ class EtlHandle:
     @staticmethod
     def validate_etl_name(name: str) -> None:
         """Raise ValueError unless ETLs can be called `name`: 6 to 32 of lower-case letters, digits and inner dashes (protocol/50 2.1)."""
+        if not isinstance(name, str):
+            raise TypeError(f"the name of an ETL is a str, not {type(name).__name__}")
         if len(name) < _SHORTEST:
             raise ValueError(f"ETL name '{name}' is too short")
         if len(name) > _LONGEST:

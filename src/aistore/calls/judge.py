@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import TYPE_CHECKING
 
-from aistore.wire.errors import ERROR_HEADER, ErrorKind, classify
+from aistore.wire import actions, params
+from aistore.wire.errors import ERROR_HEADER, ETL_ERROR, ETL_LOG, ErrorKind, classify
 
 if TYPE_CHECKING:
     import requests
@@ -13,6 +16,12 @@ if TYPE_CHECKING:
     from aistore.sdk.errors import AISError
 
 __all__ = ["error_class", "error_of", "text_of"]
+
+_OF_TRANSFORMERS = (500, 502)
+
+# `t[x]: NAME does not exist`, and `ETL NAME doesn't exist` (protocol/50 10.2)
+_NO_ETL = re.compile(r"(?:\b[pt]\[\w+\]: |\bETL )[a-z0-9-]+ (?:does not|doesn't) exist")
+_TRANSFORMING = re.compile(f'"action":"(?:{actions.TRANSFORM_BUCKET}|{actions.TRANSFORM_OBJECTS})"'.encode())
 
 # Servers that tell the type of an error know better than its text, in which a namespace looks like an object.
 _BY_TYPE: dict[str, ErrorKind] = {
@@ -53,14 +62,40 @@ def error_of(answer: Answer) -> AISError:
     """The error that an answer of a status other than 200..399 means, caused by the `requests` error for it."""
     import requests
 
+    from aistore.sdk.errors import AISError
+
     text = text_of(answer)
     sent = prepared(answer)
-    error = error_class(answer.status, answer.request.method, text)(answer.status, text, answer.url, sent)
+    cls = error_class(answer.status, answer.request.method, text)
+    if cls is AISError:
+        cls = _about_etl(answer, text)
+    error = cls(answer.status, text, answer.url, sent)
     if 400 <= answer.status < 600:
         who = "Client" if answer.status < 500 else "Server"
         what = f"{answer.status} {who} Error: {answer.reason} for url: {answer.url}"
         error.__cause__ = requests.HTTPError(what, response=error.response)
     return error
+
+
+def _about_etl(answer: Answer, text: str) -> type[AISError]:
+    """Class of a refusal that official SDKs have no class of its own for."""
+    from aistore.sdk import errors
+
+    request = answer.request
+    if request.path == "etl" or request.path.endswith("/start"):
+        return errors.ErrETLInit if "pod_status=" in text else errors.AISError
+    body = request.body if isinstance(request.body, bytes) else b""
+    uses = f"{params.ETL_NAME}=" in request.query or _TRANSFORMING.search(body) or request.path.startswith("etl/")
+    if uses and answer.status in (400, 404) and _NO_ETL.search(text):
+        return errors.ErrETLNotFound
+    return errors.ErrETLTransform if _is_of_transformer(answer, text) else errors.AISError
+
+
+def _is_of_transformer(answer: Answer, text: str) -> bool:
+    """Whether a transformer failed, and not the cluster: with `hpull` its own answer comes back as it is (protocol/50 5.2)."""
+    if f"{params.ETL_NAME}=" not in answer.request.query:
+        return False
+    return answer.status in _OF_TRANSFORMERS or ETL_ERROR in text or json.dumps(ETL_LOG)[1:-1] in text
 
 
 def prepared(answer: Answer) -> requests.PreparedRequest:

@@ -201,6 +201,8 @@ class AsyncClosingBody(AsyncBody):
         data, self._surplus = self._surplus, b""
         if data or self.done:
             return data
+        if self._failure is not None:
+            raise self._failure
         try:
             data = await self._connection.receive_some(PIECE)
         except OSError as e:
@@ -209,12 +211,17 @@ class AsyncClosingBody(AsyncBody):
         return data
 
     async def readinto(self, view: memoryview) -> int:
-        data = await self._next()
-        count = min(len(data), len(view))
-        view[:count] = data[:count]
-        self._surplus = data[count:]
-        self.received += count
-        return count
+        got, want = 0, len(view)
+        try:
+            while got < want and (data := await self._next()):
+                count = min(len(data), want - got)
+                view[got : got + count] = data[:count]
+                self._surplus = data[count:]
+                got += count
+                self.received += count
+        except Exception as e:
+            self._keep(e, got)
+        return got
 
     async def read_some(self) -> bytes:
         data = await self._next()

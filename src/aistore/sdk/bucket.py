@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     import requests
 
+    from aistore.calls.etl_handle import EtlHandle
     from aistore.calls.summaries import Summary
     from aistore.sdk._listing import BucketEntry, BucketList
     from aistore.sdk.list_object_flag import ListObjectFlag
@@ -133,7 +134,7 @@ class Bucket(BucketHandle, AISSource):
 
     def transform(
         self,
-        etl_name: str,
+        etl_name: str | EtlHandle,
         to_bck: Bucket,
         timeout: str = DEFAULT_ETL_TIMEOUT,
         prefix_filter: str = "",
@@ -147,7 +148,7 @@ class Bucket(BucketHandle, AISSource):
         cont_on_err: bool = False,
         etl_pipeline: list[str] | None = None,
     ) -> str:
-        """Transform its objects by the ETL `etl_name`, and those of `etl_pipeline` in turn, into another bucket; returns the id of the job.
+        """Transform its objects by the ETL `etl_name` (or an `Etl`, with its pipeline), and those of `etl_pipeline` in turn, into another bucket; returns the id of the job.
 
         Other arguments are those of `copy`. With `dry_run` objects are transformed, but not stored. With `cont_on_err` objects that fail are
         errors of the job and not its end: `Etl.view(job_id)` tells them. `timeout` is not used by servers yet.
@@ -162,7 +163,7 @@ class Bucket(BucketHandle, AISSource):
 
     def inspect(
         self,
-        etl_name: str,
+        etl_name: str | EtlHandle,
         timeout: str = DEFAULT_ETL_TIMEOUT,
         prefix_filter: str = "",
         latest: bool = False,

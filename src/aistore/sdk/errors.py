@@ -36,6 +36,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import requests
 
+from aistore.wire import params
+from aistore.wire.errors import ETL_ERROR, ETL_LOG
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -48,7 +51,9 @@ __all__ = [
     "ErrBckAlreadyExists",
     "ErrBckNotFound",
     "ErrETLAlreadyExists",
+    "ErrETLInit",
     "ErrETLNotFound",
+    "ErrETLTransform",
     "ErrGETConflict",
     "ErrObjNotFound",
     "ErrRemoteBckNotFound",
@@ -198,11 +203,93 @@ class ErrBckAlreadyExists(AISError, FileExistsError):
 
 
 class ErrETLAlreadyExists(AISError):
-    """An ETL of this name exists."""
+    """An ETL of this name exists, in whatever stage: one that failed to start keeps its name."""
+
+    @property
+    def advice(self) -> str:
+        name = _etl_in(self.detail)
+        return f"{self.detail} (client.etl({name!r}).delete() makes room, `with client.etl({name!r}) as etl:` deletes it at the end)"
 
 
 class ErrETLNotFound(AISError, LookupError):
-    """No ETL of this name."""
+    """No ETL of this name, or none that runs."""
+
+    @property
+    def advice(self) -> str:
+        what = self.detail.partition(" - try")[0]
+        return (
+            f"{what} on {self.endpoint}: client.cluster().list_etls() has those that run, etl.start() starts one that was stopped, "
+            "etl.init_class() or etl.init() a new one"
+        )
+
+
+class ErrETLInit(AISError):
+    """An ETL did not start; `log` is the end of what it printed, `reason` what happened to it."""
+
+    @property
+    def reason(self) -> str:
+        """What happened to it: `exited with status 1`."""
+        return self.detail.rpartition('"] ')[2]
+
+    @property
+    def log(self) -> str:
+        """The end of what it printed."""
+        return self.detail.partition(", message: ")[2].rpartition(", exitCode: ")[0]
+
+    @property
+    def advice(self) -> str:
+        name = self.detail.partition('etl="')[2].partition('"')[0]
+        log = f", and printed:\n{self.log}" if self.log and self.log != self.reason else ""
+        hints = [hint for sign, hint in _ETL_HINTS if sign in self.detail]
+        again = f"Its name is taken until client.etl({name!r}).delete(), also at the end of `with client.etl({name!r}) as etl:`"
+        return "\n".join((f"ETL {name!r} did not start: {self.reason}{log}", *hints, again))
+
+
+_ETL_HINTS = (
+    (
+        "Failed to deserialize ETL class: No module named",
+        "A class, or a function that it uses, of a module of your own travels by name: call cloudpickle.register_pickle_by_value(module) before "
+        "init_class(). What can be installed goes into init_class(dependencies=[...])",
+    ),
+    (
+        "pip install 'aistore-py[etl]'",
+        "That is for the server's environment; HTTPMultiThreadedServer needs nothing more",
+    ),
+    ("/ws: ", "comm_type='ws' needs a FastAPIServer that overrides transform()"),
+)
+
+
+def _etl_in(detail: str) -> str:
+    """The name in `etl job NAME already exists`."""
+    return detail.partition("etl job ")[2].partition(" ")[0]
+
+
+class ErrETLTransform(AISError, requests.exceptions.RetryError):
+    """A transformer failed on an object: it raised, took too long, ended or answered nonsense; `reason` is what it said.
+
+    It is asked once, unless a `RetryConfig` says otherwise. Programs for the official SDK, which asks again first, catch `RetryError`.
+    """
+
+    @property
+    def reason(self) -> str:
+        """What the transformer said, or what happened to it."""
+        said = self.detail.removeprefix(ETL_ERROR).strip()
+        try:
+            document = json.loads(said)
+        except ValueError:
+            return said
+        told = document.get("detail", document.get("error", said)) if isinstance(document, dict) else said
+        return str(told)
+
+    @property
+    def advice(self) -> str:
+        url = urlsplit(self.req_url)
+        name = parse_qs(url.query).get(params.ETL_NAME, ["?"])[0]
+        bucket, _, obj = url.path.partition("/objects/")[2].partition("/")
+        reason = self.reason
+        log = "" if ETL_LOG in reason else f" (its log: client.etl({name!r}).logs())"
+        hint = ". Packages are named in init_class(dependencies=[...])" if "No module named" in reason else ""
+        return f"ETL {name!r} failed on object {unquote(obj)!r} of bucket {unquote(bucket)!r}: {reason}{log}{hint}"
 
 
 class ErrBadChecksum(AISError):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from aistore.transport import cold_get
 from aistore.transport.redirect import FOLLOWED, MAX_REDIRECTS, keeps_token, resolve
+from aistore.wire import params as param
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -27,6 +28,7 @@ __all__ = ["Answer", "Leg", "Sleep", "recover", "transport_error"]
 log = logging.getLogger("aistore.transport")
 
 _NO_TIME = frozenset((429, 503))
+_INTERNAL_ERROR = 500
 
 
 class Answer(Protocol):
@@ -137,7 +139,7 @@ def _same_url(
         elif outcome.status in FOLLOWED:
             redirects += 1
             leg = _redirected(leg, outcome, redirects)
-        elif rules.may_repeat(outcome.status):
+        elif rules.may_repeat(outcome.status) and (rules.given or not _is_verdict(leg.request, outcome.status)):
             retries = retries or rules.status_retries()
             wait = retries.after_answer(outcome)
             if wait is None or not _was_refused_unseen(leg.request, outcome.status) or not _can_repeat(leg):
@@ -214,6 +216,11 @@ def _refuse_unless_repeatable(leg: Leg, failure: TransportError) -> None:
 def _was_refused_unseen(request: Request, status: int) -> bool:
     """Whether an append may be sent again after an error status: only those that say that the server had no time for it."""
     return status in _NO_TIME or not is_append(request)
+
+
+def _is_verdict(request: Request, status: int) -> bool:
+    """Whether a transformer refuses an object: it would do so again, and the caller learns why at once instead of in a minute and a half."""
+    return status == _INTERNAL_ERROR and f"{param.ETL_NAME}=" in request.query
 
 
 def is_append(request: Request) -> bool:

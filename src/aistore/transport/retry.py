@@ -55,6 +55,11 @@ class Rules:
             self._retry = retry = retry()
         return cast("RetryRules | None", retry)
 
+    @property
+    def given(self) -> bool:
+        """Whether the user said what to repeat."""
+        return self._retry is not None
+
     def may_repeat(self, status: int) -> bool:
         """False for an answer that is final under any policy; cheap."""
         return status >= 400 and status not in _FINAL and (self._retry is not None or status in _DEFAULT_RETRIED)

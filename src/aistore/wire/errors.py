@@ -171,6 +171,12 @@ ErrorKind = Literal[
     "other",
 ]
 
+ETL_ERROR = "ETL error: "
+"""What stands before the answer of a transformer that failed (protocol/50 6.4)."""
+
+ETL_LOG = "\nlog of ETL "
+"""What stands, with the ETL's name, before the end of its log."""
+
 BUCKET_REFERENCE = r"(ais|aws|azure|gcp|oci|gs|s3)://([A-Za-z0-9@#._-]{1,132})(/|[^A-Za-z0-9@#._-]|\Z)"
 
 

@@ -13,6 +13,7 @@ from aistore.sdk.multiobj._choice import chosen
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from aistore.calls.etl_handle import EtlHandle
     from aistore.sdk.bucket import Bucket
     from aistore.sdk.multiobj.object_range import ObjectRange
     from aistore.sdk.obj.object import Object
@@ -91,7 +92,7 @@ class ObjectGroup(AISSource):
     def transform(
         self,
         to_bck: Bucket,
-        etl_name: str,
+        etl_name: str | EtlHandle,
         timeout: str = DEFAULT_ETL_TIMEOUT,
         prepend: str = "",
         ext: Mapping[str, str] | None = None,
@@ -103,7 +104,7 @@ class ObjectGroup(AISSource):
         num_workers: int | None = None,
         etl_pipeline: list[str] | None = None,
     ) -> str:
-        """Transform the objects of the group by the ETL `etl_name`, and those of `etl_pipeline` in turn, into a bucket.
+        """Transform the objects of the group by the ETL `etl_name` (or an `Etl`, with its pipeline), and those of `etl_pipeline` in turn, into a bucket.
 
         Returns the id of the job that does; wait for it with `Job.wait_for_idle`. Arguments are those of `copy` and of `Bucket.transform`.
         """
@@ -117,7 +118,7 @@ class ObjectGroup(AISSource):
 
     def inspect(
         self,
-        etl_name: str,
+        etl_name: str | EtlHandle,
         timeout: str = DEFAULT_ETL_TIMEOUT,
         latest: bool = False,
         num_workers: int | None = None,

@@ -23,7 +23,7 @@ from aistore.wire.props import NATIVE_BID, BackendBucket, Decimal, pack
 from aistore.wire.template import parse_template
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from aistore.http1.message import Reply
     from aistore.http1.server import Request
@@ -36,11 +36,11 @@ __all__ = [
     "copy_bucket",
     "copy_many",
     "copying_of",
-    "create_like",
     "destination_of",
     "find_destination",
+    "make_destination",
     "rename_bucket",
-    "when_made",
+    "start_filling",
 ]
 
 T = TypeVar("T")
@@ -75,20 +75,8 @@ async def copy_bucket(node: Node, request: Request, source: Bucket, value: objec
         if message.synchronize:
             await copying.synchronize(message.prefix)
 
-    made = None
-    if target is None and not message.dry_run:
-        made = create_like(node, source, identity, lambda number: job.has_made(number))  # noqa: PLW0108 (there is no job yet)
-
-    async def run(job: Job) -> None:
-        await work(job, target if made is None else await when_made(node, identity, made))
-
-    job = node.control.jobs.start(
-        actions.COPY_BUCKET, run, bucket=identity, source=source.id, destination=identity,
-        control=f"cp {source.id.cname}=>{identity.cname}",
-    )  # fmt: skip
-    if made is not None:
-        await when_made(node, identity, made)
-    return await job_reply(job)
+    what = f"cp {source.id.cname}=>{identity.cname}"
+    return await start_filling(node, actions.COPY_BUCKET, what, source, identity, target, work, message)
 
 
 async def copy_many(node: Node, source: Bucket, value: object) -> Reply:
@@ -119,10 +107,7 @@ async def _start_copies(
     node: Node, source: Bucket, identity: BucketId, target: Bucket | None, message: CopyObjects
 ) -> Reply:
     if target is None and not message.dry_run:
-        try:
-            target = await create_like(node, source, identity)
-        except BucketExists:
-            target = node.store.bucket(identity)
+        target = await make_destination(node, source, identity)
 
     async def work(job: Job) -> None:
         copying = copying_of(node, job, source, target, message, everything=True)
@@ -224,7 +209,41 @@ def find_destination(node: Node, source: Bucket, identity: BucketId) -> Bucket |
     return target
 
 
-def create_like(
+async def start_filling(
+    node: Node,
+    kind: str,
+    what: str,
+    source: Bucket,
+    identity: BucketId,
+    target: Bucket | None,
+    work: Callable[[Job, Bucket | None], Awaitable[None]],
+    message: CopyBucket,
+) -> Reply:
+    """Start the job that fills a bucket from another one; the answer is its id.
+
+    Without a `target` the bucket is made first, as the job's own. `work` gets it, or None in a dry run where there is none.
+    """
+    made = None
+    if target is None and not message.dry_run:
+        made = _create_like(node, source, identity, lambda number: job.has_made(number))  # noqa: PLW0108 (there is no job yet)
+
+    async def run(job: Job) -> None:
+        await work(job, target if made is None else await _when_made(node, identity, made))
+
+    job = node.control.jobs.start(
+        kind, run, bucket=identity, source=source.id, destination=identity, control=what
+    )  # fmt: skip
+    if made is not None:
+        await _when_made(node, identity, made)
+    return await job_reply(job)
+
+
+async def make_destination(node: Node, source: Bucket, identity: BucketId) -> Bucket:
+    """Make the bucket that selected objects of another one go to; if somebody else has made it by now, that one."""
+    return await _when_made(node, identity, _create_like(node, source, identity))
+
+
+def _create_like(
     node: Node, source: Bucket, identity: BucketId, told: Callable[[int], None] | None = None
 ) -> asyncio.Future[Bucket]:
     """Make a bucket with the properties of another, or of a cloud bucket with those of new ones; `told` learns its number."""
@@ -242,7 +261,7 @@ def create_like(
     return node.store.create_bucket(identity, document)
 
 
-async def when_made(node: Node, identity: BucketId, made: asyncio.Future[Bucket]) -> Bucket:
+async def _when_made(node: Node, identity: BucketId, made: asyncio.Future[Bucket]) -> Bucket:
     """The bucket that is being made, or the one that somebody else made at the same moment."""
     try:
         return await asyncio.shield(made)

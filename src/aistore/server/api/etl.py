@@ -180,7 +180,8 @@ async def _object(node: Node, request: Request, etls: Etls, tail: str) -> bytes 
     object_name = check_object_name(object_name)
     if request.method in ("GET", "HEAD"):
         node.check_access(bucket, access.GET, "GET")
-        read = (remote_reading if bucket.remote is not None else reading).__dict__[request.method.lower()]
+        where = reading if bucket.remote is None else remote_reading
+        read = where.get if request.method == "GET" else where.head
         return await answered(read(node, request, bucket, object_name))
     if request.method != "PUT":
         return method_refused(request, _ALLOW_OBJECT)

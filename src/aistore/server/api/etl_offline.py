@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from aistore.server.api.copying import check_plan, create_like, destination_of, find_destination, when_made
+from aistore.server.api.copying import check_plan, destination_of, find_destination, make_destination, start_filling
 from aistore.server.api.messages import job_reply
 from aistore.server.etl.offline import Chain, Transforming
 from aistore.server.jobs.copying import Plan
-from aistore.server.store.errors import BucketExists
 from aistore.wire import access, actions, params
 from aistore.wire.errors import ApiError
 from aistore.wire.ids import new_letters
@@ -42,25 +41,16 @@ async def transform_bucket(node: Node, request: Request, etls: Etls, source: Buc
         raise ApiError(400, f'cannot {actions.TRANSFORM_BUCKET} bucket "{identity.cname}" onto itself')
     node.check_access(source, access.GET, "GET")
     target = find_destination(node, source, identity)
-    made = None
-    if target is None and not message.dry_run:
-        made = create_like(node, source, identity, lambda number: job.has_made(number))  # noqa: PLW0108 (there is no job yet)
 
-    async def run(job: Job) -> None:
-        destination = target if made is None else await when_made(node, identity, made)
+    async def work(job: Job, destination: Bucket | None) -> None:
         transforming = _transforming(node, job, chain, source, destination, message, everything=everything)
         with chain.used_by(job):
             await transforming.prefix(prefix, recursive=not message.non_recurs)
             if message.synchronize:
                 await transforming.synchronize(prefix)
 
-    job = node.control.jobs.start(
-        actions.TRANSFORM_BUCKET, run, bucket=identity, source=source.id, destination=identity,
-        control=f"etl {chain.running.name} {source.id.cname}=>{identity.cname}",
-    )  # fmt: skip
-    if made is not None:
-        await when_made(node, identity, made)
-    return await job_reply(job)
+    what = f"etl {chain.running.name} {source.id.cname}=>{identity.cname}"
+    return await start_filling(node, actions.TRANSFORM_BUCKET, what, source, identity, target, work, message)
 
 
 async def transform_many(node: Node, etls: Etls, source: Bucket, value: object) -> Reply:
@@ -74,10 +64,7 @@ async def transform_many(node: Node, etls: Etls, source: Bucket, value: object) 
     node.check_access(source, access.GET, "GET")
     target = find_destination(node, source, identity)
     if target is None and not message.dry_run:
-        try:
-            target = await create_like(node, source, identity)
-        except BucketExists:
-            target = node.store.bucket(identity)
+        target = await make_destination(node, source, identity)
 
     async def work(job: Job) -> None:
         transforming = _transforming(node, job, chain, source, target, message, everything=True)

@@ -12,7 +12,7 @@ from aistore.http1.failures import BadBody, NoAnswer, ShortBody
 from aistore.http1.head import BadHead
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from aistore.http1.aio_body import AsyncBody
     from aistore.http1.payload import Payload
@@ -55,6 +55,8 @@ class Answer:
         self.headers = headers
         self.data = data
         self.rest = rest
+        self.at_end: Callable[[], Awaitable[None]] | None = None
+        """Awaited when the last of `pieces()` was read; may raise."""
 
     @property
     def whole(self) -> bool:
@@ -76,6 +78,8 @@ class Answer:
             if self.rest is not None:
                 while piece := await self.rest.read():
                     yield piece
+                if self.at_end is not None:
+                    await self.at_end()
         finally:
             self.close()
 

@@ -1,13 +1,15 @@
 """The keeper of a transformer's processes: a script of the standard library alone, one for each running ETL.
 
 The server starts it with one line of JSON on its standard input, which then stays open for as long as the ETL is wanted: its end, also by
-`kill -9` of the server, ends all that the transformer has started. The keeper writes `{"pid": ...}` or `{"error": ...}` to its standard
+`kill -9` of the server, ends all that the transformer has started. The keeper writes `{"pid": ..., "guarded": ...}` to its standard
 output, keeps what the transformer prints in two files of bounded size, and exits with the status of the transformer's main process
 (128 and the signal's number for one that was killed).
 
 What is started is a process group of its own. On Linux nothing gets out of it: processes that leave the group come back to the keeper, which
 reaps and kills them; and where the keeper is root, the transformer lives in a PID namespace, so that it cannot signal processes of the
-machine (`os.kill(1, ...)` is its own init), and the kernel ends all of it at once.
+machine (`os.kill(1, ...)` is its own init), and the kernel ends all of it at once. There it also has a mount namespace, in which the data
+folder can only be read: file modes do not keep root from writing (`guarded`). Everybody else's is kept from signalling what it has not
+started by Landlock, from Linux 6.12 on.
 """
 
 from __future__ import annotations
@@ -19,17 +21,27 @@ import os
 import resource
 import select
 import signal
+import struct
 import sys
 import time
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NO_NEW_PRIVS = 38
+_LANDLOCK_CREATE_RULESET = 444
+_LANDLOCK_RESTRICT_SELF = 446
+_LANDLOCK_SCOPE_SIGNAL = 2
 _CLONE_NEWNS = 0x00020000
 _CLONE_NEWPID = 0x20000000
-_MS_REC_PRIVATE = 0x4000 | 0x40000
+_MS_READ_ONLY = 1
 _MS_NO_SUID_DEV_EXEC = 2 | 4 | 8
+_MS_REMOUNT = 0x20
+_MS_BIND = 0x1000
+_MS_REC_PRIVATE = 0x4000 | 0x40000
+_MNT_DETACH = 2
 _NOT_RUN = 127
 _DRAIN_SECONDS = 0.5
+_FIRST_TO_BE_KILLED = "1000"
 
 Spec = dict[str, object]
 
@@ -44,7 +56,8 @@ def main() -> int:
     for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    isolated = _unshare(_CLONE_NEWPID) if sys.platform == "linux" and os.geteuid() == 0 else False
+    isolated = sys.platform == "linux" and os.geteuid() == 0 and _unshare(_CLONE_NEWPID)
+    guarded = isolated and _unshare(_CLONE_NEWNS) and _guard(_pairs(spec, "mounts"))
     output, inherited = os.pipe()
     child = os.fork()
     if child == 0:
@@ -56,7 +69,7 @@ def main() -> int:
     os.close(inherited)
     for fd in _inherited(spec):
         os.close(fd)
-    _say({"pid": child})
+    _say({"pid": child, "guarded": guarded})
     return _Keeping(spec, child, output, wake_in, isolated).run()
 
 
@@ -185,13 +198,13 @@ class _Ring:
 def _child(spec: Spec, output: int, isolated: bool) -> None:
     signal.set_wakeup_fd(-1)
     if not isolated:
+        _keep_signals_in()
         _become(spec, output)
         return
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if _unshare(_CLONE_NEWNS):
-        libc = ctypes.CDLL(None, use_errno=True)
-        libc.mount(None, b"/", None, _MS_REC_PRIVATE, None)
-        libc.mount(b"proc", b"/proc", b"proc", _MS_NO_SUID_DEV_EXEC, None)
+        _mount(None, b"/", _MS_REC_PRIVATE)
+        _mount(b"proc", b"/proc", _MS_NO_SUID_DEV_EXEC, b"proc")
     told: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda number, _: told.append(number))
@@ -240,6 +253,7 @@ def _become(spec: Spec, output: int) -> None:
         for fd in _inherited(spec):
             os.set_inheritable(fd, True)
         _limit(_pairs(spec, "limits"))
+        _be_killed_first()
         os.chdir(str(spec["cwd"]))
         os.execvpe(argv[0], argv, env)  # noqa: S606 (what this script is for)
     except (OSError, ValueError) as error:
@@ -256,6 +270,29 @@ def _limit(limits: dict[str, str]) -> None:
         _, hard = resource.getrlimit(which)
         value = int(text) if hard == resource.RLIM_INFINITY else min(int(text), hard)
         resource.setrlimit(which, (value, value))
+
+
+def _keep_signals_in() -> None:
+    """Where the system has it, let this process and its children signal each other only."""
+    if sys.platform != "linux":
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    # struct landlock_ruleset_attr: files, network, scopes
+    attributes = struct.pack("=QQQ", 0, 0, _LANDLOCK_SCOPE_SIGNAL)
+    rules = libc.syscall(
+        ctypes.c_long(_LANDLOCK_CREATE_RULESET), attributes, ctypes.c_size_t(len(attributes)), ctypes.c_long(0)
+    )
+    if rules < 0:
+        return
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)  # what the system asks for
+    libc.syscall(ctypes.c_long(_LANDLOCK_RESTRICT_SELF), ctypes.c_long(rules), ctypes.c_long(0))
+    os.close(rules)
+
+
+def _be_killed_first() -> None:
+    """Where the machine runs out of memory, have the kernel end this, and not the server."""
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:  # noqa: PTH123 (as above)
+        file.write(_FIRST_TO_BE_KILLED)
 
 
 def _inherited(spec: Spec) -> list[int]:
@@ -289,6 +326,27 @@ def _prctl(option: int, value: int) -> None:
 def _unshare(flags: int) -> bool:
     """Whether the system gave new namespaces; a container often may not have them."""
     return bool(ctypes.CDLL(None, use_errno=True).unshare(flags) == 0)
+
+
+def _guard(mounts: dict[str, str]) -> bool:
+    """Show folders as told, the later over the earlier ones, to this process and its children: `ro` or `rw`. All of them or, if one cannot be, none."""
+    if not _mount(None, b"/", _MS_REC_PRIVATE):
+        return False
+    for count, (path, mode) in enumerate(mounts.items()):
+        place = os.fsencode(path)
+        flags = _MS_REMOUNT | _MS_BIND | (os.statvfs(place).f_flag & _MS_NO_SUID_DEV_EXEC)
+        if mode == "ro":
+            flags |= _MS_READ_ONLY
+        bound = _mount(place, place, _MS_BIND)
+        if not (bound and _mount(None, place, flags)):
+            for done in reversed(list(mounts)[: count + bound]):
+                ctypes.CDLL(None).umount2(os.fsencode(done), _MNT_DETACH)
+            return False
+    return True
+
+
+def _mount(source: bytes | None, place: bytes, flags: int, kind: bytes | None = None) -> bool:
+    return bool(ctypes.CDLL(None, use_errno=True).mount(source, place, kind, flags, None) == 0)
 
 
 def _signal(send: object, pid: int, number: int) -> None:

@@ -14,7 +14,8 @@ from aistore.server.etl.running import ObjectError, Order, TransformFailed
 from aistore.server.etl.source import Source
 from aistore.server.etl.storing import drain_answer, store_answer
 from aistore.server.jobs.objects import pages
-from aistore.wire.errors import ApiError
+from aistore.server.store.errors import StoreFull
+from aistore.wire.errors import ApiError, out_of_space
 from aistore.wire.messages import CopyObjects
 from aistore.wire.names import check_object_name
 
@@ -139,6 +140,10 @@ class Transforming:
             self._failed(cname, error.message, error.status)
             if not self._plan.coer:
                 raise
+        except StoreFull as error:  # there will not be more room for the next one
+            full = out_of_space(str(error))
+            self._failed(cname, full.message, full.status)
+            raise full from error
         else:
             self._job.done(1, size)
 

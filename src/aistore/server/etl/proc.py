@@ -1,4 +1,4 @@
-"""What Linux tells about the processes of a transformer; elsewhere nothing."""
+"""What the system tells about its memory and, on Linux, about the processes of a transformer."""
 
 from __future__ import annotations
 
@@ -6,13 +6,19 @@ import os
 import socket
 import struct
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-__all__ = ["Usage", "open_to_others", "usage"]
+__all__ = ["Usage", "memory_of_machine", "open_to_others", "usage"]
 
 _LISTEN: Final = "0A"
 _PROC: Final = Path("/proc")
+# What a container may have, by the second and the first version of control groups.
+_GROUPS: Final = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
 
 
 class Usage(NamedTuple):
@@ -20,6 +26,22 @@ class Usage(NamedTuple):
 
     cpu: float
     memory: int
+
+
+def memory_of_machine() -> int:
+    """Bytes of memory of this machine, or of the container that this is; 0 where nobody tells."""
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return 0
+    for path in _GROUPS:
+        try:
+            text = path.read_text().strip()
+        except OSError:
+            continue
+        if text.isdigit():  # else "max"
+            memory = min(memory, int(text))
+    return memory
 
 
 def usage(keeper: int) -> Usage | None:
@@ -76,7 +98,12 @@ def _sockets(pid: int) -> list[str]:
     """Inodes of the sockets of a process."""
     folder = _PROC / str(pid) / "fd"
     try:
-        links = [os.readlink(folder / fd) for fd in os.listdir(folder)]  # noqa: PTH115, PTH208 (many of them)
+        names = os.listdir(folder)  # noqa: PTH208 (many of them)
     except OSError:
         return []
+    links = []
+    for name in names:
+        # The connection that asked whether it is ready is being closed meanwhile: the others count all the same.
+        with suppress(OSError):
+            links.append(os.readlink(folder / name))  # noqa: PTH115 (as above)
     return [link[8:-1] for link in links if link.startswith("socket:[")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -12,8 +13,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from aistore.server.etl.images import LOOPBACK, NoImage, program_of
-from aistore.server.etl.proc import open_to_others, usage
+import msgspec
+
+from aistore.server.etl.images import LOOPBACK, program_of
+from aistore.server.etl.proc import memory_of_machine, open_to_others, usage
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
@@ -35,27 +38,26 @@ _START_SECONDS: Final = 30.0
 _BACKLOG: Final = 512
 _KEEPER: Final = Path(__file__).resolve().parent / "keeper.py"
 _FILES_MAX: Final = 65536
+_OBJECTS: Final = "objects"
 
 
 class ProcessFailed(Exception):
-    """A transformer could not be started; `reason` is Kubernetes' word for it."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
+    """A transformer could not be started."""
 
 
 class Processes:
     """What runs for one ETL: a keeper, and the process group that it started, on a loopback port."""
 
     def __init__(
-        self, name: str, folder: Path, port: int, keeper: Process, pid: int, reserved: socket.socket | None
+        self, name: str, folder: Path, port: int, keeper: Process, said: _Said, reserved: socket.socket | None
     ) -> None:
         self.name = name
         self.folder = folder
         self.port = port
-        self.pid = pid
+        self.pid = said.pid
         """The first process behind the keeper."""
+        self.may_link = said.guarded or os.geteuid() != 0
+        """Whether it may be given links to content: it cannot write to them, by its view of the data folder, or by their mode."""
         self._keeper = keeper
         self._reserved = reserved
         self._last_words: str | None = None
@@ -66,20 +68,18 @@ class Processes:
 
     @classmethod
     async def start(cls, name: str, launch: Launch, env: dict[str, str], folder: Path, *, ws: bool) -> Processes:
-        """Start the transformer's program; `env` goes over what the message says, but for its last word. Raises `ProcessFailed`."""
-        for part in ("tmp", "objects"):
+        """Start the transformer's program; `env` goes over what the message says, but for its last word.
+
+        `folder` is its own, in the folder of all ETLs, which lies in the data folder. Raises `NoImage`, `ProcessFailed`, `OSError`.
+        """
+        for part in ("tmp", _OBJECTS):
             (folder / part).mkdir(parents=True, exist_ok=True)
-        sock = socket.socket()
-        try:
+        with contextlib.ExitStack() as undo:
+            sock = undo.enter_context(socket.socket())
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind((LOOPBACK, 0))
             port: int = sock.getsockname()[1]
-            try:
-                program = program_of(
-                    launch, ws=ws, folder=folder, environments=folder.parent / ".environments", port=port
-                )
-            except NoImage as error:
-                raise ProcessFailed("ErrImagePull", str(error)) from None
+            program = program_of(launch, ws=ws, folder=folder, environments=folder.parent / ".environments", port=port)
             fds = []
             if program.socket:
                 # Connections inherit it, those too that are made before the transformer accepts any.
@@ -91,47 +91,26 @@ class Processes:
                 "argv": program.argv,
                 "env": {**program.env, **env, **launch.last},
                 "cwd": str(folder / "tmp"),
+                "mounts": _mounts(folder),
                 "log": str(folder / "log"),
                 "log_bytes": LOG_BYTES,
                 "grace": _GRACE,
                 "limits": _limits(launch.memory),
                 "fds": fds,
             }
-            keeper = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-I",
-                "-S",
-                str(_KEEPER),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL,
-                cwd="/",
-                env={"PATH": os.environ.get("PATH", os.defpath)},
-                pass_fds=fds,
-                start_new_session=True,
-            )
-        except BaseException:
-            sock.close()
-            raise
-        # One that does not listen shares its address with a server that sets SO_REUSEADDR, as servers do, and keeps others away.
-        reserved = sock if not program.socket else None
-        if reserved is None:
-            sock.close()
-        assert keeper.stdin is not None
-        assert keeper.stdout is not None
-        try:
-            keeper.stdin.write(json.dumps(spec).encode() + b"\n")
-            line = await asyncio.wait_for(keeper.stdout.readline(), _START_SECONDS)
-            pid = int(json.loads(line)["pid"])
-        except BaseException as error:
-            keeper.kill()
-            await keeper.wait()
-            sock.close()
-            if isinstance(error, (ValueError, asyncio.TimeoutError, KeyError)):
-                raise ProcessFailed("StartError", "its keeper did not start") from error
-            raise
-        logger.info("ETL %s: process %d listens at %s:%d", name, pid, LOOPBACK, port)
-        return cls(name, folder, port, keeper, pid, reserved)
+            keeper, said = await _start_keeper(spec, fds)
+            reserved = None
+            if not program.socket:
+                # One that does not listen shares its address with a server that sets SO_REUSEADDR, as servers do, and keeps others away.
+                undo.pop_all()
+                reserved = sock
+        logger.info("ETL %s: process %d listens at %s:%d", name, said.pid, LOOPBACK, port)
+        return cls(name, folder, port, keeper, said, reserved)
+
+    @property
+    def objects(self) -> Path:
+        """The folder for what it is given by name."""
+        return self.folder / _OBJECTS
 
     @property
     def running(self) -> bool:
@@ -144,10 +123,14 @@ class Processes:
             self._reserved.close()
             self._reserved = None
 
-    async def stop(self) -> int:
-        """End everything (SIGTERM, and SIGKILL a while later) and remove its files; the exit status."""
+    def end(self) -> None:
+        """Begin to end everything: SIGTERM, and SIGKILL a while later."""
         assert self._keeper.stdin is not None
         self._keeper.stdin.close()
+
+    async def stop(self) -> int:
+        """End everything and remove its files; the exit status."""
+        self.end()
         self.release_port()
         try:
             status = await asyncio.shield(self.ended)
@@ -197,13 +180,52 @@ class Processes:
         return open_to_others(self._keeper.pid)
 
 
+class _Said(msgspec.Struct):
+    """What a keeper says when it has started the transformer."""
+
+    pid: int
+    guarded: bool
+    """Whether what was to be read only is."""
+
+
+async def _start_keeper(spec: dict[str, object], fds: list[int]) -> tuple[Process, _Said]:
+    """A keeper that does what `spec` says, and what it says itself. Raises `ProcessFailed`."""
+    keeper = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-I",
+        "-S",
+        str(_KEEPER),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        cwd="/",
+        env={"PATH": os.environ.get("PATH", os.defpath)},
+        pass_fds=fds,
+        start_new_session=True,
+    )
+    assert keeper.stdin is not None
+    assert keeper.stdout is not None
+    try:
+        keeper.stdin.write(json.dumps(spec).encode() + b"\n")
+        line = await asyncio.wait_for(keeper.stdout.readline(), _START_SECONDS)
+        return keeper, msgspec.json.decode(line, type=_Said)
+    except BaseException as error:
+        keeper.kill()
+        await keeper.wait()
+        if isinstance(error, (msgspec.MsgspecError, asyncio.TimeoutError)):
+            raise ProcessFailed("its keeper did not start") from error
+        raise
+
+
+def _mounts(folder: Path) -> dict[str, str]:
+    """How a transformer of root sees the data folder: it writes to the folders of ETLs only, and not to what it is given."""
+    etl = folder.parent.resolve()
+    return {str(etl.parent): "ro", str(etl): "rw", str(etl / folder.name / _OBJECTS): "ro"}
+
+
 def _limits(memory: int) -> dict[str, str]:
     """Limits of each process: no core dumps, a bounded number of files, and memory of its own up to what was asked, or to all there is."""
-    if not memory:
-        try:
-            memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        except (ValueError, OSError):
-            memory = 0
+    memory = memory or memory_of_machine()
     limits = {"CORE": "0", "NOFILE": str(_FILES_MAX)}
     if memory > 0:
         limits["DATA"] = str(memory)

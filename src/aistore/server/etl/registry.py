@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import shutil
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 import msgspec
 
-from aistore.server.etl.exchange import BadAnswer, NoConnection, TookTooLong
-from aistore.server.etl.images import LOOPBACK
-from aistore.server.etl.message import InitMessage, launch_of, parse_init, seconds
-from aistore.server.etl.processes import Processes, ProcessFailed
-from aistore.server.etl.running import Running
+from aistore.server.etl.launching import Launching
+from aistore.server.etl.message import InitMessage, parse_init
 from aistore.server.settings import is_loopback
 from aistore.server.store.etl_records import drop_definition, keep_definition, load_definitions
 from aistore.wire.errors import ApiError
-from aistore.wire.ids import new_job_id, new_letters
+from aistore.wire.ids import new_job_id
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from aistore.server.etl.message import Launch
+    from aistore.server.etl.running import Running
     from aistore.server.jobs.registry import Job
     from aistore.server.node import Node
 
@@ -37,12 +32,6 @@ RUNNING: Final = "Running"
 ABORTED: Final = "Aborted"
 
 _KIND: Final = "etl-inline"
-_HEALTH: Final = "/health"
-_PROBE_SECONDS: Final = 5.0
-_PROBE_PAUSE: Final = 0.02
-_PROBE_PAUSE_MAX: Final = 0.25
-_ANSWER_SECONDS: Final = 1.0
-_READY: Final = range(200, 400)
 _ENVIRONMENTS: Final = ".environments"
 
 
@@ -123,8 +112,7 @@ class Etls:
             )
 
     async def init(self, body: bytes) -> str:
-        """Define an ETL and start it; the id of its job. Raises ApiError 400, 403, 409."""
-        self.check_allowed()
+        """Define an ETL and start it; the id of its job. Raises ApiError 400, 409."""
         message = parse_init(body)
         name = message.name
         if name in self._all:
@@ -133,8 +121,7 @@ class Etls:
         return await self._start(definition, new=True)
 
     async def start(self, name: str) -> str:
-        """Start an ETL that was stopped; the id of its new job. Raises ApiError 400, 403, 404."""
-        self.check_allowed()
+        """Start an ETL that was stopped; the id of its new job. Raises ApiError 400, 404."""
         definition = self.defined(name)
         if definition.stage != ABORTED:
             raise ApiError(400, f'invalid action "can\'t start ETL[{name}] during {definition.stage} stage"')
@@ -166,7 +153,7 @@ class Etls:
         try:
             if new:
                 await self._keep(definition)
-            running = await self._launch(definition)
+            running = await Launching(self._node, definition.message, self._folder).run()
             running.job_id = f"etl-{new_job_id()}"
             try:
                 definition.job = self._node.control.jobs.start(
@@ -227,112 +214,3 @@ class Etls:
                 await running.over.wait()
             else:
                 return
-
-    # -- starting --------------------------------------------------------------------------------------------------
-
-    async def _launch(self, definition: Definition) -> Running:
-        """Start the processes and wait until they answer. Raises ApiError 400."""
-        message = definition.message
-        name, limit = message.name, seconds(message.init_timeout)
-        # Clients of the reference wait no longer than that themselves, and take no answer for a lost one: they ask again (protocol/50 3.6).
-        deadline = asyncio.get_running_loop().time() + limit - min(_ANSWER_SECONDS, limit / 10)
-        secret = new_letters()
-        launch = launch_of(message)
-        env = {
-            "AIS_TARGET_URL": f"{self._own_url()}/v1/etl/_object/{name}/{secret}",
-            "direct_put": "true" if message.support_direct_put else "false",
-            "DIRECT_PUT": "true" if message.support_direct_put else "false",
-        }
-        folder = self._folder / f"{name}-{new_letters()}"
-        try:
-            processes = await Processes.start(name, launch, env, folder, ws=message.communication == "ws://")
-        except (ProcessFailed, OSError) as error:
-            shutil.rmtree(folder, ignore_errors=True)
-            reason = error.reason if isinstance(error, ProcessFailed) else "StartError"
-            raise self._failed(name, launch, "Waiting", reason, str(error), 0, str(error)) from error
-        except BaseException:  # stopped meanwhile
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-        running = Running(message, processes, secret)
-        try:
-            await self._until_ready(running, launch, deadline)
-            processes.release_port()
-            self._check_loopback(running, launch)
-            if message.communication == "ws://":
-                await self._open_sockets(running, launch, deadline)
-        except BaseException:
-            await running.stop()
-            raise
-        return running
-
-    async def _until_ready(self, running: Running, launch: Launch, deadline: float) -> None:
-        processes = running.processes
-        clock = asyncio.get_running_loop().time
-        pause = _PROBE_PAUSE
-        while processes.running and (left := deadline - clock()) > 0:
-            with contextlib.suppress(TookTooLong, NoConnection, BadAnswer):
-                asked = asyncio.ensure_future(
-                    running.port.ask(
-                        "GET",
-                        _HEALTH if processes.is_ours else launch.probe,
-                        (),
-                        lambda: None,
-                        min(left, _PROBE_SECONDS),
-                    )
-                )
-                try:
-                    await asyncio.wait([asked, processes.ended], return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    asked.cancel()
-                if not asked.done():
-                    await asyncio.wait([asked])
-                    break
-                answer = asked.result()
-                answer.close()
-                if answer.status in _READY:
-                    return
-            await asyncio.wait([processes.ended], timeout=pause)
-            pause = min(pause * 1.5, _PROBE_PAUSE_MAX)
-        tail = processes.log_tail()
-        if processes.running:
-            reason = f"context deadline exceeded: not ready within {running.message.init_timeout}"
-            raise self._failed(running.name, launch, "Running", "", tail, 0, reason)
-        status = processes.ended.result()
-        raise self._failed(running.name, launch, "Terminated", "Error", tail, status, f"exited with status {status}")
-
-    def _check_loopback(self, running: Running, launch: Launch) -> None:
-        processes = running.processes
-        address = processes.open_to_others()
-        if address is not None:
-            why = f"it listens on {address}, where others reach it; it has to listen on 127.0.0.1 (port $AIS_ETL_PORT)"
-            raise self._failed(running.name, launch, "Running", "", processes.log_tail(), 0, why)
-
-    async def _open_sockets(self, running: Running, launch: Launch, deadline: float) -> None:
-        from aistore.server.etl.sockets import NoWebSockets, Sockets
-
-        try:
-            running.sockets = Sockets(running.url)
-            await running.sockets.check(max(0.1, deadline - asyncio.get_running_loop().time()))
-        except (NoWebSockets, NoConnection, asyncio.TimeoutError) as error:
-            tail = running.processes.log_tail()
-            raise self._failed(
-                running.name, launch, "Running", "", tail, 0, str(error) or "context deadline exceeded"
-            ) from error
-
-    def _own_url(self) -> str:
-        """Where transformers reach this server: on loopback, if it listens there."""
-        parts = urlsplit(self._node.url)
-        host = self._node.settings.host
-        if host in ("", "0.0.0.0"):  # noqa: S104 (a comparison)
-            host = LOOPBACK
-        elif host == "::":
-            host = "::1"
-        return f"http://{f'[{host}]' if ':' in host else host}:{parts.port}"
-
-    def _failed(
-        self, name: str, launch: Launch, state: str, reason: str, message: str, code: int, why: str
-    ) -> ApiError:
-        """An ETL that could not be started; nothing of it runs, its definition stays."""
-        status = f"container: {launch.image}, state: {state}, reason: {reason}, message: {message}, exitCode: {code}"
-        node = self._node.name
-        return ApiError(400, f'[{node},etl="{name}",pod="{name}",service="{name}",pod_status="{status}"] {why}')

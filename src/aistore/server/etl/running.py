@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -15,7 +16,16 @@ from aistore.server.etl.images import LOOPBACK
 from aistore.server.etl.message import seconds
 from aistore.wire import params as param
 from aistore.wire.errors import ApiError
-from aistore.wire.etl import DIRECT_PUT_TRANSIENT, FQN, NODE_URL, RETRY_REASON
+from aistore.wire.etl import (
+    DIRECT_PUT_TRANSIENT,
+    FQN,
+    NODE_URL,
+    RETRY_REASON,
+    WS_ARGS,
+    WS_FQN,
+    WS_PATH,
+    WS_PIPELINE,
+)
 from aistore.wire.values import parse_bool
 
 if TYPE_CHECKING:
@@ -27,6 +37,8 @@ if TYPE_CHECKING:
     from aistore.wire.names import BucketId
 
 __all__ = ["ObjectError", "Order", "Running", "TransformFailed"]
+
+logger = logging.getLogger(__name__)
 
 _ERRORS_KEPT: Final = 128
 _JOBS_KEPT: Final = 64
@@ -132,15 +144,41 @@ class Running:
         by_name = not order.fresh and (
             self._by_name or (self._large_by_name and source.size > _BY_FILE and source.in_file)
         )
-        path = None
+        exposed = None
         if by_name:
             if not self.processes.running:  # its folder is being removed
-                raise await self._gone(f"ETL {self.name} was stopped")
-            folder = self.processes.folder / "objects"
-            path = await source.expose(store, folder, order.name)
-        if self.sockets is not None:
-            return await self._over_socket(order, source, None if path is None else str(path))
-        method, target, headers = self._request(order, None if path is None else str(path))
+                raise await self._failed(f"ETL {self.name} was stopped")
+            # Without `ETL_DIRECT_FQN` the file is read by our framework, and by nobody else.
+            link = self.processes.may_link or not self._by_name
+            exposed = await source.expose(store, self.processes.objects, order.name, link=link)
+        path = None if exposed is None else str(exposed)
+        ask = self._over_http if self.sockets is None else self._over_socket
+        try:
+            answer = await ask(order, source, path)
+        except TransformFailed:
+            await self._check_content(order, source)
+            raise
+        if answer.whole:
+            await self._check_content(order, source)
+        else:
+            answer.at_end = lambda: self._check_content(order, source)
+        return answer
+
+    async def _check_content(self, order: Order, source: Source) -> None:
+        """Raise `TransformFailed` if the transformer has written into content; it ends, before it damages more."""
+        if not source.is_damaged:
+            return
+        text = (
+            f"ETL {self.name} has written into the file that it was to read: {order.bucket.object_cname(order.name)} "
+            "is damaged, and so are copies of it (put them again); the ETL is ended"
+        )
+        logger.error("%s", text)
+        failure = await self._failed(text)
+        self.processes.end()
+        raise failure
+
+    async def _over_http(self, order: Order, source: Source, path: str | None) -> Answer:
+        method, target, headers = self._request(order, path)
         by_value = path is None and method == "PUT"
         payload = source.payload if by_value else (lambda: BytesPayload(b"") if method == "PUT" else None)
         deadline = time.monotonic() + self.timeout
@@ -153,7 +191,7 @@ class Running:
             except NoConnection as error:
                 resets += error.sent
                 if resets > _RESETS or not await self._may_try_again(attempt, pause, deadline):
-                    raise await self._gone(str(error)) from error
+                    raise await self._failed(str(error)) from error
             except BadAnswer as error:
                 raise await self.broken(error) from error
             else:
@@ -163,7 +201,7 @@ class Running:
                 if not await self._may_try_again(attempt, pause, deadline):
                     return await self._judged(answer)
             pause = min(pause * 1.5, _PAUSE_MAX)
-        raise await self._gone("no connection")
+        raise await self._failed("no connection")
 
     async def _may_try_again(self, attempt: int, pause: float, deadline: float) -> bool:
         """Wait a while; False if there is no point in another attempt."""
@@ -193,19 +231,19 @@ class Running:
         assert self.sockets is not None
         said: dict[str, str] = {}
         if order.stages:
-            said["pipeline"] = ",".join(stage.url for stage in order.stages)
+            said[WS_PIPELINE] = ",".join(stage.url for stage in order.stages)
         if order.args:
-            said[param.ETL_ARGS] = order.args
+            said[WS_ARGS] = order.args
         if path is not None:
-            said["fqn"] = quote(path, safe="")
-        said["path"] = order.name
+            said[WS_FQN] = quote(path, safe="")
+        said[WS_PATH] = order.name
         content = None if path is not None else source.payload()
         try:
             return await self.sockets.ask(json.dumps(said).encode(), content, self.timeout, empty=not source.size)
         except TookTooLong as error:
             raise await self._too_slow("GET", "/ws", error) from error
         except NoConnection as error:
-            raise await self._gone(str(error)) from error
+            raise await self._failed(str(error)) from error
         except BadAnswer as error:
             raise TransformFailed(500, f"ETL error: {error}") from error
 
@@ -225,11 +263,6 @@ class Running:
             f"{error} within {self.message.obj_timeout}"
         )
 
-    async def _gone(self, text: str) -> TransformFailed:
-        if not self.processes.running:
-            text += f" (the transformer has ended with status {self.processes.ended.result()})"
-        return await self._failed(text)
-
     async def broken(self, error: BadAnswer | TookTooLong) -> TransformFailed:
         """The failure of an answer that was cut off after its head."""
         return await self._failed(f"the transformer's answer is broken: {error}")
@@ -237,6 +270,8 @@ class Running:
     async def _failed(self, text: str) -> TransformFailed:
         """A failure of the transformer itself, with the end of what it printed."""
         await asyncio.sleep(_LOG_DELAY)
+        if not self.processes.running:
+            text += f" (the transformer has ended with status {self.processes.ended.result()})"
         tail = self.processes.log_tail()
         return TransformFailed(400, f"{text}\nlog of ETL {self.name}:\n{tail}" if tail else text)
 

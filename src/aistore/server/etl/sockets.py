@@ -7,8 +7,11 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from aistore.server.etl.exchange import Answer, BadAnswer, NoConnection, TookTooLong
+from aistore.server.etl.proc import memory_of_machine
+from aistore.server.store.content import in_thread
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from types import ModuleType
 
     from websockets.asyncio.client import ClientConnection
@@ -18,7 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["NoWebSockets", "Sockets"]
 
 _AT_ONCE: Final = 16
-_MESSAGE_MAX: Final = 16 << 30
+_MESSAGE_MAX: Final = 16 << 30  # of the reference
+_MESSAGE_LEAST: Final = 64 << 20
+_SENT_AT_ONCE: Final = 1 << 20
+_TOO_BIG: Final = 1009  # RFC 6455 7.4.1
 _ACKNOWLEDGED: Final = "direct put success"
 
 
@@ -27,9 +33,12 @@ class NoWebSockets(Exception):
 
 
 class Sockets:
-    """A pool of connections; on each one object after another."""
+    """A pool of connections; on each one object after another. `largest`: bytes that a result may have, 0 for what memory allows."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, largest: int = 0) -> None:
+        # A result is whole in memory: all that are under way at once take half of it at the most.
+        share = memory_of_machine() // (2 * _AT_ONCE)
+        self._largest = largest or min(max(share, _MESSAGE_LEAST), _MESSAGE_MAX)
         self._url = f"ws://{url.removeprefix('http://')}/ws"
         self._idle: deque[ClientConnection] = deque()
         self._turns = asyncio.Semaphore(_AT_ONCE)
@@ -54,7 +63,7 @@ class Sockets:
         try:
             return await self._library.connect(
                 self._url,
-                max_size=_MESSAGE_MAX,
+                max_size=self._largest,
                 compression=None,
                 ping_interval=None,
                 proxy=None,
@@ -92,9 +101,12 @@ class Sockets:
             try:
                 await connection.send(control)
                 if content is not None:
-                    await connection.send(b"".join(bytes(piece) for piece in content.pieces()))
+                    await connection.send(_message(content))
                 reply = await connection.recv()
             except self._exceptions.ConnectionClosed as error:
+                if error.sent is not None and error.sent.code == _TOO_BIG:
+                    text = f"its result has more than {self._largest >> 20} MiB, which are held in memory over ws://; use hpush:// or hpull://"
+                    raise NoConnection(text, sent=True) from error
                 raise NoConnection(f"{self._url}: {error}", sent=True) from error
             except BaseException:
                 # Nobody knows which answer would come next.
@@ -102,6 +114,19 @@ class Sockets:
                 raise
             self._idle.append(connection)
             return reply
+
+
+def _message(content: Payload) -> bytes | AsyncIterator[bytes]:
+    """What is sent of an object; a large one goes in several frames, and is never whole in memory."""
+    if content.length is not None and content.length <= _SENT_AT_ONCE:
+        return b"".join(map(bytes, content.pieces()))
+    return _frames(content)
+
+
+async def _frames(content: Payload) -> AsyncIterator[bytes]:
+    pieces = iter(content.pieces())
+    while (piece := await in_thread(next, pieces, None)) is not None:
+        yield bytes(piece)
 
 
 def _answer(status: int, data: bytes) -> Answer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import shutil
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["Source"]
 
 _NAME_MAX: Final = 255  # bytes of one name in a folder
+_READ_ONLY: Final = 0o400
+_COPIED_AT_ONCE: Final = 1 << 30
 _numbers = itertools.count()
 
 
@@ -32,6 +35,7 @@ class Source:
         self._row = row
         self._file = os.fdopen(fd, "rb") if fd >= 0 else None
         self._folder: Path | None = None
+        self._linked: os.stat_result | None = None
 
     @classmethod
     def open(cls, store: Store, bucket: Bucket, row: ObjectRow) -> Source | None:
@@ -57,8 +61,11 @@ class Source:
         self._file.seek(0)
         return FilePayload(self._file)
 
-    async def expose(self, store: Store, folder: Path, name: str) -> Path | None:
-        """A file below `folder` with this content, and with the last part of the object's name; None if no file can have such a name."""
+    async def expose(self, store: Store, folder: Path, name: str, *, link: bool) -> Path | None:
+        """A file below `folder` with this content, and with the last part of the object's name; None if no file can have such a name.
+
+        `link`: it may be the content file itself, which nobody writes to who has no right to (a mode that root does not care about).
+        """
         base = name.rpartition("/")[2]
         if len(base.encode("utf-8", "surrogateescape")) > _NAME_MAX:
             return None
@@ -68,16 +75,34 @@ class Source:
         if self._file is None:
             path.write_bytes(self._row.data or b"")
             return path
-        try:
-            os.link(store.content.path(self._row.content), path)
-        except OSError:  # replaced meanwhile, or a file system without links
-            await in_thread(self._copy, path)
+        if link:
+            with contextlib.suppress(OSError):  # replaced meanwhile, or a file system without links or modes
+                os.link(store.content.path(self._row.content), path)
+                path.chmod(_READ_ONLY)
+                self._linked = os.fstat(self._file.fileno())
+                return path
+        await in_thread(self._copy, path)
         return path
 
+    @property
+    def is_damaged(self) -> bool:
+        """Whether the content was written to while it was exposed."""
+        if self._linked is None or self._file is None:
+            return False
+        now = os.fstat(self._file.fileno())
+        return (now.st_size, now.st_mtime_ns) != (self._linked.st_size, self._linked.st_mtime_ns)
+
     def _copy(self, path: Path) -> None:
+        """Copy the content; a file system that can shares its blocks until one of them is written."""
         assert self._file is not None
-        self._file.seek(0)
-        with path.open("wb") as out:
+        done, source = 0, self._file.fileno()
+        path.unlink(missing_ok=True)  # never into a link to the content
+        with path.open("xb") as out:
+            with contextlib.suppress(OSError, AttributeError):  # Linux, and not every file system
+                while count := os.copy_file_range(source, out.fileno(), _COPIED_AT_ONCE, done, done):
+                    done += count
+            self._file.seek(done)
+            out.seek(done)
             shutil.copyfileobj(self._file, out, 1 << 20)
 
     def close(self) -> None:

@@ -139,5 +139,6 @@ def _is_installed(name: str) -> bool:
     for command in (["dpkg-query", "-W", "-f", "${Status}", name], ["apk", "info", "-e", name], ["rpm", "-q", name]):
         if shutil.which(command[0]) is not None:
             found = _run(command)
-            return not found.returncode and (command[0] != "dpkg-query" or "install ok installed" in found.stdout)
+            if not found.returncode and (command[0] != "dpkg-query" or "install ok installed" in found.stdout):
+                return True
     return False

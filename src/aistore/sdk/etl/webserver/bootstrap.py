@@ -107,10 +107,13 @@ def _load(payload: str) -> type[ETLServer]:
 
 def _instance(cls: type[ETLServer]) -> ETLServer:
     try:
-        return cls()
+        server = cls()
     except Exception as error:
         log.exception("the constructor failed")
         raise CannotStart(f"Failed to instantiate ETLServer: {error}") from error
+    if not hasattr(server, "host_target"):
+        raise CannotStart(f"Failed to instantiate ETLServer: {cls.__name__}.__init__() has to call super().__init__()")
+    return server
 
 
 def _serve(cls: type[ETLServer]) -> None:
@@ -151,10 +154,10 @@ def _listen() -> socket.socket:
 
 
 def _count() -> int:
-    text = os.environ.get("NUM_WORKERS", "")
-    if text.isascii() and text.isdigit() and int(text):
-        return int(text)
-    return min(6, max(2, os.cpu_count() or 1))
+    text = os.environ.get("NUM_WORKERS", "").strip()
+    if text and not (text.isascii() and text.isdigit()):
+        raise CannotStart(f"NUM_WORKERS is no number of processes: {text!r}")
+    return int(text or 0) or min(6, max(2, os.cpu_count() or 1))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 from aistore.wire import params
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aistore.sdk.etl.webserver.base_etl_server import ETLServer
 
 __all__ = ["compose_etl_direct_put_url", "deserialize_class", "parse_etl_pipeline", "serialize_class"]
@@ -19,7 +21,8 @@ def serialize_class(cls: type[ETLServer], encoding: str = "utf-8") -> str:
     """A class of a transformer as text: base64 of its pickle (protocol/50 8.1).
 
     Classes of `__main__`, of notebooks and of functions travel by value, with the globals that they use; those of importable modules by
-    name, so the module must be importable where the class runs. Raises TypeError for what is no subclass of `ETLServer`.
+    name, so the module must be importable where the class runs. Raises TypeError for what is no subclass of `ETLServer`, and for what cannot
+    be pickled.
     """
     import cloudpickle  # type: ignore[import-untyped]  # it has no types
 
@@ -27,7 +30,32 @@ def serialize_class(cls: type[ETLServer], encoding: str = "utf-8") -> str:
 
     if not (inspect.isclass(cls) and issubclass(cls, ETLServer)):
         raise TypeError(f"{cls!r} is not a subclass of ETLServer")
-    return base64.b64encode(cloudpickle.dumps(cls)).decode(encoding)
+    try:
+        return base64.b64encode(cloudpickle.dumps(cls)).decode(encoding)
+    except Exception as error:  # whatever an object's own way to pickle raises
+        names = ", ".join(_unpicklable(cls, cloudpickle.dumps))
+        what = f" (it uses {names})" if names else ""
+        raise TypeError(
+            f"{cls.__name__} cannot be sent{what}: {error}. Make such things in __init__(), which runs where the class does"
+        ) from error
+
+
+def _unpicklable(cls: type, dumps: Callable[[object], bytes]) -> list[str]:
+    """Names of what methods of a class use, and of its attributes, that do not pickle."""
+    used: dict[str, object] = {}
+    for name, value in vars(cls).items():
+        if inspect.isfunction(value):
+            found = inspect.getclosurevars(value)
+            used |= {**found.globals, **found.nonlocals}
+        elif not name.startswith(("__", "_abc_")):
+            used[name] = value
+    failing = []
+    for name, value in used.items():
+        try:
+            dumps(value)
+        except Exception:  # as above
+            failing.append(name)
+    return failing
 
 
 def deserialize_class(payload: str) -> type[ETLServer]:
