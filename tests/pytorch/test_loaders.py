@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 import threading
 from itertools import chain
 from pathlib import Path
@@ -124,6 +126,7 @@ def test_ranks_of_torch_distributed(
 ) -> None:
     names = fill(bucket)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
     started = [
         program(DISTRIBUTED, client._client.endpoint, bucket.name, tmp_path / "store", rank) for rank in range(2)
     ]
@@ -182,6 +185,7 @@ def test_nothing_is_left_when_a_loader_ends(client: Client, bucket: Bucket) -> N
         return sum(link.startswith("socket:") for link in links)
 
     client.close()
+    gc.collect()  # what other tests left
     before = sockets(), threading.active_count(), children()
     for kind in ("map", "iter", "batch", "shards"):
         for workers in (0, 2):
@@ -190,7 +194,7 @@ def test_nothing_is_left_when_a_loader_ends(client: Client, bucket: Bucket) -> N
             next(batches)
             del batches, loader
     client.close()
-    until(lambda: (sockets(), threading.active_count(), children()) == before)
+    until(lambda: sockets() <= before[0] and threading.active_count() <= before[1] and children() <= before[2])
 
 
 def fill_shards_too(bucket: Bucket) -> None:

@@ -15,6 +15,8 @@ from aistore.pytorch import AISBatchIterDataset, AISIterDataset, AISMapDataset, 
 from loading import KINDS, RESHARDED, as_list, build, fill, flat, ordered, store, until_error
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from aistore.sdk import Bucket, Client
 
 
@@ -212,3 +214,26 @@ def test_a_dataset_alone_goes_on(kind: str, client: Client, bucket: Bucket) -> N
     second.load_state_dict(first.state_dict())
     refused = until_error(DataLoader(second, num_workers=2, collate_fn=as_list), ValueError)[1]
     assert "workers was 1, and is 2" in str(refused)
+
+
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning")
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("kind", ["map", *RESHARDED])
+def test_the_stateful_loader_of_torchdata(kind: str, workers: int, client: Client, bucket: Bucket) -> None:
+    stateful = pytest.importorskip(
+        "torchdata.stateful_dataloader", reason="torchdata is not installed: run make test-torch"
+    )
+    wanted = store(kind, bucket)
+
+    def loader() -> Iterable[list[tuple[object, ...]]]:
+        made: Iterable[list[tuple[object, ...]]] = stateful.StatefulDataLoader(
+            build(kind, client, bucket), batch_size=4, num_workers=workers, collate_fn=as_list
+        )
+        return made
+
+    first = loader()
+    batches = iter(first)
+    got = [next(batches) for _ in range(3)]
+    second = loader()
+    second.load_state_dict(first.state_dict())  # type: ignore[attr-defined]  # of torchdata
+    assert ordered([*flat(got), *flat(second)]) == ordered(wanted)
