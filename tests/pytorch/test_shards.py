@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import copy
 import gzip
+import io
 import pickle
 import random
 import tarfile
+import zipfile
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import lz4.frame
@@ -17,7 +20,7 @@ pytest.importorskip("torch", reason="PyTorch is not installed: make test-torch i
 from torch.utils.data import DataLoader, default_collate
 
 from aistore.pytorch import AISMultiShardStream, AISShardReader, SampleNotFound, ShardError, _shards
-from archives import EXTENSIONS, packed, tar
+from archives import EXTENSIONS, packed, tar, zipped
 from loading import DataShard, as_list, content_of, fill_shards, flat, until_error
 
 if TYPE_CHECKING:
@@ -118,6 +121,43 @@ def test_damaged_bytes_are_noticed(extension: str, bucket: Bucket) -> None:
             assert extension == ".tar.lz4"
 
 
+@pytest.mark.parametrize(
+    "whole",
+    [packed(extension, MEMBERS[:2]) for extension in EXTENSIONS]
+    + [zipped(MEMBERS[:2], method) for method in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)],
+)
+def test_whatever_bytes_are_damaged_the_error_is_one(whole: bytes) -> None:
+    chance = random.Random(3)
+    for _ in range(500):
+        damaged = bytearray(whole)
+        for _ in range(chance.choice((1, 2, 8))):
+            damaged[chance.randrange(len(damaged))] = chance.randrange(256)
+        with suppress(ShardError):
+            list(_shards.samples_of(_shards.members_of(io.BytesIO(damaged[: chance.randrange(len(damaged))]))))
+            list(_shards.samples_of(_shards.members_of(io.BytesIO(damaged))))
+
+
+def test_headers_that_are_damaged_are_noticed() -> None:
+    whole = tar([("a.jpg", b"1"), ("a.cls", b"2")], tarfile.USTAR_FORMAT)
+    for place in (0, 3, 124, 130, 148, 156, 1024, 1030):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1
+        with pytest.raises(ShardError, match="the shard is damaged"):
+            list(_shards.members_of(io.BytesIO(damaged)))
+
+
+@pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.FIFOTYPE])
+def test_links_are_not_left_out_in_silence(kind: bytes) -> None:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("a.jpg"))
+        link = tarfile.TarInfo("b.jpg")
+        link.type, link.linkname = kind, "a.jpg"
+        archive.addfile(link)
+    with pytest.raises(ShardError, match="a member is a link, or special"):
+        list(_shards.members_of(io.BytesIO(out.getvalue())))
+
+
 def test_what_is_no_shard(bucket: Bucket) -> None:
     put(bucket, "readme.txt", b"hello " * 1000)
     with pytest.raises(tarfile.TarError, match=r"readme.txt: the shard is damaged"):
@@ -135,12 +175,17 @@ def test_samples_that_are_split_or_doubled_are_refused(bucket: Bucket) -> None:
 
 
 def test_bombs_are_refused_within_bounded_memory(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_shards, "_MEMBER_MAX", 4 << 20)
-    bomb = tar([("a.bin", bytes(64 << 20))])
-    for content in (gzip.compress(bomb), lz4.frame.compress(bomb), packed(".zip", [("a.bin", bytes(64 << 20))])):
+    monkeypatch.setattr(_shards, "_SAMPLE_MAX", 4 << 20)
+    for members in ([("a.bin", bytes(64 << 20))], [(f"a.{number}", bytes(1 << 20)) for number in range(64)]):
+        bomb = tar(members)
+        for content in (gzip.compress(bomb), lz4.frame.compress(bomb), packed(".zip", members)):
+            put(bucket, "s", content)
+            with pytest.raises(ShardError, match="more than 4194304 bytes"):
+                list(iter(AISShardReader(bucket)))
+    apart = [(f"{number}.bin", bytes(1 << 20)) for number in range(64)]
+    for content in (gzip.compress(tar(apart)), packed(".zip", apart)):
         put(bucket, "s", content)
-        with pytest.raises(ShardError, match="more than 4194304 bytes"):
-            list(AISShardReader(bucket))
+        assert len(list(iter(AISShardReader(bucket)))) == 64
 
 
 def test_compressed_streams_one_behind_the_other(bucket: Bucket) -> None:

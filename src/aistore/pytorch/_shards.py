@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import lzma
+import struct
 import tempfile
 import zipfile
 import zlib
@@ -22,8 +24,8 @@ __all__ = ["key_of", "members_of", "samples_of"]
 _PIECE: Final = 256 * 1024
 _UNPACKED: Final = 1 << 20
 _ZIP_IN_MEMORY: Final = 64 << 20
-_MEMBER_MAX: Final = 1 << 30
-"""Bytes of a member of a compressed shard: a few of those can stand for a thousand times as many."""
+_SAMPLE_MAX: Final = 1 << 30
+"""Bytes of a sample of a compressed shard: a few of those can stand for a thousand times as many."""
 
 
 class File(Protocol):
@@ -88,11 +90,11 @@ def members_of(file: File) -> Generator[Member, None, None]:
         if piece.startswith((b"PK\3\4", b"PK\5\6")):
             yield from _zip_members(file, piece)
         elif piece.startswith(b"\x1f\x8b"):
-            yield from _tar_members(_unpacked(file, piece, lambda: zlib.decompressobj(31)), _MEMBER_MAX)
+            yield from _tar_members(_unpacked(file, piece, lambda: zlib.decompressobj(31)), _SAMPLE_MAX)
         elif piece.startswith(b"\x04\x22\x4d\x18"):
             from lz4.frame import LZ4FrameDecompressor
 
-            yield from _tar_members(_unpacked(file, piece, LZ4FrameDecompressor), _MEMBER_MAX)
+            yield from _tar_members(_unpacked(file, piece, LZ4FrameDecompressor), _SAMPLE_MAX)
         else:
             yield from _tar_members(_pieces(file, piece), None)
     except (Cut, EOFError) as error:
@@ -129,15 +131,17 @@ def _unpacked(file: File, piece: bytes, make: Callable[[], _Decompressor]) -> It
 
 
 def _tar_members(pieces: Iterable[bytes], largest: int | None) -> Iterator[Member]:
-    decoder = TarDecoder()
+    decoder = TarDecoder(strict=True)
     held = 0
+    now = ""
     for piece in pieces:
         held += len(piece)
-        for member in decoder.feed(piece):
-            held = 0
-            yield member
+        for name, content in decoder.feed(piece):
+            if (key := key_of(name)) != now:
+                held, now = len(content), key
+            yield name, content
         if largest is not None and held > largest:
-            raise ShardError(f"the shard has a member of more than {largest} bytes behind what is compressed")
+            raise _too_large(largest)
     decoder.finish()
 
 
@@ -145,10 +149,23 @@ def _zip_members(file: File, piece: bytes) -> Iterator[Member]:
     with tempfile.SpooledTemporaryFile(_ZIP_IN_MEMORY) as whole:
         for one in _pieces(file, piece):
             whole.write(one)
-        with zipfile.ZipFile(whole) as archive:
-            for info in archive.infolist():
-                if info.is_dir():
-                    continue
-                if info.file_size > _MEMBER_MAX:
-                    raise ShardError(f"member {info.filename!r} of the shard has more than {_MEMBER_MAX} bytes")
-                yield info.filename, archive.read(info)
+        held = 0
+        now = ""
+        try:
+            with zipfile.ZipFile(whole) as archive:
+                for info in archive.infolist():
+                    if info.is_dir():
+                        continue
+                    if (key := key_of(info.filename)) != now:
+                        held, now = 0, key
+                    held += info.file_size
+                    if held > _SAMPLE_MAX:
+                        raise _too_large(_SAMPLE_MAX)
+                    yield info.filename, archive.read(info)
+        # The standard library's decompressors raise OSError and errors of their own, its parser ValueError.
+        except (OSError, ValueError, struct.error, lzma.LZMAError) as error:
+            raise ShardError(f"the shard is damaged: {error}") from error
+
+
+def _too_large(largest: int) -> ShardError:
+    return ShardError(f"the shard has a sample of more than {largest} bytes behind what is compressed")
