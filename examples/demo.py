@@ -2,8 +2,9 @@
 
     python examples/demo.py [--data DIR] [--keep]
 
-Without --data it stores the UCI handwritten digits that scikit-learn ships (1,797 images) as PNG objects, and two
-large shards made of them. With --data it stores every file of a folder of yours. --keep leaves the data folder, demo-data/, behind.
+Without --data it stores the UCI handwritten digits that scikit-learn ships (1,797 images) as PNG objects, two large
+shards made of them, and shards of samples that a loader reads in another order every epoch. With --data it stores every
+file of a folder of yours. --keep leaves the data folder, demo-data/, behind.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 import argparse
 import hashlib
 import io
+import os
+import random
 import sys
 import tarfile
 import tempfile
@@ -18,17 +21,22 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from tqdm import tqdm
 
 from aistore import LocalCluster
+from aistore.sdk import ArchiveConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from aistore.sdk import Bucket
+    from aistore.sdk import Bucket, Client
+
+    # An object, or a member of one that is a shard.
+    Place = tuple[str, str]
 
 THREADS = 8
 SHARDS = 2
@@ -37,6 +45,9 @@ SHARD_BYTES = 64 << 20
 HELD_OUT = 5
 EPOCHS = 4
 BATCH = 64
+LOADED = 256  # samples that the loader fetches at a time
+SAMPLES_PER_SHARD = 500
+SMALL = 1 << 20
 
 T = TypeVar("T")
 
@@ -211,6 +222,96 @@ def train(bucket: Bucket) -> float:
     return right / total
 
 
+# -- loading samples -----------------------------------------------------------------------------------------------
+
+
+def write_shards(bucket: Bucket, data: DataSet, scratch: Path) -> list[Place]:
+    """The images and their labels as samples in shards; where each image lies in them."""
+    from aistore.sdk.dataset.data_attribute import DataAttribute
+    from aistore.sdk.dataset.dataset_config import DatasetConfig
+    from aistore.sdk.dataset.label_attribute import LabelAttribute
+
+    images = scratch / "images"
+    images.mkdir()
+    labels = {}
+    for name, source in data.sources.items():
+        if isinstance(source, bytes):
+            _, _, label, file = name.split("/")
+            (images / file).write_bytes(source)
+            labels[file.removesuffix(".png")] = int(label)
+    config = DatasetConfig(DataAttribute(images, "image", "png"), [LabelAttribute("cls", labels.__getitem__)])
+    here = Path.cwd()
+    os.chdir(scratch)  # a shard is a local file, of the object's name, until it is stored
+    try:
+        bucket.write_dataset(config, pattern="samples", maxcount=SAMPLES_PER_SHARD)
+    finally:
+        os.chdir(here)
+    shards = [entry.name for entry in bucket.list_objects_iter(prefix="samples-")]
+    members = [(shard, one.name.removeprefix(f"{shard}/")) for shard in shards for one in bucket.list_archive(shard)]
+    return [place for place in members if place[1].endswith(".png")]
+
+
+def small_objects(data: DataSet) -> list[Place]:
+    return [(name, "") for name, size in data.sizes.items() if size <= SMALL]
+
+
+def one_by_one(bucket: Bucket, places: list[Place]) -> Iterator[bytes]:
+    """A request for each sample, several at a time."""
+
+    def read(place: Place) -> bytes:
+        name, member = place
+        return (
+            bucket.object(name).get_reader(archive_config=ArchiveConfig(archpath=member) if member else None).read_all()
+        )
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        yield from pool.map(read, places)
+
+
+def together(client: Client, bucket: Bucket, places: list[Place]) -> Iterator[bytes]:
+    """One request for all of them."""
+    batch = client.batch(bucket=bucket)
+    for name, member in places:
+        batch.add(name, archpath=member)
+    for info, content in batch.get():
+        check(not info.err_msg, f"{info.obj_name}: {info.err_msg}")
+        yield content
+
+
+def load_epoch(
+    bucket: Bucket, places: list[Place], fetch: Callable[[Bucket, list[Place]], Iterator[bytes]], epoch: int
+) -> dict[Place, bytes]:
+    """Load every sample once, in the order of this epoch; the SHA-256 of each."""
+    order = random.Random(epoch).sample(places, len(places))
+    digests = {}
+    with progress(len(order), "load", unit="sample") as bar:
+        for start in range(0, len(order), LOADED):
+            wanted = order[start : start + LOADED]
+            for place, content in zip(wanted, fetch(bucket, wanted), strict=True):
+                digests[place] = hashlib.sha256(content).digest()
+                bar.update()
+    return digests
+
+
+def load(client: Client, bucket: Bucket, data: DataSet, places: list[Place]) -> None:
+    """An epoch by single requests and one by batches: the same samples, whatever their order."""
+    epochs = []
+    for number, (text, fetch) in enumerate(
+        (("by single GETs", one_by_one), ("by GetBatch", partial(together, client)))
+    ):
+        epochs.append(
+            step(
+                f"load an epoch {text}",
+                partial(load_epoch, bucket, places, fetch, number),
+                objects=len(places),
+                unit="samples",
+            )
+        )
+    check(epochs[0] == epochs[1], "the epochs differ")
+    known = set(data.digests.values())
+    check(all(digest in known for digest in epochs[0].values()), "a sample differs from what was stored")
+
+
 # -- telling it ------------------------------------------------------------------------------------------------------
 
 
@@ -231,12 +332,12 @@ def for_each(act: Callable[[str], None], names: Iterable[str], text: str) -> Non
             bar.update()
 
 
-def step(text: str, act: Callable[[], T], objects: int = 0, size: int = 0) -> T:
+def step(text: str, act: Callable[[], T], objects: int = 0, size: int = 0, unit: str = "objects") -> T:
     """Do it, and print how long it took and how fast that was."""
     start = time.perf_counter()
     result = act()
     took = time.perf_counter() - start
-    rates = [f"{objects / took:,.0f} objects/s"] if objects > 1 else []
+    rates = [f"{objects / took:,.0f} {unit}/s"] if objects > 1 else []
     rates += [f"{size / took / 1e6:,.0f} MB/s"] if size else []
     print(f"  {text:<44} {took:7.2f} s   {', '.join(rates)}", flush=True)
     return result
@@ -263,7 +364,8 @@ def run(own: Path | None, keep: bool) -> None:
         step("start a cluster", cluster.start)
         try:
             print(f"  {cluster.url} on {folder}, durability strict")
-            bucket = cluster.client().bucket("demo").create(exist_ok=True)
+            client = cluster.client()
+            bucket = client.bucket("demo").create(exist_ok=True)
             step(f"store {count:,} objects", lambda: store(bucket, data), count, size)
             step("list them", lambda: list_all(bucket, data), count)
             step("read each whole, check its SHA-256", lambda: read_whole(bucket, data), count, size)
@@ -276,6 +378,12 @@ def run(own: Path | None, keep: bool) -> None:
             step("read it as a file", lambda: read_as_file(bucket, data), size=data.sizes[data.largest])
             step("restart the server", cluster.restart)
             step("read all again, check each SHA-256", lambda: read_whole(bucket, data), count, size)
+            if own:
+                places = small_objects(data)
+            else:
+                places = step("write them as samples into shards", lambda: write_shards(bucket, data, Path(scratch)))
+            if places:
+                load(client, bucket, data, places)
             if own:
                 print("  no training: the labels of your files are not known")
             else:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from aistore.sdk import DataShard
 from aistore.sdk.obj.content_iterator.buffer import ParallelBuffer
-from aistore.sdk.provider import Provider
 from archives import packed
 
 if TYPE_CHECKING:
@@ -23,17 +22,6 @@ COUNT = 41
 KINDS = ("map", "parallel", "iter", "batch", "shards", "streams")
 RESHARDED = ("iter", "batch", "shards", "streams")
 SHARDS = 7
-
-
-@dataclass
-class DataShard:
-    """A source of `AISMultiShardStream`."""
-
-    client_url: str
-    bucket_name: str
-    provider: Provider = Provider.AIS
-    prefix: str = ""
-    etl_name: str | None = None
 
 
 def content_of(number: int) -> bytes:

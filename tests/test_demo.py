@@ -42,10 +42,13 @@ def own_files(tmp_path: Path) -> Path:
 
 def test_it_stores_reads_restarts_and_trains(tmp_path: Path) -> None:
     pytest.importorskip("sklearn", reason="the demo's data set comes with scikit-learn: run make test")
+    pytest.importorskip("webdataset", reason="the demo writes shards with webdataset: run make test")
     said = run_demo(tmp_path)
     assert "1,799 objects" in said
     for step in ("store", "list", "read each whole", "stream", "as a file", "restart", "read all again"):
         assert step in said
+    for way in ("by single GETs", "by GetBatch"):
+        assert re.search(rf"load an epoch {way} .* samples/s", said)
     accuracy = re.search(r"accuracy on the 20 % held out: ([\d.]+)%", said)
     assert accuracy is not None
     assert float(accuracy[1]) > 90
@@ -56,6 +59,7 @@ def test_it_takes_ones_own_files_and_keeps_them_on_request(own_files: Path, tmp_
     for _ in range(2):  # again, onto what was kept
         said = run_demo(tmp_path, "--data", own_files, "--keep")
         assert "3 objects, 10,240,004 bytes" in said
+        assert "by GetBatch" in said
         assert "no training" in said
     assert (tmp_path / "demo-data" / "catalog.db").exists()
 

@@ -79,6 +79,7 @@ def test_core_requires_what_it_imports_and_no_more(wheel: Path) -> None:
         "starlette",
         "torch",
         "uvicorn",
+        "webdataset",
         "websockets",
         "werkzeug",
     }

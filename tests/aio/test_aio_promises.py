@@ -19,11 +19,13 @@ MODULES = (
     "sdk.test_sdk_archives",
     "sdk.test_sdk_files",
     "sdk.test_sdk_batch",
+    "sdk.test_sdk_datasets",
 )
 
 DIFFERENT = {
     "test_several_targets_answer_as_one": "it makes a client of its own",
     "test_raw_answers_are_what_the_server_sent": "they are answers, no files",
+    "test_a_raw_answer_that_breaks_off_gives_all_that_came_and_then_raises": "as above",
     "test_raw_is_a_file_with_the_headers_of_the_answer": "it is an answer, no file",
     "test_ranges_of_two_versions_are_not_mixed": "each read asks anew what there is to read",
     "test_an_empty_object_has_no_parts": "the reader asks when it reads",
@@ -40,6 +42,7 @@ for _name in MODULES:
             globals()[_test] = _function
 
 from sdk.test_sdk_copying import other  # noqa: E402, F401 (a fixture of those tests)
+from sdk.test_sdk_datasets import blocking, images  # noqa: E402, F401 (as above)
 from sdk.test_sdk_files import far, folder  # noqa: E402, F401 (as above)
 
 

@@ -20,8 +20,9 @@ pytest.importorskip("torch", reason="PyTorch is not installed: make test-torch i
 from torch.utils.data import DataLoader, default_collate
 
 from aistore.pytorch import AISMultiShardStream, AISShardReader, SampleNotFound, ShardError, _shards
+from aistore.sdk import DataShard
 from archives import EXTENSIONS, packed, tar, zipped
-from loading import DataShard, as_list, content_of, fill_shards, flat, until_error
+from loading import as_list, content_of, fill_shards, flat, until_error
 
 if TYPE_CHECKING:
     from aistore.sdk import Bucket, Client

@@ -11,6 +11,7 @@ import pytest
 
 from aistore.sdk.batch.errors import BatchIncomplete, MultipartDecodeError
 from aistore.sdk.errors import AISError
+from aistore.transport.errors import TransportError
 from answering import client_of
 from archives import packed, tar
 from peer import Peer
@@ -305,3 +306,46 @@ def test_raw_answers_are_what_the_server_sent(client: Client, bucket: Bucket) ->
         assert found.getnames() == ["small", "empty"]
     raw = client.batch(["small"], bucket=bucket, streaming_get=False).get(raw=True)
     assert b'name="metadata"' in raw.read()
+
+
+@pytest.mark.parametrize("form", ["sized", "chunked"])
+@pytest.mark.parametrize("how", ["read", "read1", "readinto", "readline", "peek"])
+def test_a_raw_answer_that_breaks_off_gives_all_that_came_and_then_raises(form: str, how: str) -> None:
+    sent = bytes(range(97, 123)) * 5000  # more than is buffered, and no multiple of it
+
+    def script(connection: PeerConnection) -> None:
+        connection.request()
+        if form == "sized":
+            connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + sent)
+        else:
+            connection.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n" % 1_000_000 + sent)
+        connection.close()
+
+    def next_of(raw: Any) -> bytes:
+        if how == "readinto":
+            buffer = bytearray(100_000)
+            return bytes(buffer[: raw.readinto(buffer)])
+        if how == "peek":
+            found = raw.peek()
+            assert raw.read(len(found)) == found
+            return bytes(found)
+        return bytes(getattr(raw, how)(100_000))
+
+    with Peer(script) as peer:
+        client = client_of(peer)
+        raw = client.batch(["a"], bucket=client.bucket("b")).get(raw=True)
+        got = b""
+        with pytest.raises(TransportError):
+            while piece := next_of(raw):
+                got += piece
+        assert got == sent
+        with pytest.raises(TransportError):
+            raw.read(1)
+        with pytest.raises(TransportError):
+            raw.read()
+        assert raw.read(0) == b""
+        raw.close()
+        raw = client.batch(["a"], bucket=client.bucket("b")).get(raw=True)
+        with pytest.raises(TransportError):
+            raw.read()
+        raw.close()

@@ -56,6 +56,7 @@ def test_public_names() -> None:
         "Client",
         "Cluster",
         "ColdGetConf",
+        "DataShard",
         "Etl",
         "Job",
         "ListObjectFlag",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from aistore.calls.etl_handle import EtlHandle
     from aistore.calls.summaries import Summary
     from aistore.sdk._listing import BucketEntry, BucketList
+    from aistore.sdk.dataset.dataset_config import DatasetConfig
     from aistore.sdk.list_object_flag import ListObjectFlag
     from aistore.sdk.multiobj.object_range import ObjectRange
     from aistore.sdk.namespace import Namespace
@@ -442,6 +443,14 @@ class AsyncBucket(BucketHandle):
         choice = Choice(prefix, pattern=pattern, dry_run=dry_run, on_each=on_each)
         work = ImportFolder(folder, BucketEnd(self, prefix), choice, Side(self.client), link, prove)
         return await carry_out(self.client, work, workers, progress)
+
+    async def write_dataset(
+        self, config: DatasetConfig, skip_missing: bool = True, *, progress: bool | None = None, **kwargs: Value
+    ) -> None:
+        """Store a data set as WebDataset shards. Arguments and errors as for the blocking `Bucket.write_dataset`."""
+        from aistore.calls.datasets import write_dataset
+
+        await self._client.run(write_dataset(self._ref, config, skip_missing, kwargs, progress))
 
     def _listed(self, entry: BucketEntry) -> AsyncObject:
         """The object of an entry of this bucket's listing."""

@@ -27,6 +27,7 @@ __all__ = ["Delivery", "Entry", "Settings"]
 
 _FRUITLESS_MAX: Final = 3  # requests one after another that bring nothing new
 _FAILED: Final = "Batch entry failed on the server"
+_known: Final = MossOut.known
 _HEADERS: Final = (("Content-Type", JSON),)
 
 
@@ -161,11 +162,29 @@ class Delivery:
     def _items(self, members: Iterable[Member]) -> Iterator[Item]:
         settings, entries = self._settings, self._entries
         bucket, provider = settings.bucket, settings.provider
+        count, plain = len(entries), self._multipart is None
         for name, content in members:
             at = self._at
-            if at >= len(entries):
-                raise RuntimeError(f"the archive of a batch of {len(entries)} entries has more: {name!r}")
+            if at >= count:
+                raise RuntimeError(f"the archive of a batch of {count} entries has more: {name!r}")
             entry = entries[at]
+            if content and plain and entry.__class__ is str and name.endswith(entry):  # as nearly all are
+                self._at = at + 1
+                yield (
+                    _known(
+                        {
+                            "obj_name": entry,
+                            "archpath": "",
+                            "bucket": bucket,
+                            "provider": provider,
+                            "opaque": None,
+                            "err_msg": None,
+                            "size": len(content),
+                        }
+                    ),
+                    content,
+                )
+                continue
             if isinstance(entry, Entry):
                 asked, where, by, _, opaque, path, _, length = entry
                 where, by = where or bucket, by or provider
@@ -179,7 +198,7 @@ class Delivery:
                     raise RuntimeError(
                         f"entry {at} of a batch, {self._label(entry)!r}, has {len(content)} bytes: {length} were asked for"
                     )
-            if self._multipart is not None:
+            if not plain:
                 out = self._recorded(at)
                 if missing and not out.err_msg:
                     out.err_msg = _FAILED
@@ -193,7 +212,7 @@ class Delivery:
                     "err_msg": _FAILED if missing else None,
                     "size": len(content),
                 }
-                out = MossOut.known(values)
+                out = _known(values)
             self._at = at + 1
             yield out, content
 

@@ -6,6 +6,7 @@ The standard library's `tarfile` takes a tenth of a millisecond for an entry, mo
 from __future__ import annotations
 
 import json
+import struct
 import tempfile
 import zipfile
 import zlib
@@ -23,6 +24,8 @@ __all__ = ["Cut", "Decoder", "Multipart", "TarDecoder", "boundary_of", "new_deco
 
 _BLOCK: Final = 512
 _ZEROS: Final = bytes(_BLOCK)
+_header: Final = struct.Struct("100s24x11s21xB100x5sB82xB").unpack_from
+"""Name, digits of the size, type, magic, version, whether there is a prefix: all at once, which takes half as long as one by one."""
 _EXTENDED_MAX: Final = 1 << 20
 _DIGITS_MAX: Final = 18  # of a size
 _LARGE: Final = 64 * 1024
@@ -120,16 +123,16 @@ class TarDecoder:
         """The members in `buffer` from `at` on; returns where the first one that is not complete begins."""
         end = len(buffer)
         while end - at >= _BLOCK:
-            kind = buffer[at + 156]
-            if not buffer[at] and buffer[at : at + _BLOCK] == _ZEROS:
+            field, digits, kind, magic, version, prefix = _header(buffer, at)
+            if not field[0] and buffer[at : at + _BLOCK] == _ZEROS:
                 self._ended = True
                 return end
-            if buffer[at + 257 : at + 262] != b"ustar":
+            if magic != b"ustar":
                 raise RuntimeError(_UNREADABLE.format("tar", "invalid header"))
             if self._strict and not _is_sound(buffer[at : at + _BLOCK]):
                 raise RuntimeError(_UNREADABLE.format("tar", "a header is not what its checksum says"))
             try:
-                size = int(buffer[at + 124 : at + 135], 8)
+                size = int(digits, 8)
             except ValueError:
                 size = _number(buffer[at + 124 : at + 136])
             if size < 0:  # would lead back
@@ -146,17 +149,23 @@ class TarDecoder:
                 self._needed = stop - at
                 return at
             if regular:
-                name = (self._name or _name(buffer, at)).decode("utf-8", "replace")
-                self._name, self._size = b"", -1
-                if over > end:
-                    self._large, self._parts = name, [buffer[content:]]
-                    self._missing, self._padding = over - end, stop - over
-                    self._needed = _BLOCK
-                    return end
+                raw = self._name
+                if raw:
+                    self._name = b""
+                elif prefix and not version:
+                    raw = _long_name(buffer, at)
+                else:
+                    raw = field.rstrip(b"\0")
+                name = raw.decode("utf-8", "replace")
+                self._size = -1
                 if stop > end:
-                    self._padding = stop - end
                     self._needed = _BLOCK
-                    yield name, buffer[content:over]
+                    self._padding = stop - max(over, end)
+                    if over > end:
+                        self._large, self._parts = name, [buffer[content:]]
+                        self._missing = over - end
+                    else:
+                        yield name, buffer[content:over]
                     return end
                 yield name, buffer[content:over]
             else:
@@ -184,11 +193,8 @@ class TarDecoder:
         return []
 
 
-def _name(buffer: bytes, at: int) -> bytes:
-    name = buffer[at : at + 100].rstrip(b"\0")
-    if buffer[at + 345] and buffer[at + 262] == 0:
-        return buffer[at + 345 : at + 500].rstrip(b"\0") + b"/" + name
-    return name
+def _long_name(buffer: bytes, at: int) -> bytes:
+    return buffer[at + 345 : at + 500].rstrip(b"\0") + b"/" + buffer[at : at + 100].rstrip(b"\0")
 
 
 def _is_sound(header: bytes) -> bool:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from aistore.calls.transfers import Tally
+from typing import Protocol
 
 __all__ = ["INTERVAL", "Bar", "bar_of"]
 
@@ -16,14 +13,23 @@ INTERVAL = 0.1
 _DELAY = 1.0
 
 
+class Counted(Protocol):
+    """Work that counts."""
+
+    done: int
+    """Items that are through."""
+    bytes: int
+    """Bytes that were moved."""
+
+
 class Bar:
     """Shows how many items are through, and how many bytes were moved."""
 
-    def __init__(self, tally: Tally, title: str, delay: float) -> None:
+    def __init__(self, tally: Counted, title: str, delay: float, unit: str) -> None:
         from tqdm import tqdm
 
         self._tally = tally
-        self._bar = tqdm(desc=title, unit=" names", delay=delay, mininterval=INTERVAL, dynamic_ncols=True)
+        self._bar = tqdm(desc=title, unit=unit, delay=delay, mininterval=INTERVAL, dynamic_ncols=True)
 
     def update(self) -> None:
         """Show what is done now."""
@@ -38,8 +44,8 @@ class Bar:
         self._bar.close()
 
 
-def bar_of(tally: Tally, title: str, progress: bool | None) -> Bar | None:
+def bar_of(tally: Counted, title: str, progress: bool | None, unit: str = " names") -> Bar | None:
     """The bar that a call wants: with None one on a terminal, for work over a second."""
     if progress is False or (progress is None and not sys.stderr.isatty()):
         return None
-    return Bar(tally, title, 0.0 if progress else _DELAY)
+    return Bar(tally, title, 0.0 if progress else _DELAY, unit)

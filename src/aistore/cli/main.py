@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from aistore.version import __version__
 
@@ -22,11 +22,17 @@ Make DST like SRC. A bucket is written ais://BUCKET or ais://BUCKET/PREFIX, anyt
 there already, of the same size and checksum, is left as it is; a run that was interrupted goes on where it was.
 Exit status 0 if all is well, 1 if something failed, 130 after Ctrl-C.
 """
+_NOT_READ: Final = 128 + 13
+"""What a shell says of a command that SIGPIPE ended. Not done, and no failure: callers that close a pipe early know it (webdataset does)."""
+
 _as_written = argparse.RawDescriptionHelpFormatter
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; its exit status. 0 done, 1 failed (the reason on standard error), 2 wrong usage, 130 Ctrl-C."""
+    """Run one command; its exit status.
+
+    0 done, 1 failed (the reason on standard error), 2 wrong usage, 130 Ctrl-C, 141 when nobody reads the output any more.
+    """
     asked, unknown = make_parser().parse_known_args(arguments)
     if unknown:  # said by the command, whose usage helps, and not by the parser of all commands
         asked.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
@@ -37,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader of our output (head, less) has seen enough; what the interpreter flushes at exit goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return _NOT_READ
     except Exception as error:
         if not _is_expected(error):
             raise

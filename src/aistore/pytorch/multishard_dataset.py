@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from contextlib import ExitStack, closing
 from itertools import islice, zip_longest
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 from aistore.pytorch._epochs import Resumable
 from aistore.pytorch._index import Index
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from aistore.calls.batch_delivery import Item
     from aistore.sdk.bucket import Bucket
+    from aistore.sdk.dataset.data_shard import DataShard
     from aistore.sdk.obj.object import Object
-    from aistore.sdk.provider import Provider
 
     Member = tuple[Object, str]
     Sample = tuple[bytes, ...]
@@ -29,25 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["AISMultiShardStream"]
 
 _AT_ONCE = 256
-
-
-class DataShard(Protocol):
-    """Where a stream comes from: `aistore.sdk.DataShard`."""
-
-    @property
-    def client_url(self) -> str: ...
-
-    @property
-    def bucket_name(self) -> str: ...
-
-    @property
-    def provider(self) -> Provider | str: ...
-
-    @property
-    def prefix(self) -> str: ...
-
-    @property
-    def etl_name(self) -> str | None: ...
 
 
 class AISMultiShardStream(Resumable["Sample"]):

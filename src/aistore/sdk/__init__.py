@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from aistore.sdk.bucket import Bucket
     from aistore.sdk.client import Client
     from aistore.sdk.cluster import Cluster
+    from aistore.sdk.dataset.data_shard import DataShard
     from aistore.sdk.etl.etl import Etl
     from aistore.sdk.job import Job
     from aistore.sdk.list_object_flag import ListObjectFlag
@@ -31,6 +32,7 @@ __all__ = [
     "Client",
     "Cluster",
     "ColdGetConf",
+    "DataShard",
     "Etl",
     "Job",
     "ListObjectFlag",
@@ -49,6 +51,7 @@ _HOME = {
     "Client": "aistore.sdk.client",
     "Cluster": "aistore.sdk.cluster",
     "ColdGetConf": "aistore.sdk.retry_config",
+    "DataShard": "aistore.sdk.dataset.data_shard",
     "Etl": "aistore.sdk.etl.etl",
     "Job": "aistore.sdk.job",
     "ListObjectFlag": "aistore.sdk.list_object_flag",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from aistore.calls.etl_handle import EtlHandle
     from aistore.calls.summaries import Summary
     from aistore.sdk._listing import BucketEntry, BucketList
+    from aistore.sdk.dataset.dataset_config import DatasetConfig
     from aistore.sdk.list_object_flag import ListObjectFlag
     from aistore.sdk.multiobj.object_group import ObjectGroup
     from aistore.sdk.multiobj.object_range import ObjectRange
@@ -484,6 +485,25 @@ class Bucket(BucketHandle, AISSource):
         choice = Choice(prefix, pattern=pattern, dry_run=dry_run, on_each=on_each)
         work = ImportFolder(folder, BucketEnd(self, prefix), choice, Side(self.client), link, prove)
         return carry_out(self.client, work, workers, progress)
+
+    def write_dataset(
+        self, config: DatasetConfig, skip_missing: bool = True, *, progress: bool | None = None, **kwargs: Value
+    ) -> None:
+        """Store a data set as WebDataset shards: one sample for every file of the configuration's primary attribute.
+
+        Shards are objects `PATTERN-NUMBER.tar`, `dataset-000000.tar` and so on by default, of up to `maxcount` samples (100,000) and
+        `maxsize` bytes (3e9). A sample that lacks an attribute is left out, or with `skip_missing=False` written without it; either is
+        told by a warning in the log. Each shard is written to the working folder first, under the object's name, and removed once it is
+        stored. `progress` shows a bar (None: on a terminal, if it takes over a second). Other arguments (`pattern`, `maxcount`,
+        `maxsize`, `start_shard`, `post`, `encoder`, `mtime` ...) are those of `webdataset.ShardWriter`; `post` is called with the path
+        of each shard before it is stored.
+
+        Only whole shards are stored, whatever fails; those stored before a failure stay. Raises ImportError without the package
+        `webdataset`, ValueError if there is nothing to write, FileExistsError if a shard's file is there already.
+        """
+        from aistore.calls.datasets import write_dataset
+
+        self.client.run(write_dataset(self._ref, config, skip_missing, kwargs, progress))
 
     def _listed(self, entry: BucketEntry) -> Object:
         """The object of an entry of this bucket's listing."""

@@ -81,6 +81,7 @@ def run(
 
     os.umask(0o077)  # what is in the data folder is for its owner
     _spare_the_collector()
+    _keep_what_is_freed()
     folder = ServedFolder(settings.data_dir) if settings.role == "node" else None
     _open_log(settings, stderr_to_log)
     orphaned = False
@@ -103,6 +104,16 @@ def _spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
+
+
+def _keep_what_is_freed() -> None:
+    """Have buffers of up to 2 MiB use again what was freed, instead of having the system map pages for each, and clear them.
+
+    glibc maps what is larger than 128 KiB, and gives free memory of more than that back, until a larger piece was freed: from then on what
+    is smaller comes from memory that it keeps, twice as much at most. Without this, a tenth of the time that a batch takes goes into
+    mapping. The piece here is never written to, so it takes no memory. Elsewhere it does nothing.
+    """
+    bytes(2 << 20)
 
 
 async def _serve(

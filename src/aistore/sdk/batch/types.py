@@ -63,6 +63,11 @@ class MossOut(_Message):
         except (binascii.Error, ValueError):
             return None
 
+    @property
+    def bck(self) -> str:
+        """The bucket, as `MossIn` names it: lhotse asks for what is missing once more, and takes either for the entry."""
+        return self.bucket
+
     @staticmethod
     def known(values: Document) -> MossOut:
         """Make one of values, for all fields by name, that are what they should be: a batch makes thousands."""

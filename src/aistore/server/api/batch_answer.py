@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 
     from aistore.server.api.batch_reading import Wanted
+    from aistore.server.archive.streaming import ArchiveStream
     from aistore.server.jobs.registry import Job
     from aistore.server.node import Node
     from aistore.wire.batch import BatchEntry
@@ -173,12 +174,22 @@ class BatchAnswer:
         order, stream, reader = self._order, new_stream(self._order.form), self._reader
         out: list[bytes] = []
         held = 0
-        bucket, bucket_name = None, ""
-        for index, (entry, wanted) in enumerate(zip(order.entries, order.wanted, strict=True)):
+        index = 0
+        while index < len(order.wanted):
+            if out and (held >= _FLUSH or index == 1):
+                yield out
+                out = []
+                held = 0
+                self._check_aborted()
+            if count := self._add_run(stream, index, _FLUSH - held, out):
+                held = sum(map(len, out))
+                index += count
+                continue
+            entry, wanted = order.entries[index], order.wanted[index]
             found, self._first = self._first, None
             if found is None and not self._soft_errors:
                 found = reader.take_now()
-            if out and (held >= _FLUSH or index == 1 or (found is None and not reader.is_ready)):
+            if out and found is None and not reader.is_ready:
                 yield out
                 out = []
                 held = 0
@@ -190,9 +201,8 @@ class BatchAnswer:
                     if out:
                         yield out  # what came before is good
                     raise
-            if wanted.bucket is not bucket:
-                bucket = wanted.bucket
-                bucket_name = bucket.id.name
+            index += 1
+            bucket_name = wanted.bucket.id.name
             name = name_in_archive(bucket_name, entry.objname, entry.archpath or "", only_name=order.only_name)
             if isinstance(found, ApiError):
                 self._note(entry, wanted, 0, found.message)
@@ -217,6 +227,19 @@ class BatchAnswer:
             self._note(entry, wanted, found.size, "")
         out.append(stream.finish())
         yield out
+
+    def _add_run(self, stream: ArchiveStream, index: int, room: int, out: list[bytes]) -> int:
+        """Append the entries from `index` on that are whole small objects in memory, some `room` bytes of them; how many they are."""
+        if self._first is not None or self._soft_errors:
+            return 0
+        order = self._order
+        run = self._reader.take_run(room)
+        for at, (content, mtime) in enumerate(run, index):
+            entry, wanted = order.entries[at], order.wanted[at]
+            name = name_in_archive(wanted.bucket.id.name, entry.objname, "", only_name=order.only_name)
+            out += stream.whole(name, content, mtime)
+            self._note(entry, wanted, len(content), "")
+        return len(run)
 
     def _note(self, entry: BatchEntry, wanted: Wanted, size: int, error: str) -> None:
         if not error:

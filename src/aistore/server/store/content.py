@@ -16,7 +16,7 @@ import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from aistore.server.store.errors import StoreFull
 from aistore.server.store.sync import sync_file, sync_folder
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from aistore.server.store.catalog import Catalog, Transaction
     from aistore.server.store.schema import Durability
 
-__all__ = ["ContentFiles", "Upload", "finished", "full_or", "hash_file", "in_thread"]
+__all__ = ["ContentFiles", "NearbyFiles", "Upload", "finished", "full_or", "hash_file", "in_thread"]
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +40,8 @@ _BLOCK: Final = 4096
 _is_content: Final = re.compile(r"[0-9a-f]{16}").fullmatch
 _REMOVE_AT_ONCE: Final = 512
 _SHORT_THREADS: Final = 8  # they wait for the disk
+_FOLDERS: Final = 32  # that one reader of many small files holds open
+_RWF_NOWAIT: Final = getattr(os, "RWF_NOWAIT", 0)
 _LARGE: Final = 64 << 20  # removing a file of this size takes so long that it is not done on the loop
 
 
@@ -373,6 +375,49 @@ class ContentFiles:
         self._short.shutdown()
         for block in list(self._locks):
             self._let_go(block)
+
+
+class NearbyFiles:
+    """Reads many small content files on the loop: a file is opened from its folder, which is held open, in half the time. Close it."""
+
+    __slots__ = ("_folders", "_root")
+
+    def __init__(self, files: ContentFiles) -> None:
+        self._root = files.root
+        self._folders: dict[int, int] = {}
+
+    def read(self, content: int, size: int) -> bytes | None:
+        """The whole file, of `size` bytes; None if that would wait for the disk, or if it fails: whoever opens it by its path is told why."""
+        block = content // _BLOCK
+        folder = self._folders.get(block)
+        fd = -1
+        try:
+            if folder is None:
+                if len(self._folders) == _FOLDERS:
+                    return None
+                folder = os.open(f"{self._root}/{block:08x}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                self._folders[block] = folder
+            fd = os.open(b"%016x" % content, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
+            if _RWF_NOWAIT:
+                data: bytearray | bytes = bytearray(size)
+                read = os.preadv(fd, (data,), 0, _RWF_NOWAIT) if size else 0
+            else:
+                data = os.pread(fd, size, 0)
+                read = len(data)
+            return (
+                cast("bytes", data) if read == size else None
+            )  # nobody writes to it: a copy would cost what reading does
+        except OSError:
+            return None
+        finally:
+            if fd >= 0:
+                os.close(fd)
+
+    def close(self) -> None:
+        """Let go of the folders."""
+        for folder in self._folders.values():
+            os.close(folder)
+        self._folders.clear()
 
 
 def _locked(folder: Path, *, alone: bool = False) -> int:
