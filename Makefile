@@ -33,7 +33,7 @@ test-long:
 
 test-torch:
 	@tools/setup demo dev pytorch
-	@$(PY) -c "import torchdata" 2>/dev/null || $(PY) -m pip install -qq --disable-pip-version-check -c tools/constraints.txt torchdata
+	@$(PY) -c "import torchdata, lhotse" 2>/dev/null || $(PY) -m pip install -qq --disable-pip-version-check -c tools/constraints.txt torchdata lhotse
 	$(PY) -m pytest -n auto tests/pytorch tests/test_surface.py "tests/test_docs.py::test_page_runs[docs/howto/pytorch.md]" \
 		"tests/test_docs.py::test_page_runs[docs/tutorial-training.md]" $(ARGS)
 
