@@ -46,6 +46,7 @@ PARTS: Final = {
     "remote": "Remote buckets",
     "batch": "GetBatch",
     "dsort": "dSort",
+    "pytorch": "PyTorch",
     "etl": "ETL",
 }
 """The parts of the benchmark in the order in which they are shown, and their titles."""
