@@ -26,6 +26,11 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"input_format": {"template": "in-{0..9}.tgz"}}, "input_extension"),
     ({"output_format": "out"}, "prefix-only"),
     ({"output_format": ""}, "empty range"),
+    ({"output_format": "../out-{0..9}"}, "output_format"),
+    ({"output_format": "x" * 2000 + "{0..9}"}, "output_format"),
+    ({"output_format": "out-{0..9223372036854775807}"}, "too large"),
+    ({"output_format": "out-" + "{1..1}" * 100_000}, "too large"),
+    ({"input_format": {"template": "{0..9}/../in"}}, "input_format"),
     ({"output_format": "out-{0..9}.zip"}, "output_extension"),
     ({"output_format": "out-%d", "output_shard_size": ""}, "must be set"),
     ({"output_format": "out-%d", "output_shard_size": "0"}, "must be set"),
@@ -68,6 +73,12 @@ def test_keys_in_any_case_and_unknown_ones(one: Places) -> None:
     job = one.client.dsort()
     job.start({**spec, "extension": ".tar", "ekm_sep": ",", "Algorithm": {"Kind": "MD5".lower(), "more": 1}})
     assert job.wait(DEADLINE, verbose=False)
+
+
+def test_an_expression_that_would_take_long_is_refused(one: Places) -> None:
+    with Caller(one.cluster.url) as call:
+        got = call("GET", "/v1/sort?regex=(.%3F){900}")
+        assert (got.status, "too large" in str(got.error["message"])) == (400, True)
 
 
 def test_jobs_are_listed_and_removed(places: Places) -> None:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 MAX_NAMES = 10_000_000
 
 _MAX = (1 << 63) - 1
+# Names have at most 1 KiB between slashes; a template that is longer than this has so many ranges that its names would fill the memory.
+_TEXT_MAX = 16 << 10
 _GROUP = re.compile(r"([^{}]*)\{([^{}]*)\}")
 _FMT = re.compile(r"%(?:0([1-9][0-9]?))?d", re.ASCII)
 _DIGITS = re.compile(r"[0-9]*", re.ASCII)
@@ -28,7 +30,9 @@ class IndexRange(NamedTuple):
     step: int
     width: int
 
-    def __len__(self) -> int:
+    @property
+    def total(self) -> int:
+        """How many numbers; more than `len` can tell, perhaps."""
         return (self.end - self.start) // self.step + 1
 
     def texts(self) -> Iterator[str]:
@@ -69,6 +73,7 @@ def parse_template(text: str) -> Template:
     """Parse a template; raises ApiError 400 with the reference's texts."""
     if text in ("", "*"):
         return Template(("",))
+    _check_length(text)
     if "{" in text and "}" in text:
         found = _parse_braces(text)
     elif "@" in text:
@@ -82,10 +87,15 @@ def parse_template(text: str) -> Template:
         return Template((check_prefix(text, "bad list-range request"),))
     count = 1
     for one in found.ranges:
-        count *= len(one)
-    if count > MAX_NAMES:
-        raise ApiError(400, f"combined ranges are too large to expand ({count} > {MAX_NAMES} names)")
+        count *= one.total
+        if count > MAX_NAMES:
+            raise ApiError(400, f"combined ranges are too large to expand ({count} > {MAX_NAMES} names)")
     return found
+
+
+def _check_length(text: str) -> None:
+    if len(text) > _TEXT_MAX:
+        raise ApiError(400, f"a template of {len(text)} characters is too large (at most {_TEXT_MAX})")
 
 
 def _parse_braces(text: str) -> Template:
@@ -132,6 +142,7 @@ def parse_counter(text: str) -> Template | None:
     """The template of a printf range, which counts from 0 without end; None for any other. Raises ApiError 400."""
     if ("{" in text and "}" in text) or "@" in text or text.count("%") != 1:
         return None
+    _check_length(text)
     found = _check_fmt(text)
     counter = IndexRange(0, _MAX - 1, 1, int(found[1] or 0))
     return Template((text[: found.start()], text[found.end() :]), (counter,))

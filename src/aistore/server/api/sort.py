@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from msgspec.structs import replace
@@ -19,7 +20,7 @@ from aistore.server.dsort.progress import Progress
 from aistore.server.dsort.sorting import Places, sort_shards
 from aistore.server.dsort.spec import check_specification
 from aistore.server.jobs.registry import USER_ABORT
-from aistore.server.store.content import finished
+from aistore.server.store.content import finished, in_thread
 from aistore.wire import access, actions
 from aistore.wire import params as param
 from aistore.wire.dsort import SECTION, Creation, Extraction, JobInfo, Specification
@@ -46,6 +47,8 @@ P = TypeVar("P", Extraction, Creation)
 
 _ALLOW: Final = "DELETE, GET, POST"
 _EXPRESSION_MAX: Final = 4096
+_PROGRAM_MAX: Final = 1000
+_STEP_SECONDS: Final = 0.05
 _FETCHED_AHEAD: Final = 8
 _LOOKUPS: Final = 256  # of names in a row, before others have their turn
 _SHOWN_MAX: Final = 100
@@ -57,7 +60,7 @@ def sort(node: Node, request: Request, tail: str) -> Result:
     if request.method == "POST" and not tail:
         return registering(node, lambda: _start(node, request))
     if request.method == "GET" and not tail:
-        return _info(node, request, job_id) if job_id else _list(node, request)
+        return _info(node, request, job_id) if job_id else _listed(node, request)
     if request.method == "DELETE":
         if tail == "abort":
             return _abort(node, job_id)
@@ -107,18 +110,37 @@ def _uncounted(phase: P, zero: P) -> P:
     )
 
 
-def _list(node: Node, request: Request) -> Reply:
+async def _listed(node: Node, request: Request) -> Reply:
     expression = request.params.get(param.REGEX, "")
     if len(expression) > _EXPRESSION_MAX:
         raise ApiError(400, f"{param.REGEX} is longer than {_EXPRESSION_MAX} characters")
-    found = Regexp(expression)
     active = parse_bool(request.params.get(param.ONLY_ACTIVE, ""))
-    shown = [
-        info
-        for info in node.control.sorts.all()
-        if not (active and info.archived) and found.search(info.metrics.description or "")
-    ]
+    shown = [info for info in node.control.sorts.all() if not (active and info.archived)]
+    if expression:
+        wanted = await _matching(Regexp(expression), {info.metrics.description or "" for info in shown})
+        shown = [info for info in shown if (info.metrics.description or "") in wanted]
     return json_reply(request, shown, TEXT)
+
+
+async def _matching(found: Regexp, descriptions: set[str]) -> set[str]:
+    """Those that match. There may be thousands, each of which may take more than a second: in threads, with turns for others."""
+    if found.size > _PROGRAM_MAX:
+        raise ApiError(400, f"{param.REGEX} is too large: {found.size} instructions (at most {_PROGRAM_MAX})")
+    matching: set[str] = set()
+    rest = iter(descriptions)
+
+    def step() -> bool:
+        deadline = time.monotonic() + _STEP_SECONDS
+        for description in rest:
+            if found.search(description):
+                matching.add(description)
+            if time.monotonic() > deadline:
+                return True
+        return False
+
+    while await in_thread(step):
+        pass
+    return matching
 
 
 # -- ending --

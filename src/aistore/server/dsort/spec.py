@@ -100,7 +100,7 @@ def count_of(template: Template) -> int:
     """How many names a template with ranges has."""
     count = 1
     for one in template.ranges:
-        count *= len(one)
+        count *= one.total
     return count
 
 
@@ -113,6 +113,7 @@ def check_specification(spec: Specification, section: Mapping[str, object]) -> O
         raise _bad("input_format", "missing: expected a template or a list of names")
     names = [_checked("input_format", check_object_name, name) for name in selection.objnames]
     template = Template(("",)) if names else _checked("input_format", parse_template, selection.template)
+    _check_first("input_format", template)
     input_extension = _extension(
         "input_extension", spec.input_extension, "" if names else selection.template, _DEFAULT_EXTENSION
     )
@@ -190,7 +191,14 @@ def _output(text: str) -> Template:
     found = _checked("output_format", lambda one: parse_counter(one) or parse_template(one), text)
     if not found.ranges:
         raise _bad("output_format", "prefix-only template not supported")
+    _check_first("output_format", found)
     return found
+
+
+def _check_first(field: str, template: Template) -> None:
+    """Raise `ApiError` for a template whose names are none: they differ in their numbers only, and a job is not begun to find that out."""
+    if template.ranges:
+        _checked(field, check_object_name, next(template.names()))
 
 
 def _size(field: str, text: str) -> int:
