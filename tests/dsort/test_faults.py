@@ -79,6 +79,26 @@ def overlapping() -> bytes:
     return start + directory + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 2000, 2000, len(directory), len(start), 0)
 
 
+def emptied() -> bytes:
+    """A ZIP whose directory says that its member is empty, which it is not."""
+    data = bytearray(zipped([("a.x", b"hello")]))
+    at = data.find(b"PK\1\2")
+    data[at + 20 : at + 28] = bytes(8)
+    return bytes(data)
+
+
+def boasting() -> bytes:
+    """A TAR of sparse members that consist of holes, of 2**62 bytes each."""
+    found = b""
+    for i in range(8):
+        block = bytearray(tarfile.TarInfo(f"a.{i}").tobuf(tarfile.GNU_FORMAT))
+        block[156], block[483:495] = ord("S"), b"\x80\0\0\0\x40" + bytes(7)
+        block[148:156] = b" " * 8
+        block[148:156] = b"%06o\0 " % sum(block)
+        found += block
+    return found + bytes(1024)
+
+
 DAMAGED = [
     (".tar", GOOD[:2000], "unexpected EOF"),
     (".tar", GOOD[:3800], "unexpected EOF"),
@@ -97,6 +117,8 @@ DAMAGED = [
     (".zip", ZIP[:-10], "not a valid zip"),
     (".zip", flipped(ZIP, len(ZIP) // 2), "cannot be made"),
     (".zip", overlapping(), "becomes more"),
+    (".zip", emptied(), "checksum error"),
+    (".tar", boasting(), "claim more than"),
 ]
 
 

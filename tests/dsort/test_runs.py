@@ -47,6 +47,14 @@ def test_many_runs_are_merged_into_one(tmp_path: Path) -> None:
     assert open_descriptors() == before
 
 
+def test_few_runs_of_large_items_are_merged_at_a_time(tmp_path: Path) -> None:
+    with closing(RunSorter(tmp_path, 1)) as sorter:
+        for number in range(20):
+            sorter.add(b"%03d" % (number * 7 % 20), number, bytes(3 << 20))
+            assert len(sorter._runs) <= 4  # of each, one item is in memory
+        assert [key for key, _, _ in sorter.sorted()] == [b"%03d" % number for number in range(20)]
+
+
 def test_items_longer_than_what_is_read_at_once(tmp_path: Path) -> None:
     with closing(Run(tmp_path)) as run:
         items = [(b"k" * size, size, b"d" * size) for size in (0, 1, 300_000, 5, 2_000_000, 7)]

@@ -55,6 +55,13 @@ def test_on_all_kinds_of_clusters(places: Places) -> None:
     assert all(info.archived and not info.aborted and info.metrics.meta_sorting.finished for info in infos.values())
 
 
+def test_a_time_that_no_calendar_has_is_none_in_a_zip(one: Places) -> None:
+    info = tarfile.TarInfo("a.x")
+    info.mtime = 1 << 61
+    one.put({"in-0.tar": info.tobuf(tarfile.GNU_FORMAT) + bytes(1024)})
+    assert merged(one.sorted(output_extension=".zip")) == [("a.x", b"")]
+
+
 def test_decreasing(one: Places) -> None:
     one.put(shards(MADE, 4))
     made = one.sorted(algorithm={"kind": "alphanumeric", "decreasing": True})
@@ -133,7 +140,7 @@ def test_a_key_that_is_no_integer_ends_the_job(one: Places, content: str) -> Non
     assert "integer" in error
 
 
-@pytest.mark.parametrize("content", ["nan", "1e400", "0x", "", "1.5 ", "--1"])
+@pytest.mark.parametrize("content", ["nan", "1e400", "0x", "", "1.5 ", "--1", "9" * 65_000 + "x"], ids=range(7))
 def test_a_key_that_is_no_number_ends_the_job(one: Places, content: str) -> None:
     one.put({"in-0.tar": tar([("a.key", content.encode())])})
     error = one.failed(algorithm={"kind": "content", "extension": ".key", "content_key_type": "float"})

@@ -19,7 +19,8 @@ KEY_MAX: Final = 64 << 10
 """Bytes of a content that is a key."""
 
 _INT: Final = re.compile(rb"[+-]?[0-9]+")
-_FLOAT: Final = re.compile(rb"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?|[+-]?inf(?:inity)?", re.IGNORECASE)
+# No two parts of it can share digits: a key of many thousands that is no number after all is given up at once.
+_FLOAT: Final = re.compile(rb"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?[0-9]+)?|[+-]?inf(?:inity)?", re.IGNORECASE)
 _INT_MIN: Final = -(1 << 63)
 _DIGITS_MAX: Final = 100
 _SIGN: Final = 1 << 63

@@ -29,6 +29,8 @@ _RECORD_NAMES_MAX: Final = 8 << 20
 # What a ZIP may become, as of other archives (`archive.source`): members may lie one over the other.
 _ALWAYS_ALLOWED: Final = 1 << 30
 _RATIO: Final = 256
+# Bytes that all members of a shard may claim: what sparse ones are without their holes is up to whoever made them.
+_CLAIMED_MAX: Final = 1 << 44
 
 
 class Member(msgspec.Struct, array_like=True, gc=False):
@@ -95,6 +97,8 @@ class ShardReader:
             _check_name(member.name)
             self.members += 1
             self.size += member.size
+            if self.size > _CLAIMED_MAX:
+                raise BadArchive(f"its members claim more than {_CLAIMED_MAX} bytes")
             self._sorter.add(record_name(member.name), ordinal, _encode(member))
             yield None
 
@@ -143,6 +147,8 @@ class ShardReader:
                 raise BadArchive(
                     f"member {found.name[:100]!r} is encrypted, or compressed by a method that is not supported"
                 )
+            if found.crc and not found.size:
+                raise BadArchive(f"zip: checksum error in member {found.name[:100]!r}")
             if "\ufffd" in found.name:
                 raise BadArchive(f"member {found.name[:100]!r} has a name that is not text")
             total += found.size

@@ -28,6 +28,7 @@ _ITEM_COST: Final = 240  # bytes of memory that an item takes beside its key and
 _WRITE: Final = 1 << 20
 _READ: Final = 256 << 10
 _RUNS_MAX: Final = 48  # that are merged at a time
+_RUNS_MIN: Final = 2
 
 
 class Run:
@@ -109,6 +110,7 @@ class RunSorter:
         self._decreasing = decreasing
         self._items: list[Item] = []
         self._held = 0
+        self._largest = _READ
         self._runs: list[Run] = []
 
     @property
@@ -120,6 +122,7 @@ class RunSorter:
         """Collect an item. Raises `StoreFull`."""
         self._items.append((key, -number if self._decreasing else number, data))
         self._held += len(key) + len(data) + _ITEM_COST
+        self._largest = max(self._largest, len(key) + len(data))
         if self._held > self._memory:
             self._spill()
 
@@ -137,7 +140,9 @@ class RunSorter:
         items.sort(reverse=self._decreasing)
         self._write(items)
         del items
-        if len(self._runs) >= _RUNS_MAX:
+        # While runs are merged, one item of each is in memory, or many small ones.
+        most = max(self._memory, _RUNS_MAX * _READ) // self._largest
+        if len(self._runs) >= max(_RUNS_MIN, min(most, _RUNS_MAX)):
             old, self._runs = self._runs, []
             try:
                 self._write(self._merged([run.items() for run in old]))
