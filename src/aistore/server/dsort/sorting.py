@@ -23,7 +23,7 @@ from aistore.wire import dsort
 from aistore.wire.errors import ApiError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 
     from aistore.server.archive.archives import Archives, Content
     from aistore.server.archive.writing import NewMember, TarSpan
@@ -210,7 +210,7 @@ class _Sorting:
                 key = content_key(name, algorithm.content_key_type)
             else:
                 key = self._key(name, number)
-            group = self._group(name)
+            group = yield from self._group(name)
             if group >= 0:
                 self._sorter.add(group.to_bytes(_GROUP_BYTES, "big") + key, number, encode_record(record))
             yield None
@@ -225,12 +225,12 @@ class _Sorting:
             400, f"key is missing for {shown!r} in shard {shard.name}: no member with extension {wanted.decode()}"
         )
 
-    def _group(self, name: bytes) -> int:
-        """The number of the template that a record's shards are named by, -1 if it goes into none."""
+    def _group(self, name: bytes) -> Generator[None, None, int]:
+        """The number of the template that a record's shards are named by, -1 if it goes into none; yields while it searches."""
         if self._key_map is None:
             return 0
         text = name.decode("utf-8", "replace")
-        group = self._key_map.find(text)
+        group = yield from self._key_map.find(text)
         if group < 0:
             reaction = self._order.reactions.ekm_missing_key
             self._react(reaction, f"record {text[:200]!r} matches no key of the key map, or more than one")
