@@ -32,7 +32,10 @@ test-long:
 	$(PY) -m pytest -n auto -m long $(ARGS)
 
 test-torch:
-	@echo "There is nothing that needs PyTorch yet."
+	@tools/setup demo dev pytorch
+	@$(PY) -c "import torchdata, lhotse" 2>/dev/null || $(PY) -m pip install -qq --disable-pip-version-check -c tools/constraints.txt torchdata lhotse
+	$(PY) -m pytest -n auto tests/pytorch tests/test_surface.py "tests/test_docs.py::test_page_runs[docs/howto/pytorch.md]" \
+		"tests/test_docs.py::test_page_runs[docs/tutorial-training.md]" $(ARGS)
 
 lint:
 	@tools/setup demo dev
@@ -41,8 +44,8 @@ lint:
 	@$(PY) -m mypy --no-error-summary
 
 bench:
-	@tools/setup demo dev
-	@$(PY) -m bench.environments 2.0.0
+	@tools/setup demo dev pytorch
+	@$(PY) -m bench.environments 2.0.0 2.0.0-torch
 	@$(PY) -m bench.peers s3
 	@$(PY) -m bench $(ARGS)
 

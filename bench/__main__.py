@@ -1,6 +1,6 @@
 """`make bench`: ours and the official SDK 2.0 against the same embedded server in one run, and the server under load.
 
-    python -m bench [--only sdk,import,big,server,list,files,local,archive,remote,batch,etl,authn] [--quick]
+    python -m bench [--only sdk,import,big,server,list,files,local,archive,remote,batch,dsort,pytorch,etl,authn] [--quick]
 
 Each figure is the best of three, ours and official in turn. What was measured is kept in bench/measured.json, each part with its
 date, and shown in docs/measured.md.
@@ -28,10 +28,13 @@ from bench import remote, server
 from bench.archives import archives
 from bench.authn import authn
 from bench.batch import batches
+from bench.dsort import dsort
 from bench.environments import official_python, why_missing
 from bench.etl import etl
 from bench.files import files
 from bench.local import local
+from bench.pytorch import pytorch
+from bench.pytorch import why_not as why_no_pytorch
 from bench.report import PARTS, Report, Row
 
 if TYPE_CHECKING:
@@ -297,7 +300,7 @@ def measured(parts: set[str], quick: bool) -> Iterator[tuple[str, list[Row]]]:
                 yield "server", under_load(cluster)
     for part, rows in (
         ("list", listing), ("files", files), ("local", local), ("archive", archives), ("remote", remote.rows), ("batch", batches),
-        ("etl", etl), ("authn", authn),
+        ("dsort", dsort), ("pytorch", pytorch), ("etl", etl), ("authn", authn),
     ):  # fmt: skip
         if part in parts:
             yield part, rows(quick)
@@ -316,6 +319,8 @@ def main() -> int:
         parser.error(f"no such part: {', '.join(sorted(unknown))} (there are {', '.join(PARTS)})")
     if reason := why_missing("2.0.0"):
         parser.error(f"there is nothing to compare with: {reason}")
+    if "pytorch" in parts and (reason := why_no_pytorch()):
+        parser.error(f"part pytorch cannot be measured: {reason}")
     report = Report(
         date.today().isoformat(),
         f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}",

@@ -19,6 +19,13 @@ VERSIONS = ("2.0.0", "1.17.0")
 FRAMEWORK = "2.0.0-etl"
 """The official web servers for transformers, with what they need."""
 
+TORCH = "2.0.0-torch"
+"""The official datasets, with PyTorch."""
+
+CONSTRAINTS = Path(__file__).resolve().parents[1] / "tools" / "constraints.txt"
+
+_EXTRAS = {FRAMEWORK: "aistore[etl]==2.0.0", TORCH: "aistore[pytorch]==2.0.0"}
+
 # 1.17.0 names the argument of xxh64() as xxhash did before 4.0; the patch for boto3 needs wrapt.
 _WITH = {"2.0.0": ("boto3", "wrapt"), "1.17.0": ("boto3", "wrapt", "xxhash<4")}
 
@@ -38,7 +45,7 @@ def why_missing(version: str) -> str | None:
 
 
 def _packages(version: str) -> tuple[str, ...]:
-    package = "aistore[etl]==2.0.0" if version == FRAMEWORK else f"aistore=={version}"
+    package = _EXTRAS.get(version, f"aistore=={version}")
     return (package, *_WITH.get(version, ()))
 
 
@@ -56,7 +63,16 @@ def make(version: str) -> None:
     ROOT.mkdir(exist_ok=True)
     try:
         venv.create(folder, with_pip=True, clear=True)
-        pip = [str(official_python(version)), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
+        pip = [
+            str(official_python(version)),
+            "-m",
+            "pip",
+            "install",
+            "-qq",
+            "--disable-pip-version-check",
+            "-c",
+            str(CONSTRAINTS),
+        ]
         subprocess.run(
             [*pip, *_packages(version)],
             check=True,

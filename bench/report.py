@@ -45,6 +45,8 @@ PARTS: Final = {
     "archive": "Archives",
     "remote": "Remote buckets",
     "batch": "GetBatch",
+    "dsort": "dSort",
+    "pytorch": "PyTorch",
     "etl": "ETL",
     "authn": "AuthN",
 }

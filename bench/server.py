@@ -64,25 +64,29 @@ def start_and_memory(folder: Path) -> dict[str, float]:
         return {"start_s": time.perf_counter() - began, "idle_mib": resident_mib(cluster.pid or 0)}
 
 
-def fill(folder: Path, count: int) -> None:
-    """Put `count` small objects into bucket `million` of a data folder that nobody serves."""
-    code = "import sys; from pathlib import Path; from bench.server import fill_here; fill_here(Path(sys.argv[1]), int(sys.argv[2]))"
-    subprocess.run([sys.executable, "-c", code, str(folder), str(count)], check=True)
+def fill(folder: Path, count: int, size: int = 1) -> None:
+    """Put `count` objects of `size` bytes into bucket `million` of a data folder that nobody serves."""
+    code = "import sys; from pathlib import Path; from bench.server import fill_here; fill_here(Path(sys.argv[1]), *map(int, sys.argv[2:]))"
+    subprocess.run([sys.executable, "-c", code, str(folder), str(count), str(size)], check=True)
 
 
-def fill_here(folder: Path, count: int) -> None:
+def fill_here(folder: Path, count: int, size: int) -> None:
     """`fill`, in this process."""
     from aistore.server.folder import ServedFolder
     from aistore.server.store.store import Store
+    from aistore.wire.checksum import digest
     from aistore.wire.names import BucketId
     from aistore.wire.props import BucketProps, pack
+
+    content = bytes(size)
+    checksum = digest("xxhash2", content)
 
     async def run() -> None:
         store = Store(folder, "relaxed")
         await store.open()
         bucket = await store.create_bucket(BucketId("ais", "", "", "million"), lambda _: pack(BucketProps()))
         for names in _batches(count):
-            await asyncio.gather(*(store.put(bucket, name, b"x", "xxhash2", "5c80c09683041123") for name in names))
+            await asyncio.gather(*(store.put(bucket, name, content, "xxhash2", checksum) for name in names))
         await store.close()
 
     served = ServedFolder(folder)

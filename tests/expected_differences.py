@@ -77,10 +77,8 @@ def not_yet() -> str:
     ]
     entries = tomllib.loads(LIST.read_text()).get("not_yet", [])
     refused = sorted({entry["reason"] for entry in entries if "http/" in entry["on"]})
-    return (
-        "\n".join(["| part | names of the SDK that are missing |", "|---|---|", *rows])
-        + f"\n\nThe server answers 501 to calls of these parts: {', '.join(refused)}.\n"
-    )
+    calls = f"\nThe server answers 501 to calls of these parts: {', '.join(refused)}.\n" if refused else ""
+    return "\n".join(["| part | names of the SDK that are missing |", "|---|---|", *rows]) + "\n" + calls
 
 
 def _outermost(names: list[str]) -> list[str]:

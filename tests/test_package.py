@@ -17,6 +17,7 @@ import pytest
 import aistore
 
 ROOT = Path(__file__).resolve().parents[1]
+CONSTRAINTS = ROOT / "tools" / "constraints.txt"
 PIP = ("-m", "pip", "-qq", "--disable-pip-version-check")
 
 
@@ -79,6 +80,7 @@ def test_core_requires_what_it_imports_and_no_more(wheel: Path) -> None:
         "flask",
         "gunicorn",
         "starlette",
+        "torch",
         "uvicorn",
         "webdataset",
         "websockets",
@@ -120,7 +122,7 @@ def test_each_extra_resolves(wheel: Path, installed: Path) -> None:
         extras = email.message_from_bytes(archive.read(name)).get_all("Provides-Extra", [])
     assert extras
     for extra in extras:
-        run(installed / "python", *PIP, "install", "--dry-run", f"{wheel}[{extra}]")
+        run(installed / "python", *PIP, "install", "--dry-run", "-c", CONSTRAINTS, f"{wheel}[{extra}]")
 
 
 LATE = (
@@ -179,6 +181,25 @@ except ImportError as error:
     print(error)
 """
     assert "needs a POSIX system (Linux, macOS). On Windows, run it under WSL" in python(code)
+
+
+def test_where_there_is_no_pytorch_the_error_names_the_extra() -> None:
+    code = """
+import sys
+sys.modules["torch"] = None
+import aistore.pytorch.utils
+assert "AISMapDataset" in dir(aistore.pytorch)
+try:
+    from aistore.pytorch import AISMapDataset
+except ModuleNotFoundError as error:
+    print(error, error.name)
+"""
+    assert python(code) == "aistore.pytorch needs PyTorch: pip install 'aistore-py[pytorch]' torch"
+
+
+def test_nothing_but_the_datasets_loads_pytorch(cluster: aistore.LocalCluster) -> None:
+    code = f"from aistore.sdk import Client; import aistore.client, aistore.pytorch; Client({cluster.url!r}).cluster().get_info()"
+    assert loaded(code, "torch") == []
 
 
 def test_both_distributions_over_each_other_are_noticed(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from aistore.sdk.authn import ClusterManager
 from aistore.sdk.authn.role_manager import RoleManager
 from aistore.sdk.authn.token_manager import TokenManager
 from aistore.sdk.authn.user_manager import UserManager
+from aistore.sdk.dsort import Dsort
 from aistore.sdk.multiobj import ObjectGroup
 from aistore.sdk.obj.multipart_upload import MultipartUpload
 from aistore.sdk.obj.obj_file.object_file import ObjectFileReader, ObjectFileWriter
@@ -41,6 +42,7 @@ BLOCKING = (
     RoleManager,
     TokenManager,
     UserManager,
+    Dsort,
 )
 TWINS: dict[type, Any] = {cls: getattr(aistore.aio, f"Async{cls.__name__}") for cls in BLOCKING}
 
@@ -67,7 +69,7 @@ LEFT_OUT_PARAMETERS = {
 }
 
 ASKS_NOTHING = {
-    "Client": {"batch", "bucket", "cluster", "etl", "job", "get_object_from_url"},
+    "Client": {"batch", "bucket", "cluster", "dsort", "etl", "job", "get_object_from_url"},
     "Bucket": {"object", "objects", "get_path", "as_model", "verify_cloud_bucket"},
     "Object": {"get_reader", "get_writer", "get_url", "get_semantic_url", "multipart_upload"},
     "ObjectReader": {"as_file"},
@@ -95,6 +97,7 @@ PROPERTIES = {
     "RoleManager": {"client"},
     "TokenManager": {"client"},
     "UserManager": {"client"},
+    "Dsort": {"dsort_id"},
 }
 """Properties of blocking classes that ask nothing."""
 

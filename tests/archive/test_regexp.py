@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -136,3 +137,15 @@ def test_modes(mode: str, expression: str, names: list[str]) -> None:
 def test_an_expression_has_a_bound() -> None:
     with pytest.raises(ApiError, match="longer than"):
         matcher("prefix", "x" * 5000)
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    found = Regexp("[^!]{0,900}!")
+    text = "".join(map(chr, range(0x100, 0x100 + 900)))  # of each character, another set of states
+    tracemalloc.start()
+    try:
+        assert not found.search(text)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 << 20

@@ -12,7 +12,7 @@ import pytest
 
 from access_page import PAGE, page_with_table
 from aistore.server.authn import permissions
-from aistore.server.authn.permissions import BUCKET, CLUSTER, DESTINATION, EACH, TABLE, TOKEN, Row
+from aistore.server.authn.permissions import BUCKET, CLUSTER, DESTINATION, EACH, KEY_MAP, TABLE, TOKEN, Row
 from aistore.wire import access, actions
 
 if TYPE_CHECKING:
@@ -118,6 +118,20 @@ PROBES: dict[Row, Probe] = {
     Row("PUT", "/v1/etl"): Probe("/v1/etl", {}),
     Row("POST", "/v1/etl"): Probe("/v1/etl/x/stop"),
     Row("DELETE", "/v1/etl"): Probe("/v1/etl/x"),
+    Row("GET", "/v1/sort"): Probe("/v1/sort"),
+    Row("POST", "/v1/sort"): Probe(
+        "/v1/sort",
+        {
+            "input_bck": {"name": "{b}"},
+            "output_bck": {"name": "{d}"},
+            "input_format": {"template": "s-{0..1}"},
+            "output_format": "new-{0..9}",
+            "input_extension": ".tar",
+            "output_shard_size": "1KB",
+            "ekm_file": "{url}/v1/objects/{m}/map",
+        },
+    ),
+    Row("DELETE", "/v1/sort"): Probe("/v1/sort?uuid=srt-x"),
     Row("POST", "/v1/tokens"): Probe("/v1/tokens", {}),
     Row("DELETE", "/v1/tokens"): Probe("/v1/tokens", {"tokens": []}),
     Row("GET", "/s3"): Probe("/s3"),
@@ -147,12 +161,12 @@ def test_there_is_a_probe_for_every_row() -> None:
 @pytest.fixture(scope="module")
 def names(there: Guarded) -> Iterator[dict[str, str]]:
     """Buckets with an object each."""
-    made = {"b": f"b-{uuid.uuid4().hex[:8]}", "d": f"d-{uuid.uuid4().hex[:8]}"}
+    made = {short: f"{short}-{uuid.uuid4().hex[:8]}" for short in ("b", "d", "m")}
     with there.admin as root:
         for name in made.values():
             root.make_bucket(name)
             assert root.put(name, "o", b"content").status == 200
-    yield made
+    yield {**made, "url": there.url}
     with there.admin as root:
         for name in made.values():
             root.action("DELETE", f"/v1/buckets/{name}", "destroy-bck")
@@ -160,7 +174,7 @@ def names(there: Guarded) -> Iterator[dict[str, str]]:
 
 def filled(probe: Probe, names: dict[str, str]) -> tuple[str, bytes | None, dict[str, str]]:
     def fill(text: str) -> str:
-        return re.sub(r"\{(b|d|n|gone)\}", lambda found: names[found[1]], text)
+        return re.sub(r"\{(b|d|m|n|gone|url)\}", lambda found: names[found[1]], text)
 
     body = probe.body if probe.message is None else fill(json.dumps(probe.message)).encode()
     return fill(probe.path), body, {name: fill(value) for name, value in probe.headers.items()}
@@ -168,13 +182,13 @@ def filled(probe: Probe, names: dict[str, str]) -> tuple[str, bytes | None, dict
 
 def rights_of(row: Row, names: dict[str, str]) -> tuple[int, dict[str, int]]:
     """What the table says: on the cluster, and on buckets."""
-    on_cluster, on_buckets = 0, {"b": 0, "d": 0}
+    on_cluster, on_buckets = 0, {"b": 0, "d": 0, "m": 0}
     of_s3_copy = row.when == "x-amz-copy-source"
     for need in TABLE[row]:
         if need.of in (CLUSTER, TOKEN):
             on_cluster |= need.bits
             continue
-        where = {BUCKET: "d" if of_s3_copy else "b", DESTINATION: "d", EACH: "both"}.get(need.of, "b")
+        where = {BUCKET: "d" if of_s3_copy else "b", DESTINATION: "d", EACH: "both", KEY_MAP: "m"}.get(need.of, "b")
         for name in ("b", "d") if where == "both" else (where,):
             on_buckets[name] |= need.bits & ~access.OF_CLUSTER
         on_cluster |= need.bits & access.OF_CLUSTER
@@ -214,7 +228,7 @@ def test_exactly_the_rights_of_the_table_let_a_call_through(there: Guarded, name
 def test_a_call_is_refused_without_any_one_of_its_rights(there: Guarded, names: dict[str, str], row: Row) -> None:
     on_cluster, on_buckets = rights_of(row, names)
     # All rights there are, but one.
-    everything = dict.fromkeys((names["b"], names["d"]), access.ALL)
+    everything = dict.fromkeys((names["b"], names["d"], names["m"]), access.ALL)
     for bit in (1 << number for number in range(18)):
         if on_cluster & bit:
             assert ask(there, row, names, access.ALL & ~bit, everything) == 403, access.describe(bit)
@@ -229,7 +243,7 @@ def test_a_call_is_refused_without_any_one_of_its_rights(there: Guarded, names: 
     [
         ("GET", "/v1/nothing"),
         ("POST", "/v1/cluster"),
-        ("GET", "/v1/sort"),
+        ("GET", "/v1/download"),
         ("GET", "/nothing"),
         ("PUT", "/v1/buckets"),
         ("POST", "/s3"),
@@ -251,7 +265,7 @@ def test_an_unknown_action_is_for_administrators(there: Guarded, names: dict[str
 def test_every_action_of_the_wire_has_its_row() -> None:
     """Actions of buckets and objects; those of the cluster are all for administrators."""
     rows = {row.when for row in TABLE}
-    of_cluster = {actions.START, actions.STOP, actions.GET_BATCH, actions.SUMMARY_SHARD}
+    of_cluster = {actions.START, actions.STOP, actions.GET_BATCH, actions.DSORT, actions.SUMMARY_SHARD}
     first_of_cluster = list(vars(actions)).index("SET_CONFIG")
     named = {
         value

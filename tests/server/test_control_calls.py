@@ -81,7 +81,7 @@ def finished(url: str, job: bytes) -> dict[str, object]:
         ("POST", "/v1/cluster/join-by-admin", {}, 501),
         ("PUT", "/v1/cluster/proxy/x", None, 501),
         ("PUT", "/v1/cluster", action("start-maintenance", {"sid": "nosuchnode"}), 404),
-        ("GET", "/v1/sort", None, 501),
+        ("GET", "/v1/download", None, 501),
     ],
     ids=short,
 )

@@ -6,7 +6,7 @@ from itertools import islice
 import pytest
 
 from aistore.wire.errors import ApiError
-from aistore.wire.template import parse_template
+from aistore.wire.template import parse_counter, parse_template
 
 
 @pytest.mark.parametrize(
@@ -106,3 +106,16 @@ def test_several_ranges_cost_no_memory() -> None:
 
 def test_many_ranges() -> None:
     assert list(parse_template("{0..0}" * 2000 + "{1..2}").names()) == ["0" * 2000 + "1", "0" * 2000 + "2"]
+
+
+@pytest.mark.parametrize(
+    "text", ["{0..9223372036854775807}", "{0..1}" * 2000, "@9@9" * 4000, "{1..1}" * 100_000, "x" * 20_000 + "%d"]
+)
+def test_templates_that_would_fill_the_memory_are_refused(text: str) -> None:
+    for parse in (parse_template, parse_counter):
+        if parse is parse_counter and "%" not in text:
+            continue
+        with pytest.raises(ApiError, match="too large") as caught:
+            parse(text)
+        assert caught.value.status == 400
+        assert len(caught.value.message) < 1000

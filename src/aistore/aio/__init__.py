@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from aistore.aio.bucket import AsyncBucket
     from aistore.aio.client import AsyncClient
     from aistore.aio.cluster import AsyncCluster
+    from aistore.aio.dsort import AsyncDsort
     from aistore.aio.etl import AsyncEtl
     from aistore.aio.files import AsyncObjectFileReader, AsyncObjectFileWriter
     from aistore.aio.group import AsyncObjectGroup
@@ -37,6 +38,7 @@ __all__ = [
     "AsyncClient",
     "AsyncCluster",
     "AsyncClusterManager",
+    "AsyncDsort",
     "AsyncEtl",
     "AsyncJob",
     "AsyncMultipartUpload",
@@ -58,6 +60,7 @@ _HOME = {
     "AsyncClient": "aistore.aio.client",
     "AsyncCluster": "aistore.aio.cluster",
     "AsyncClusterManager": "aistore.aio.authn",
+    "AsyncDsort": "aistore.aio.dsort",
     "AsyncEtl": "aistore.aio.etl",
     "AsyncJob": "aistore.aio.job",
     "AsyncMultipartUpload": "aistore.aio.multipart",

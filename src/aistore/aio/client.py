@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from aistore.aio.batch import AsyncBatch
     from aistore.aio.cluster import AsyncCluster
+    from aistore.aio.dsort import AsyncDsort
     from aistore.aio.etl import AsyncEtl
     from aistore.aio.job import AsyncJob
     from aistore.aio.object import AsyncObject
@@ -96,6 +97,12 @@ class AsyncClient:
         from aistore.aio.etl import AsyncEtl
 
         return AsyncEtl(self._client, etl_name)
+
+    def dsort(self, dsort_id: str = "") -> AsyncDsort:
+        """A dSort job: by its id, or one that is to be started."""
+        from aistore.aio.dsort import AsyncDsort
+
+        return AsyncDsort(self._client, dsort_id)
 
     def get_object_from_url(self, url: str) -> AsyncObject:
         """The object of a URL such as `ais://bucket/dir/name`. Raises `InvalidURLException` or `InvalidBckProvider`."""

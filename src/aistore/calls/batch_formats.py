@@ -30,6 +30,7 @@ _EXTENDED_MAX: Final = 1 << 20
 _DIGITS_MAX: Final = 18  # of a size
 _LARGE: Final = 64 * 1024
 _REGULAR: Final = frozenset(b"0\0")
+_WITHOUT_CONTENT: Final = frozenset(b"LKxg5")  # extended headers, and folders
 _UNPACKED: Final = 1 << 20
 _ZIP_IN_MEMORY: Final = 64 << 20
 _METADATA_MAX: Final = 256 << 20
@@ -60,9 +61,13 @@ def new_decoder(mime: str) -> Decoder:
 
 
 class TarDecoder:
-    """Regular files of a TAR: ustar, PAX and GNU names and sizes."""
+    """Regular files of a TAR: ustar, PAX and GNU names and sizes.
 
-    def __init__(self) -> None:
+    A `strict` one is for archives that come from anybody: headers are checked, and links, which have no content of their own, are refused.
+    """
+
+    def __init__(self, strict: bool = False) -> None:
+        self._strict = strict
         self._parts: list[bytes] = []
         self._held = 0
         self._needed = _BLOCK
@@ -124,6 +129,8 @@ class TarDecoder:
                 return end
             if magic != b"ustar":
                 raise RuntimeError(_UNREADABLE.format("tar", "invalid header"))
+            if self._strict and not _is_sound(buffer[at : at + _BLOCK]):
+                raise RuntimeError(_UNREADABLE.format("tar", "a header is not what its checksum says"))
             try:
                 size = int(digits, 8)
             except ValueError:
@@ -168,6 +175,8 @@ class TarDecoder:
         return at
 
     def _extended(self, kind: int, content: bytes) -> None:
+        if self._strict and kind not in _WITHOUT_CONTENT:
+            raise RuntimeError(_UNREADABLE.format("tar", f"a member is a link, or special (type {chr(kind)!r})"))
         if kind == ord("L"):
             self._name = content.rstrip(b"\0")
         elif kind == ord("x"):
@@ -186,6 +195,10 @@ class TarDecoder:
 
 def _long_name(buffer: bytes, at: int) -> bytes:
     return buffer[at + 345 : at + 500].rstrip(b"\0") + b"/" + buffer[at : at + 100].rstrip(b"\0")
+
+
+def _is_sound(header: bytes) -> bool:
+    return sum(header) - sum(header[148:156]) + 8 * ord(" ") == _number(header[148:156])
 
 
 def _number(field: bytes) -> int:

@@ -28,6 +28,7 @@ __all__ = [
     "details",
     "list_running",
     "list_status",
+    "poll",
     "poll_interval",
     "start",
     "status",
@@ -192,7 +193,7 @@ def wait(job_id: str, kind: str, timeout: float, verbose: bool) -> Steps[WaitRes
         found = yield from status(job_id, kind)
         return WaitResult.from_status(job_id, found) if found.end_time else None
 
-    return (yield from _poll(job_id, timeout, verbose, look))
+    return (yield from poll(job_id, timeout, verbose, look))
 
 
 def wait_for_idle(job_id: str, kind: str, timeout: float, verbose: bool) -> Steps[WaitResult]:
@@ -207,13 +208,13 @@ def wait_for_idle(job_id: str, kind: str, timeout: float, verbose: bool) -> Step
         # Kinds that end by themselves are idle only when they have: one look is enough.
         return seen_idle >= (2 if kind in IDLE_KINDS or not kind else 1)
 
-    return (yield from _poll(job_id, timeout, verbose, lambda: _look_at_snapshots(job_id, kind, done)))
+    return (yield from poll(job_id, timeout, verbose, lambda: _look_at_snapshots(job_id, kind, done)))
 
 
 def wait_single_node(job_id: str, kind: str, timeout: float, verbose: bool) -> Steps[WaitResult]:
     """Wait until a job has finished on one target."""
     return (
-        yield from _poll(
+        yield from poll(
             job_id, timeout, verbose, lambda: _look_at_snapshots(job_id, kind, lambda found: found.any_finished())
         )
     )
@@ -227,9 +228,8 @@ def _look_at_snapshots(job_id: str, kind: str, done: Callable[[AggregatedJobSnap
     return WaitResult.from_snapshots(job_id, snaps) if snaps and done(found) else None
 
 
-def _poll(
-    job_id: str, timeout: float, verbose: bool, look: Callable[[], Steps[WaitResult | None]]
-) -> Steps[WaitResult]:
+def poll(job_id: str, timeout: float, verbose: bool, look: Callable[[], Steps[WaitResult | None]]) -> Steps[WaitResult]:
+    """Have a look now and then until that gives a result. Raises `Timeout` after so many seconds."""
     slowest = poll_interval(timeout)
     interval = min(_FIRST_INTERVAL, slowest)
     deadline = time.monotonic() + timeout

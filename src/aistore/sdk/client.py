@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from aistore.sdk.batch.batch import Batch
     from aistore.sdk.cluster import Cluster
+    from aistore.sdk.dsort.core import Dsort
     from aistore.sdk.etl.etl import Etl
     from aistore.sdk.job import Job
     from aistore.sdk.namespace import Namespace
@@ -114,6 +115,12 @@ class Client:
         from aistore.sdk.etl.etl import Etl
 
         return Etl(self._client, etl_name)
+
+    def dsort(self, dsort_id: str = "") -> Dsort:
+        """A dSort job: by its id, or one that is to be started. Sends nothing."""
+        from aistore.sdk.dsort.core import Dsort
+
+        return Dsort(self._client, dsort_id)
 
     def get_object_from_url(self, url: str) -> Object:
         """The object of a URL such as `ais://bucket/dir/name`. Sends nothing. Raises `InvalidURLException` or `InvalidBckProvider`."""

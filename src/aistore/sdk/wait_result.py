@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from aistore.sdk.types import JobSnap, JobStatus
 
-__all__ = ["WaitResult"]
+__all__ = ["WaitResult", "moment"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
@@ -34,7 +34,7 @@ class WaitResult:
     def from_status(cls, job_id: str, status: JobStatus) -> WaitResult:
         """Result of a job that its status says is over."""
         error = status.err or ("aborted" if status.aborted else "")
-        return cls(job_id, not error, error, _moment(status.end_time))
+        return cls(job_id, not error, error, moment(status.end_time))
 
     @classmethod
     def from_snapshots(cls, job_id: str, snapshots: Sequence[JobSnap]) -> WaitResult:
@@ -44,9 +44,10 @@ class WaitResult:
         ended = [snap.end_time for snap in snapshots]
         end_time = None
         if ended and not any(text in ("", ZERO_TIME) for text in ended):
-            end_time = _moment(max(map(parse_time, ended)))
+            end_time = moment(max(map(parse_time, ended)))
         return cls(job_id, not failed, error, end_time)
 
 
-def _moment(nanoseconds: int) -> datetime:
+def moment(nanoseconds: int) -> datetime:
+    """The moment of Unix nanoseconds, in UTC."""
     return _EPOCH + timedelta(microseconds=nanoseconds // 1000)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from aistore.server.archive.archives import Archives
 from aistore.server.config import ConfigKeeper
+from aistore.server.dsort.registry import Sorts
 from aistore.server.jobs.registry import JobRegistry
 from aistore.server.jobs.summary import Summaries
 from aistore.server.store.scan import Scanner
@@ -23,6 +24,7 @@ class Control:
     def __init__(self, store: Store) -> None:
         self.config = ConfigKeeper(store)
         self.jobs = JobRegistry(store)
+        self.sorts = Sorts(store)
         self.scanner = Scanner(store.catalog)
         self.archives = Archives(store)
         self.summaries = Summaries(store, self.scanner, self.jobs)
@@ -32,5 +34,6 @@ class Control:
     async def close(self) -> None:
         """Stop the jobs, and what scans and reads."""
         await self.jobs.close()
+        await self.sorts.close()
         await self.archives.close()
         self.scanner.close()

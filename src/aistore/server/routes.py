@@ -15,6 +15,7 @@ from aistore.server.api.etl import etl
 from aistore.server.api.health import health, metrics
 from aistore.server.api.messages import method_refused
 from aistore.server.api.s3.endpoint import s3
+from aistore.server.api.sort import sort
 from aistore.wire import headers
 from aistore.wire import params as param
 from aistore.wire.errors import ApiError, invalid_request_uri, not_implemented
@@ -33,7 +34,11 @@ _OBJECT_METHODS: Final = frozenset({"GET", "PUT", "HEAD", "DELETE", "POST", "PAT
 # What a target does only when a gateway sent the client (protocol/00 9.3).
 _CHANGES: Final = frozenset({"PUT", "DELETE", "POST", "PATCH"})
 # Resources of a gateway only, and of every node; the handler gets the path behind the resource.
-_OF_GATEWAY: Final[dict[str, Callable[[Node, Request, str], Result]]] = {"cluster": cluster, "reverse": reverse}
+_OF_GATEWAY: Final[dict[str, Callable[[Node, Request, str], Result]]] = {
+    "cluster": cluster,
+    "reverse": reverse,
+    "sort": sort,
+}
 _OF_NODE: Final[dict[str, Callable[[Node, Request, str], Result]]] = {
     "buckets": buckets,
     "daemon": daemon,
@@ -42,7 +47,7 @@ _OF_NODE: Final[dict[str, Callable[[Node, Request, str], Result]]] = {
 }
 # Easy URLs (protocol/00 2.5) and the provider that they name.
 _EASY: Final = {"ais": "ais", "gs": "gcp", "az": "azure"}
-_LATER: Final = frozenset({"sort", "download", "tokens"})  # tokens: without AuthN
+_LATER: Final = frozenset({"download", "tokens"})  # tokens: without AuthN
 
 
 def rewrite(node: Node, request: Request) -> None:

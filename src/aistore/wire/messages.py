@@ -161,6 +161,11 @@ def parse_query(body: bytes | None, method: str, node: str) -> JobQuery:
         raise unmarshal_failed(node, "[*xact.QueryMsg]", method, str(error)) from None
 
 
+def parse_document(body: bytes | None, kind: type[T]) -> T:
+    """Decode a body that is one document; null means all defaults. Raises BadMessage."""
+    return _lenient(parse_json(body or b""), kind)
+
+
 def decode_value(value: object, kind: type[T], action: str, node: str) -> T:
     """Decode an action's value strictly; null means all defaults. Raises ApiError 400 with the reference's text."""
     try:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 MAX_NAMES = 10_000_000
 
 _MAX = (1 << 63) - 1
+# Names have at most 1 KiB between slashes; a template that is longer than this has so many ranges that its names would fill the memory.
+_TEXT_MAX = 16 << 10
 _GROUP = re.compile(r"([^{}]*)\{([^{}]*)\}")
 _FMT = re.compile(r"%(?:0([1-9][0-9]?))?d", re.ASCII)
 _DIGITS = re.compile(r"[0-9]*", re.ASCII)
@@ -28,7 +30,9 @@ class IndexRange(NamedTuple):
     step: int
     width: int
 
-    def __len__(self) -> int:
+    @property
+    def total(self) -> int:
+        """How many numbers; more than `len` can tell, perhaps."""
         return (self.end - self.start) // self.step + 1
 
     def texts(self) -> Iterator[str]:
@@ -69,20 +73,29 @@ def parse_template(text: str) -> Template:
     """Parse a template; raises ApiError 400 with the reference's texts."""
     if text in ("", "*"):
         return Template(("",))
+    _check_length(text)
     if "{" in text and "}" in text:
         found = _parse_braces(text)
     elif "@" in text:
         found = _parse_at(text)
     elif text.count("%") == 1:
-        return _parse_fmt(text)
+        _check_fmt(text)
+        raise ApiError(
+            400, f'template "{text}" counts without end: too large to expand; give a last number with {{0..N}}'
+        )
     else:
         return Template((check_prefix(text, "bad list-range request"),))
     count = 1
     for one in found.ranges:
-        count *= len(one)
-    if count > MAX_NAMES:
-        raise ApiError(400, f"combined ranges are too large to expand ({count} > {MAX_NAMES} names)")
+        count *= one.total
+        if count > MAX_NAMES:
+            raise ApiError(400, f"combined ranges are too large to expand ({count} > {MAX_NAMES} names)")
     return found
+
+
+def _check_length(text: str) -> None:
+    if len(text) > _TEXT_MAX:
+        raise ApiError(400, f"a template of {len(text)} characters is too large (at most {_TEXT_MAX})")
 
 
 def _parse_braces(text: str) -> Template:
@@ -125,10 +138,21 @@ def _parse_at(text: str) -> Template:
     return Template(tuple(literals), tuple(ranges))
 
 
-def _parse_fmt(text: str) -> Template:
-    if _FMT.search(text) is None:
+def parse_counter(text: str) -> Template | None:
+    """The template of a printf range, which counts from 0 without end; None for any other. Raises ApiError 400."""
+    if ("{" in text and "}" in text) or "@" in text or text.count("%") != 1:
+        return None
+    _check_length(text)
+    found = _check_fmt(text)
+    counter = IndexRange(0, _MAX - 1, 1, int(found[1] or 0))
+    return Template((text[: found.start()], text[found.end() :]), (counter,))
+
+
+def _check_fmt(text: str) -> re.Match[str]:
+    found = _FMT.search(text)
+    if found is None:
         raise _invalid("fmt", text, " (expecting e.g. 'prefix-%06d-suffix)")
-    raise ApiError(400, f'template "{text}" counts without end: too large to expand; give a last number with {{0..N}}')
+    return found
 
 
 def _number(text: str) -> int:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from aistore.server.api.messages import OK, job_reply, json_reply, read_message
 from aistore.server.api.remote.jobs import blob_download, prefetch_all
+from aistore.server.api.sort import infos
 from aistore.server.jobs.objects import visit
 from aistore.wire import actions, whats
 from aistore.wire.errors import ApiError, not_remote, unsupported
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from aistore.server.store.rows import Bucket
     from aistore.wire.messages import BucketMessage, JobQuery
     from aistore.wire.names import BucketId
+    from aistore.wire.snaps import JobSnapshot
 
 __all__ = ["QUERIES", "query", "start", "stop"]
 
@@ -29,7 +31,7 @@ QUERIES: Final = frozenset({whats.JOB_STATUS, whats.ALL_JOB_STATUSES, whats.RUNN
 
 
 # Kinds that run on one target, of which the gateway knows no status: their snapshots tell (protocol/30 13.9).
-_UNRECORDED: Final = frozenset({actions.BLOB_DOWNLOAD, actions.GET_BATCH})
+_UNRECORDED: Final = frozenset({actions.BLOB_DOWNLOAD, actions.GET_BATCH, actions.DSORT})
 # Key of the catalog's for the number of the last rebalance.
 _REBALANCES: Final = "rebalances"
 # Where the reference's targets execute what the gateway passes on; errors found there show it.
@@ -201,14 +203,21 @@ def _snapshots(node: Node, request: Request, message: JobQuery) -> dict[str, obj
     targets = sorted(node.smap.targets)
     if message.id:
         job = _job_of_ids(node, request, message, kind)
-        return {target: [job.snapshot(counted=target == targets[0])] for target in targets}
+        return {target: [_snapshot(node, job, target, targets[0])] for target in targets}
     bucket: BucketId | None = None
     if message.bck:
         bucket = message.bck.bucket_id()
         if node.store.bucket(bucket) is None:
             raise ApiError(404, f'"x--{bucket.cname}" not found')
     found = jobs.select(kind.name if kind else "", bucket, running=message.show_active)
-    return {target: [job.snapshot(counted=target == targets[0]) for job in found] for target in targets}
+    return {target: [_snapshot(node, job, target, targets[0]) for job in found] for target in targets}
+
+
+def _snapshot(node: Node, job: Job, target: str, counted_on: str) -> JobSnapshot:
+    snapshot = job.snapshot(counted=target == counted_on)
+    if job.kind == actions.DSORT and (info := node.control.sorts.find(job.id)) is not None:
+        snapshot.ext = infos(node, info)[target].metrics
+    return snapshot
 
 
 def _job_of_ids(node: Node, request: Request, message: JobQuery, kind: Kind | None) -> Job:

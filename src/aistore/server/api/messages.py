@@ -45,7 +45,9 @@ def reads_message(method: str, path: str) -> bool:
         return method == "POST"
     if path == "/v1/buckets" or path.startswith("/v1/buckets/"):
         return method != "HEAD"
-    return path.startswith("/v1/ml/") or (path == "/v1/tokens" and method == "DELETE")
+    if path.startswith("/v1/ml/") or (path == "/v1/tokens" and method == "DELETE"):
+        return True
+    return method == "POST" and path.rstrip("/") == "/v1/sort"
 
 
 async def read_message(request: Request) -> bytes:

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from aistore.server.archive.formats import Format
-from aistore.server.archive.writing import Output, new_writer
+from aistore.server.archive.writing import Output, TarSpan, new_writer
 from aistore.server.store.content import in_thread
 from aistore.server.store.errors import ContentChanged
 from aistore.server.store.schema import INLINE_MAX
@@ -59,13 +59,16 @@ class ArchiveBuilder:
         """Bytes written so far."""
         return self._out.position
 
-    async def add(self, members: Iterable[NewMember]) -> None:
-        """Append members; the iterable is gone through in a thread. Raises `StoreFull`."""
+    async def add(self, members: Iterable[NewMember | TarSpan]) -> None:
+        """Append members, or as they lie in a TAR, to one; the iterable is gone through in a thread. Raises `StoreFull`."""
         await self._drive(self._add(members))
 
-    def _add(self, members: Iterable[NewMember]) -> Iterator[int]:
+    def _add(self, members: Iterable[NewMember | TarSpan]) -> Iterator[int]:
         for member in members:
-            yield from self._writer.add(member)
+            if isinstance(member, TarSpan):
+                yield from self._writer.splice(member)
+            else:
+                yield from self._writer.add(member)
             self.members += 1
 
     async def _drive(self, work: Iterator[int]) -> None:

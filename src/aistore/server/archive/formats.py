@@ -10,7 +10,7 @@ from aistore.wire.errors import ApiError
 if TYPE_CHECKING:
     from aistore.server.archive.source import Source
 
-__all__ = ["EXTENSIONS", "Format", "by_mime", "by_name", "detect"]
+__all__ = ["EXTENSIONS", "Format", "by_mime", "by_name", "detect", "extension_of"]
 
 
 class Format(IntEnum):
@@ -54,6 +54,12 @@ def by_mime(mime: str) -> Format:
         if part in mime:
             return found
     raise ApiError(400, f'unknown mime type "{mime[:100]}"', "errUnknownMime")
+
+
+def extension_of(mime: str) -> str:
+    """The extension that a mime type, or an extension, names. Raises `ApiError` 400."""
+    by_mime(mime)
+    return "." + next(part for part, _ in _MIME_PARTS if part in mime)
 
 
 def by_name(name: str) -> Format | None:

@@ -25,17 +25,24 @@ from aistore.server.archive.regexp_syntax import (
 
 __all__ = ["Regexp"]
 
-_REMEMBERED: Final = 4096
+_REMEMBERED: Final = 1 << 15  # ways, with the states that they lead to
 _States = frozenset[int]
 
 
 class Regexp:
     """A compiled expression. Raises `ApiError` 400 if it is none."""
 
-    def __init__(self, expression: str) -> None:
+    def __init__(self, expression: str, remembered: int = _REMEMBERED) -> None:
+        """`remembered` bounds what it keeps in mind of ways that it went, which is quicker than going them again."""
         self._program, self._looks = compile_expression(expression)
+        self._room = self._remembered = remembered
         self._closed: dict[tuple[_States, int], _States | None] = {}
         self._steps: dict[tuple[_States, str], _States] = {}
+
+    @property
+    def size(self) -> int:
+        """Number of its instructions."""
+        return len(self._program)
 
     def search(self, text: str) -> bool:
         """Whether it matches anywhere in the text."""
@@ -49,8 +56,7 @@ class Regexp:
                 closed = self._closed[key]
             except KeyError:
                 closed = self._close(states, here)
-                if len(self._closed) >= _REMEMBERED:
-                    self._closed.clear()
+                self._make_room(len(closed or ()))
                 self._closed[key] = closed
             if closed is None:
                 return True
@@ -60,11 +66,18 @@ class Regexp:
             found = self._steps.get(step)
             if found is None:
                 found = self._step(closed, text[i])
-                if len(self._steps) >= _REMEMBERED:
-                    self._steps.clear()
+                self._make_room(len(found))
                 self._steps[step] = found
             states = found
         return False
+
+    def _make_room(self, states: int) -> None:
+        """Forget all when it is too much: sets of thousands of states for thousands of characters would fill the memory."""
+        self._room -= states + 1
+        if self._room < 0:
+            self._closed.clear()
+            self._steps.clear()
+            self._room = self._remembered
 
     def _close(self, states: _States, here: int) -> _States | None:
         """The states that are reached without reading; None if one of them is a match."""

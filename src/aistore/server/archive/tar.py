@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from aistore.server.archive.source import Cursor
 
-__all__ = ["BLOCK", "END", "TarMember", "padding", "walk"]
+__all__ = ["BLOCK", "END", "TarMember", "own_header", "padding", "time_of", "walk"]
 
 BLOCK: Final = 512
 END: Final = bytes(2 * BLOCK)
@@ -26,6 +26,8 @@ _EXTENDED_RUN: Final = 16  # extended headers before one member
 _SIZE_MAX: Final = 1 << 62
 _HEADER_ONLY: Final = frozenset(b"123456")
 _REGULAR: Final = frozenset(b"0\x007S")
+_EXTENDED: Final = frozenset(b"xgXLK")
+_GLOBAL: Final = ord("g")
 
 
 class TarMember(NamedTuple):
@@ -42,11 +44,42 @@ class TarMember(NamedTuple):
     """Whether the content has holes that only GNU tar can fill; `size` is then that with the holes."""
     end: int
     """Where the next header begins."""
+    raw_name: bytes
+    """The name as the archive has it, which need not be text."""
 
 
 def padding(size: int) -> int:
     """Bytes that fill up the last block of content."""
     return -size % BLOCK
+
+
+def time_of(header: bytes) -> int:
+    """Unix seconds of a member that is not sparse, from its header blocks; 0 for what is no time."""
+    try:
+        return _number(header[-BLOCK + 136 : -BLOCK + 148])
+    except BadArchive:
+        return 0
+
+
+def own_header(header: bytes) -> bytes:
+    """Header blocks without those for the whole archive, which say nothing in another one. Raises `BadArchive` if they cannot be told apart."""
+    at = 0
+    while header[at + 156] == _GLOBAL:
+        size = _number(header[at + 124 : at + 136])
+        at += BLOCK + size + padding(size)
+    own = header[at:]
+    if any(own[i + 156] == _GLOBAL for i in _extended(own)):
+        raise BadArchive("tar: a header for the whole archive stands between those of one member")
+    return own
+
+
+def _extended(header: bytes) -> Iterator[int]:
+    """Where the extended headers of one member begin."""
+    at = 0
+    while header[at + 156] in _EXTENDED:
+        yield at
+        size = _number(header[at + 124 : at + 136])
+        at += BLOCK + size + padding(size)
 
 
 def walk(cursor: Cursor) -> Iterator[TarMember]:
@@ -76,7 +109,7 @@ def _next(cursor: Cursor) -> TarMember | None:
             raise BadArchive("unexpected EOF")
         _check(block)
         kind = block[156]
-        if kind not in b"xgXLK":
+        if kind not in _EXTENDED:
             return _member(cursor, blocks, block, long_name, pax)
         size = _number(block[124:136])
         if size > _EXTENDED_MAX:
@@ -155,7 +188,9 @@ def _member(cursor: Cursor, blocks: list[bytes], block: bytes, long_name: bytes,
     text = name.decode("utf-8", "replace").partition("\0")[0]
     regular = kind in _REGULAR and not text.endswith("/")
     data = cursor.position
-    return TarMember(text, size, data, header, regular, sparse, data + stored + padding(stored))
+    return TarMember(
+        text, size, data, header, regular, sparse, data + stored + padding(stored), name.partition(b"\0")[0]
+    )
 
 
 def _maps_of_holes(cursor: Cursor, extended: int) -> list[bytes]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from aistore.server.archive.source import Source
     from aistore.server.store.content import Upload
 
-__all__ = ["ArchiveWriter", "NewMember", "Output", "new_writer"]
+__all__ = ["ArchiveWriter", "NewMember", "Output", "TarSpan", "new_writer"]
 
 _BUFFER: Final = 1 << 20
 _PIECE: Final = 256 * 1024
@@ -36,6 +36,14 @@ class NewMember(NamedTuple):
     name: str
     mtime: int
     source: Source
+
+
+class TarSpan(NamedTuple):
+    """Members as they lie in a TAR, with headers and padding; they go into a TAR as they are."""
+
+    fd: int
+    offset: int
+    size: int
 
 
 class Output:
@@ -103,6 +111,10 @@ class ArchiveWriter(Protocol):
         """Append a member."""
         ...
 
+    def splice(self, span: TarSpan) -> Iterator[int]:
+        """Append members as they are. Raises `BadArchive` if the format is not TAR, compressed or not."""
+        ...
+
     def finish(self) -> None:
         """Write what ends the archive."""
         ...
@@ -136,6 +148,9 @@ class _TarWriter:
         yield from _copy(self._out, source, source.size)
         self._out.write(bytes(tar.padding(source.size)))
         yield len(header)
+
+    def splice(self, span: TarSpan) -> Iterator[int]:
+        yield from self._out.write_file(span.fd, span.offset, span.size)
 
     def finish(self) -> None:
         self._out.write(tar.END)
@@ -205,6 +220,13 @@ class _CompressedTarWriter:
             yield len(piece)
         self._write(bytes(tar.padding(source.size)))
         yield len(header)
+
+    def splice(self, span: TarSpan) -> Iterator[int]:
+        end = span.offset + span.size
+        for at in range(span.offset, end, _PIECE):
+            piece = FileSource(span.fd, end).read_at(at, _PIECE)
+            self._write(piece)
+            yield len(piece)
 
     def finish(self) -> None:
         self._write(tar.END)

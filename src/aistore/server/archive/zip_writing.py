@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from aistore.server.archive.source import Source
-    from aistore.server.archive.writing import NewMember
+    from aistore.server.archive.writing import NewMember, TarSpan
 
 __all__ = ["ZipStream", "ZipWriter"]
 
@@ -27,6 +27,8 @@ _ALL_ONES: Final = 0xFFFFFFFF
 _PIECE: Final = 256 * 1024
 _FOLLOWS: Final = 8  # checksum and sizes come behind the content
 _UTF8: Final = 0x800
+_FIRST_TIME: Final = 315532800  # 1980-01-01
+_END_OF_TIME: Final = 4354819200  # 2108-01-01
 _REGULAR_0644: Final = 0o100644 << 16
 _DIRECTORY_MAX: Final = 256 << 20  # bytes; it is in memory while the archive is written
 
@@ -115,6 +117,10 @@ class ZipWriter:
         if not known:
             self._out.write(struct.pack("<4sL2Q" if large else "<4s3L", b"PK\7\x08", crc, size, size))
         self.note(name, flags, (date, clock), crc, size, start)
+
+    def splice(self, span: TarSpan) -> Iterator[int]:
+        """Members of a TAR do not go into a ZIP as they are. Raises `BadArchive`."""
+        raise BadArchive(f"zip: {span.size} bytes of a TAR do not belong here")
 
     def note(self, name: bytes, flags: int, when: tuple[int, int], crc: int, size: int, start: int) -> None:
         """Put a member into the directory."""
@@ -228,7 +234,7 @@ class ZipStream:
 
 def _dos_time(mtime: int) -> tuple[int, int]:
     """Date and time as archives have them, without a zone: UTC here."""
-    year, month, day, hour, minute, second = time.gmtime(mtime)[:6]
-    if not 1980 <= year <= 2107:
-        year, month, day, hour, minute, second = 1980, 1, 1, 0, 0, 0
+    year, month, day, hour, minute, second = 1980, 1, 1, 0, 0, 0
+    if _FIRST_TIME <= mtime < _END_OF_TIME:  # beyond, the system may not even know the year
+        year, month, day, hour, minute, second = time.gmtime(mtime)[:6]
     return (year - 1980) << 9 | month << 5 | day, hour << 11 | minute << 5 | second // 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from aistore.wire.errors import ApiError
@@ -66,11 +66,9 @@ class Passwords:
         def check() -> bool:
             from argon2.exceptions import InvalidHashError, VerificationError
 
-            fits = len(password.encode("utf-8", "replace")) <= PASSWORD_MAX
-            try:
+            fits, same = len(password.encode("utf-8", "replace")) <= PASSWORD_MAX, False
+            with suppress(VerificationError, InvalidHashError):
                 same = self._hasher.verify(stored or self._nobody, password if fits else "")
-            except (VerificationError, InvalidHashError):
-                same = False
             return same and fits and stored is not None
 
         return await self._run(check)

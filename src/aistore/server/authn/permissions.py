@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from aistore.server.api.archive_job import ArchiveMessage
 from aistore.server.api.batch import buckets_of
 from aistore.server.api.copying import destination_of
+from aistore.server.api.key_map import bucket_of_map
 from aistore.server.api.messages import bucket_identity, reads_message
 from aistore.server.api.s3.buckets import identity_of
 from aistore.server.api.s3.endpoint import names_of
 from aistore.server.api.s3.headers import COPY_SOURCE, copy_source
+from aistore.server.api.sort import order_of
 from aistore.server.backends.registry import UnknownBucket
 from aistore.wire import access, actions
 from aistore.wire import params as param
@@ -50,6 +52,8 @@ CLUSTER: Final = "the cluster"
 BUCKET: Final = "the bucket"
 DESTINATION: Final = "the destination; CREATE-BUCKET on the cluster if it does not exist"
 EACH: Final = "each bucket"
+INPUT: Final = "the input"
+KEY_MAP: Final = "the bucket of the key map, if that is here"
 TOKEN: Final = "any valid token"  # noqa: S105  no secret
 
 
@@ -86,6 +90,7 @@ _CLUSTER = "/v1/cluster"
 _DAEMON = "/v1/daemon"
 _REVERSE = "/v1/reverse/daemon"
 _ETL = "/v1/etl"
+_SORT = "/v1/sort"
 _TOKENS = "/v1/tokens"
 _SOURCE_AND_DESTINATION: Final = (Need(access.WRITE), Need(access.PUT, DESTINATION))
 _ADMIN: Final = (Need(access.ADMIN, CLUSTER),)
@@ -160,6 +165,14 @@ TABLE: Final[dict[Row, tuple[Need, ...]]] = {
     Row("PUT", _ETL): _ADMIN,
     Row("POST", _ETL): _ADMIN,
     Row("DELETE", _ETL): _ADMIN,
+    Row("GET", _SORT): _ADMIN,
+    Row("POST", _SORT): (
+        *_ADMIN,
+        Need(access.GET | access.LIST_OBJECTS, INPUT),
+        Need(access.PUT, DESTINATION),
+        Need(access.GET, KEY_MAP),
+    ),
+    Row("DELETE", _SORT): _ADMIN,
     Row("POST", _TOKENS): (Need(0, TOKEN),),
     Row("DELETE", _TOKENS): _ADMIN,
     # The S3 endpoint
@@ -211,7 +224,7 @@ def rows_of(request: Request, message: ActionMessage | None) -> list[Row]:
         return _of_s3(request)
     if path == _LIST or path.startswith(f"{_LIST}/"):
         return _of_bucket(request, message)
-    for resource in (_CLUSTER, _DAEMON, _REVERSE, _ETL, _MOSS):
+    for resource in (_CLUSTER, _DAEMON, _REVERSE, _ETL, _SORT, _MOSS):
         if path == resource or path.startswith(f"{resource}/"):
             return [Row(method, resource)]
     return [Row(method, path)]
@@ -333,8 +346,10 @@ def _resolve(node: Node, request: Request, row: Row, need: Need, message: Action
         return [Wanted(need.bits, None)]
     if need.of == EACH:
         return [Wanted(need.bits, one) for one in _batch_buckets(request)]
+    if row.path == _SORT:
+        return _of_sort(node, request, need)
     if need.of == DESTINATION:
-        return [_destination(node, request, message)]
+        return [_destination(node, _destination_of(node, request, message))]
     if need.of == BUCKET:
         return [Wanted(need.bits, _bucket_of(node, request, row))]
     return [Wanted(need.bits, identity_of(node, copy_source(request)[0]))]
@@ -355,8 +370,21 @@ def _batch_buckets(request: Request) -> list[BucketId]:
     return buckets_of(request, request.content or b"")
 
 
-def _destination(node: Node, request: Request, message: ActionMessage | None) -> Wanted:
-    identity = _DESTINATIONS.get(message.action if message is not None else "", _of_object_to)(node, request, message)
+def _of_sort(node: Node, request: Request, need: Need) -> list[Wanted]:
+    order = order_of(node, request.content or b"")
+    if need.of == DESTINATION:
+        return [_destination(node, order.target)]
+    if need.of == INPUT:
+        return [Wanted(need.bits, order.source)]
+    bucket = bucket_of_map(node, order, request.headers.get("host", "")) if order.key_map else None
+    return [] if bucket is None else [Wanted(need.bits, bucket)]
+
+
+def _destination_of(node: Node, request: Request, message: ActionMessage | None) -> BucketId:
+    return _DESTINATIONS.get(message.action if message is not None else "", _of_object_to)(node, request, message)
+
+
+def _destination(node: Node, identity: BucketId) -> Wanted:
     identity = node.backends.resolve(identity)
     try:
         node.find(identity)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     Work = Callable[["Job"], Coroutine[object, object, None]]
 
-__all__ = ["Job", "JobRegistry"]
+__all__ = ["CUT_OFF", "USER_ABORT", "Job", "JobRegistry"]
 
 logger = logging.getLogger(__name__)
 
@@ -111,6 +111,11 @@ class Job:
         if self._noted is not None:
             await asyncio.wait((self._noted,))
 
+    def when_ended(self, told: Callable[[], None]) -> None:
+        """Have `told` called when its work is over, however that ends; its status is known by then."""
+        assert self._task is not None
+        self._task.add_done_callback(lambda _: told())
+
     def done(self, objects: int, size: int) -> None:
         """So many more objects, with so many bytes, were processed."""
         self._record.objects += objects
@@ -155,6 +160,11 @@ class Job:
         """Whether the job works on this bucket."""
         record = self._record
         return bucket in (record.bucket, record.source, record.destination)
+
+    @property
+    def abort_reason(self) -> str:
+        """Why it was aborted; empty if it was not."""
+        return self._record.abort_reason
 
     def status(self) -> JobStatus:
         """The status record; an aborted job has the reason as error."""

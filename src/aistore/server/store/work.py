@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
     from aistore.server.store.content import ContentFiles, Upload
 
-__all__ = ["WorkBusy", "WorkFiles", "WorkGone", "put_at"]
+__all__ = ["KEPT", "WorkBusy", "WorkFiles", "WorkGone", "put_at"]
+
+KEPT: Final = "kept-"
+"""What names of files begin with that a running job keeps: content that it goes on reading when the object is changed."""
 
 _KEPT_SECONDS: Final = 24 * 3600.0
 _PIECE: Final = 1 << 20
@@ -121,9 +124,12 @@ class WorkFiles:
         (self.root / name).unlink(missing_ok=True)
 
     def recover(self) -> None:
-        """Remove work files whose content is that of an object: a crash came before `remove`. Comes after the content's recovery."""
+        """Remove work files whose content is that of an object: a crash came before `remove`. Comes after the content's recovery.
+
+        What jobs had kept for themselves goes too: they ended with their process.
+        """
         for path in self._all():
-            if path.stat().st_nlink > 1:
+            if path.name.startswith(KEPT) or path.stat().st_nlink > 1:
                 path.unlink()
 
     def remove_stale(self) -> None:
@@ -131,7 +137,7 @@ class WorkFiles:
         limit = time.time() - _KEPT_SECONDS
         for path in self._all():
             try:
-                if path.stat().st_mtime < limit:
+                if not path.name.startswith(KEPT) and path.stat().st_mtime < limit:
                     path.unlink()
             except FileNotFoundError:
                 continue

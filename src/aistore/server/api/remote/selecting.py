@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["cached_names", "in_parallel", "objects_there", "selected_names", "workers_of"]
 
 M = TypeVar("M", bound=ListRange)
+T = TypeVar("T")
 
 _WORKERS: Final = 8
 _WORKERS_MAX: Final = 64
@@ -32,8 +33,8 @@ def workers_of(number: int) -> int:
     return 1 if number < 0 else min(number or _WORKERS, _WORKERS_MAX)
 
 
-async def in_parallel(names: AsyncIterator[str], workers: int, one: Callable[[str], Awaitable[None]]) -> None:
-    """Do `one` for every name, several at a time; what it raises ends all."""
+async def in_parallel(names: AsyncIterator[T], workers: int, one: Callable[[T], Awaitable[None]]) -> None:
+    """Do `one` for every name, or whatever is given, several at a time; what it raises ends all."""
     turn = asyncio.Lock()
 
     async def work() -> None:

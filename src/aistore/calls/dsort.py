@@ -1,0 +1,146 @@
+"""Calls on dSort jobs (protocol/40 B2, B8)."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from aistore.calls import jobs
+from aistore.calls.bucket_ref import BucketRef
+from aistore.calls.query import encode_query, quote_name
+from aistore.calls.steps import local
+from aistore.calls.uploads import store
+from aistore.transport.request import Request
+from aistore.wire import params
+from aistore.wire.values import parse_time
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aistore.calls.steps import Steps
+    from aistore.sdk.dsort.framework import DsortFramework
+    from aistore.sdk.dsort.types import JobInfo
+    from aistore.sdk.wait_result import WaitResult
+
+__all__ = ["abort", "job_info", "list_jobs", "read_specification", "remove", "start", "wait"]
+
+_PATH: Final = "sort"
+_KEY_MAP: Final = "ekm-file.json"
+_SUFFIXES: Final = (".json", ".yaml", ".yml")
+
+
+def start(spec: str | os.PathLike[str] | DsortFramework | Mapping[str, Any], base_url: Callable[[], str]) -> Steps[str]:
+    """Start a job, and return its id. A key map is stored in the input bucket first; `base_url` is that of the cluster."""
+    document = yield from _document(spec, base_url)
+    answer = yield Request("POST", _PATH, body=json.dumps(document).encode())
+    return answer.content.decode()
+
+
+def _document(
+    spec: str | os.PathLike[str] | DsortFramework | Mapping[str, Any], base_url: Callable[[], str]
+) -> Steps[Mapping[str, Any]]:
+    from aistore.sdk.dsort.ekm import ExternalKeyMap
+    from aistore.sdk.dsort.framework import DsortFramework
+
+    if isinstance(spec, (str, os.PathLike)):
+        return (yield from local(read_specification, Path(spec)))
+    if isinstance(spec, Mapping):
+        return spec
+    if not isinstance(spec, DsortFramework):
+        raise ValueError("spec must be a Path or a DsortFramework instance")  # noqa: TRY004  the documented error
+    document = spec.to_spec()
+    wanted = spec.output_shards.format
+    if isinstance(wanted, ExternalKeyMap):
+        bucket = spec.input_shards.bck
+        namespace = bucket.namespace.get_path() if bucket.namespace is not None else None
+        ref = BucketRef(bucket.name, bucket.provider, namespace)
+        path = f"{ref.objects}{quote_name(_KEY_MAP)}"
+        yield from store(path, ref.query, json.dumps(wanted.as_dict()).encode())
+        document.update(ekm_file=f"{base_url()}/{path}?{ref.query}", ekm_file_sep="", output_format="")
+    return document
+
+
+def read_specification(path: Path) -> dict[str, Any]:
+    """The mapping in a JSON or YAML file. Raises ValueError."""
+    if not path.exists():
+        raise ValueError(f"Path: {path} does not exist")
+    if path.is_dir():
+        raise ValueError(f"Path: {path} is a directory, not a file")
+    if path.suffix not in _SUFFIXES:
+        raise ValueError("Specification must be a JSON or YAML file")
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".json":
+        found = json.loads(text)
+    else:
+        import yaml
+
+        try:
+            found = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ValueError(f"{path} is no YAML: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is not a mapping")  # noqa: TRY004  what is in a file is a value
+    return found
+
+
+def job_info(dsort_id: str) -> Steps[dict[str, JobInfo]]:
+    """What each target tells of a job."""
+    from pydantic import TypeAdapter
+
+    from aistore.sdk.dsort.types import JobInfo
+
+    answer = yield Request("GET", _PATH, _query(dsort_id))
+    return TypeAdapter(dict[str, JobInfo]).validate_json(answer.content)
+
+
+def list_jobs(regex: str, only_active: bool) -> Steps[list[JobInfo]]:
+    """Jobs whose description matches an expression, those that are over too unless `only_active`."""
+    from pydantic import TypeAdapter
+
+    from aistore.sdk.dsort.types import JobInfo
+
+    query = {params.REGEX: regex} if regex else {}
+    if only_active:
+        query[params.ONLY_ACTIVE] = "true"
+    answer = yield Request("GET", _PATH, encode_query(query))
+    return TypeAdapter(list[JobInfo]).validate_json(answer.content)
+
+
+def abort(dsort_id: str) -> Steps[None]:
+    """Abort a job."""
+    yield Request("DELETE", f"{_PATH}/abort", _query(dsort_id))
+
+
+def remove(dsort_id: str) -> Steps[None]:
+    """Forget a job that is over."""
+    yield Request("DELETE", _PATH, _query(dsort_id))
+
+
+def wait(dsort_id: str, timeout: float, verbose: bool) -> Steps[WaitResult]:
+    """Wait until the shards are created on all targets, or the job was aborted. Raises `Timeout`."""
+
+    def look() -> Steps[WaitResult | None]:
+        infos = list((yield from job_info(dsort_id)).values())
+        over = bool(infos) and all(one.metrics.shard_creation.finished for one in infos)
+        if any(one.aborted for one in infos):
+            return _result(dsort_id, infos, finished=False)
+        return _result(dsort_id, infos, finished=True) if over else None
+
+    return (yield from jobs.poll(dsort_id, timeout, verbose, look))
+
+
+def _result(dsort_id: str, infos: list[JobInfo], *, finished: bool) -> WaitResult:
+    from aistore.sdk.wait_result import WaitResult, moment
+
+    error = next((text for one in infos for text in one.metrics.errors or () if text), None)
+    ended = max((parse_time(one.finish_time) for one in infos if one.finish_time), default=0)
+    if not finished:
+        return WaitResult(dsort_id, False, error or "aborted")
+    return WaitResult(dsort_id, True, error, moment(ended) if ended else None)
+
+
+def _query(dsort_id: str) -> str:
+    return encode_query({params.UUID: dsort_id})

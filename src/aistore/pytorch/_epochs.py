@@ -1,0 +1,152 @@
+"""What iterable datasets have in common: their part of the samples, the epoch, and the position in it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from contextlib import closing
+from multiprocessing.context import get_spawning_popen
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from aistore.pytorch._place import Place, rank_of
+from aistore.pytorch._torch import IterableDataset, torch
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping
+    from typing import TypeAlias
+
+    from aistore.pytorch._torch import Tensor
+
+    State: TypeAlias = Mapping[str, object]
+    Position: TypeAlias = dict[str, int]
+
+__all__ = ["Resumable", "check_same", "epoch_of", "order_of", "shown"]
+
+T = TypeVar("T")
+
+
+class Resumable(ABC, IterableDataset, Generic[T]):
+    """An iterable dataset that each rank and each worker reads a part of, in an order that depends on the seed and the epoch only.
+
+    Subclasses call `_begin` when an iteration starts, and keep `_position` at what was given out.
+    """
+
+    def __init__(self, shuffle: bool, seed: int, rank: int | None, world_size: int | None) -> None:
+        self._shuffle = shuffle
+        self._seed = seed
+        self._ranks = None if rank is None and world_size is None else rank_of(rank, world_size)
+        # Shared, so that workers that live on (persistent_workers) see what set_epoch says.
+        self._epoch: Tensor = torch.zeros(1, dtype=torch.int64).share_memory_()
+        self._resume: State | None = None
+        self._position: Position = {}
+        self._positions: Mapping[int, Position] = {}
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """What tells whether two datasets have the same samples, in the same order before they are shuffled."""
+
+    @property
+    def epoch(self) -> int:
+        """The epoch, as `set_epoch` said; 0 at first."""
+        return int(self._epoch.item())
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of an epoch, before it is iterated over; workers that live on hear of it. Only shuffled orders differ."""
+        self._epoch[0] = epoch
+
+    def state_dict(self) -> dict[str, object]:
+        """How far this process is: what `load_state_dict` needs to go on behind the last sample that was given out here."""
+        return self._state(self._place(), self._position)
+
+    def load_state_dict(self, state_dict: State) -> None:
+        """Have the next iteration go on where the state was taken.
+
+        It raises ValueError when it starts if objects, order, or numbers of ranks or workers are others by then. A `DataLoader` with workers
+        reads ahead of what the training has seen, and its workers are other processes: use `StatefulDataLoader` for one.
+        """
+        self.set_epoch(epoch_of(state_dict))
+        self._resume = dict(state_dict)
+
+    def _place(self) -> Place:
+        return Place.here(self._ranks or rank_of(None, None))
+
+    def _resume_at(self, positions: Mapping[int, Position]) -> None:
+        """Have the next iteration of each worker begin where that worker was."""
+        self._positions = positions
+
+    def _identity(self, workers: int) -> dict[str, object]:
+        """What has to be the same for a position to mean the same."""
+        place = self._place()
+        return {
+            "objects": self.fingerprint,
+            "shuffle": self._shuffle,
+            "seed": self._seed,
+            "rank": place.rank,
+            "world_size": place.world_size,
+            "workers": workers,
+        }
+
+    def _state(self, place: Place, position: Position) -> dict[str, object]:
+        return {
+            **self._identity(place.workers),
+            "epoch": self.epoch,
+            "worker": place.worker,
+            "position": dict(position),
+        }
+
+    def _begin(self) -> tuple[Place, Position]:
+        """Where this process is, and how far it was when the state that was loaded was taken (empty for the start)."""
+        place = self._place()
+        resume, self._resume = self._resume, None
+        positions, self._positions = self._positions, {}
+        self._position = dict(positions.get(place.worker, {}))
+        if resume is not None and resume["epoch"] == self.epoch:
+            found = resume.get("position")
+            if not isinstance(found, dict):
+                raise ValueError("this is no state of a dataset: it has no 'position'")
+            check_same(self._state(place, found), resume)
+            self._position = dict(found)
+        return place, dict(self._position)
+
+    def __getstate__(self) -> dict[str, object]:
+        if get_spawning_popen() is None:
+            return self.__dict__
+        # Workers that are not forked know nothing of torch.distributed.
+        return {**self.__dict__, "_ranks": self._ranks or rank_of(None, None)}
+
+
+def order_of(count: int, shuffle: bool, seed: int, epoch: int) -> Tensor:
+    """Positions from 0 to `count`, in the order of an epoch."""
+    if not shuffle:
+        return torch.arange(count)
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
+
+
+def check_same(now: State, saved: State) -> None:
+    """Raise ValueError unless a state fits: going on would leave samples out, or give some twice."""
+    differ = [
+        f"{key} was {saved.get(key)!r}, and is {value!r}" for key, value in now.items() if saved.get(key) != value
+    ]
+    if differ:
+        raise ValueError(f"the state is not for what is read now: {'; '.join(differ)}")
+
+
+def epoch_of(state: State) -> int:
+    """The epoch of a state. Raises ValueError for what is none."""
+    found = state.get("epoch")
+    if not isinstance(found, int):
+        raise ValueError("this is no state of a dataset or a loader: it has no 'epoch'")  # noqa: TRY004  it is the state's value
+    return found
+
+
+def shown(samples: Generator[T, None, None], owner: object, total: int | None) -> Generator[T, None, None]:
+    """The samples, with a bar that moves as they are taken; `total` is their number, if it is known."""
+    from tqdm import tqdm
+
+    with (
+        closing(samples),
+        tqdm(desc=type(owner).__name__, total=total, unit=" samples", dynamic_ncols=True) as bar,
+    ):
+        for sample in samples:
+            bar.update()
+            yield sample

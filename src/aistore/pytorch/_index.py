@@ -1,0 +1,184 @@
+"""The objects of a dataset: listed once, in the process that makes it, and kept so that workers share it."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from typing import TYPE_CHECKING, NamedTuple
+
+from xxhash import xxh3_64
+
+from aistore.sdk._listing import BucketEntry
+from aistore.sdk.ais_source import AISSource
+from aistore.sdk.bucket import Bucket
+from aistore.sdk.multiobj.object_group import ObjectGroup
+from aistore.sdk.namespace import Namespace
+from aistore.sdk.obj.object import Object
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import TypeAlias
+
+    from aistore.sdk.request_client import RequestClient
+
+    Sources: TypeAlias = AISSource | Sequence[AISSource]
+    Prefixes: TypeAlias = Mapping[AISSource, str | Sequence[str]]
+
+__all__ = ["Index", "Run", "checked_sources"]
+
+_UNKNOWN = -1
+
+
+class Run(NamedTuple):
+    """Objects of one bucket, one after the other in an index: those from `start` on."""
+
+    start: int
+    bucket: Bucket | Object
+    """The bucket, or an object of it where the source says only its objects."""
+
+    @property
+    def client(self) -> RequestClient:
+        """Client that reads them."""
+        bucket = self.bucket
+        return bucket.client if isinstance(bucket, Bucket) else bucket._client
+
+    def object(self, name: str, size: int) -> Object:
+        """One of them."""
+        bucket = self.bucket
+        return Object(self.client, bucket.ref if isinstance(bucket, Bucket) else bucket._ref, name, _entry(name, size))
+
+
+def _entry(name: str, size: int) -> BucketEntry | None:
+    return None if size == _UNKNOWN else BucketEntry(name, s=size)
+
+
+class Index:
+    """Names and sizes of the objects of some sources, in the order of the sources and of their listings.
+
+    Names lie one behind the other in one piece of memory, and no Python object belongs to any of them: workers that are forked share it
+    for good (a list of strings is copied little by little, as its reference counts change), and others get it quickly.
+    """
+
+    def __init__(self, sources: Sequence[AISSource], prefixes: Prefixes) -> None:
+        self._names = bytearray()
+        self._ends = array("Q")
+        self._sizes = array("q")
+        self._runs: list[Run] = []
+        self._starts: list[int] = []
+        self.source_ends: list[int] = []
+        """Where the objects of each source end."""
+        for source in sources:
+            for prefix in _prefixes_of(source, prefixes):
+                self._add(source, prefix)
+            self.source_ends.append(len(self))
+        self._texts = bytes(self._names)
+        del self._names
+
+    def _add(self, source: AISSource, prefix: str) -> None:
+        if type(source) is Bucket:
+            self._begin(source)
+            token = uuid = ""
+            while True:
+                page = source.list_objects(prefix, "name,size", uuid=uuid, continuation_token=token)
+                for entry in page.entries:
+                    self._append(entry.n, entry.s)
+                uuid, token = page.uuid, page.continuation_token
+                if not token:
+                    return
+        # The names of a group are known: nothing is asked about objects before they are read.
+        found: Iterator[Object] = iter(
+            source.list_all_objects_iter(prefix, None)
+            if isinstance(source, ObjectGroup)
+            else source.list_all_objects_iter(prefix)
+        )
+        before: Object | None = None
+        for one in found:
+            if before is None or one._ref != before._ref or one._client is not before._client:
+                self._begin(one)
+            before = one
+            props = one.props_cached
+            self._append(one.name, props.size if props is not None else _UNKNOWN)
+
+    def _begin(self, bucket: Bucket | Object) -> None:
+        self._runs.append(Run(len(self), bucket))
+        self._starts.append(len(self))
+
+    def _append(self, name: str, size: int) -> None:
+        self._names += name.encode("utf-8", "surrogateescape")
+        self._ends.append(len(self._names))
+        self._sizes.append(size)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def name(self, at: int) -> str:
+        """Name of an object."""
+        start = self._ends[at - 1] if at else 0
+        return self._texts[start : self._ends[at]].decode("utf-8", "surrogateescape")
+
+    def size(self, at: int) -> int:
+        """Bytes of an object, as listed; asked for now if its source does not tell."""
+        size = self._sizes[at]
+        if size == _UNKNOWN:
+            size = self._sizes[at] = self.object(at).head("name,size").size
+        return size
+
+    def run(self, at: int) -> Run:
+        """The run that an object lies in."""
+        return self._runs[bisect_right(self._starts, at) - 1]
+
+    def bucket_of(self, at: int) -> Bucket:
+        """The bucket that an object is of."""
+        found = self.run(at).bucket
+        if isinstance(found, Bucket):
+            return found
+        ref = found._ref
+        uuid, _, name = (ref.namespace or "").removeprefix("@").partition("#")
+        return Bucket(ref.name, found._client, ref.provider, Namespace(uuid=uuid, name=name) if ref.namespace else None)
+
+    @property
+    def bucket(self) -> Bucket | None:
+        """The bucket, if all objects are of one."""
+        bucket = self._runs[0].bucket if self._runs else None
+        return bucket if isinstance(bucket, Bucket) and all(run.bucket is bucket for run in self._runs) else None
+
+    @property
+    def is_of_one_cluster(self) -> bool:
+        """Whether one client reads all objects."""
+        return len({id(run.client) for run in self._runs}) <= 1
+
+    def object(self, at: int) -> Object:
+        """An object; nothing is sent."""
+        return self.run(at).object(self.name(at), self._sizes[at])
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells whether two indices have the same objects, in the same order."""
+        digest = xxh3_64(self._texts)
+        digest.update(self._ends.tobytes())
+        return f"{len(self)}-{digest.hexdigest()}"
+
+
+def checked_sources(owner: object, sources: Sources | None, prefixes: Prefixes) -> list[AISSource]:
+    """The sources as a list. Raises ValueError if there are none, and for prefixes of others; TypeError for what is no source."""
+    name = type(owner).__name__
+    if not sources:
+        raise ValueError(f"<{name}> ais_source_list must be provided")
+    found = [sources] if isinstance(sources, AISSource) else list(sources)
+    for one in found:
+        if not isinstance(one, AISSource):
+            raise TypeError(
+                f"<{name}> {one!r} is no source: give a bucket or a group of objects, client.bucket('name')"
+            )
+    known = {id(one) for one in found}
+    for one in prefixes:
+        if id(one) not in known:
+            raise ValueError(f"<{name}> prefix_map has prefixes of {one!r}, which is not in ais_source_list")
+    return found
+
+
+def _prefixes_of(source: AISSource, prefixes: Prefixes) -> list[str]:
+    """The prefixes of a source, none of which begins with another one: no object is selected twice."""
+    chosen = prefixes.get(source, "")
+    wanted = [chosen] if isinstance(chosen, str) else list(dict.fromkeys(chosen))
+    return [one for one in wanted if not any(one != other and one.startswith(other) for other in wanted)]
