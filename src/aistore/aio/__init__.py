@@ -41,25 +41,22 @@ __all__ = [
     "AsyncObjectWriter",
 ]
 
-_HOME = {
-    "AsyncBatch": "aistore.aio.batch",
-    "AsyncBucket": "aistore.aio.bucket",
-    "AsyncClient": "aistore.aio.client",
-    "AsyncCluster": "aistore.aio.cluster",
-    "AsyncDsort": "aistore.aio.dsort",
-    "AsyncEtl": "aistore.aio.etl",
-    "AsyncJob": "aistore.aio.job",
-    "AsyncMultipartUpload": "aistore.aio.multipart",
-    "AsyncObject": "aistore.aio.object",
-    "AsyncObjectFileReader": "aistore.aio.files",
-    "AsyncObjectFileWriter": "aistore.aio.files",
-    "AsyncObjectGroup": "aistore.aio.group",
-    "AsyncObjectReader": "aistore.aio.reader",
-    "AsyncObjectWriter": "aistore.aio.writer",
-}
-
-__getattr__ = lazily(__name__, _HOME)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "AsyncBatch": "aistore.aio.batch",
+        "AsyncBucket": "aistore.aio.bucket",
+        "AsyncClient": "aistore.aio.client",
+        "AsyncCluster": "aistore.aio.cluster",
+        "AsyncDsort": "aistore.aio.dsort",
+        "AsyncEtl": "aistore.aio.etl",
+        "AsyncJob": "aistore.aio.job",
+        "AsyncMultipartUpload": "aistore.aio.multipart",
+        "AsyncObject": "aistore.aio.object",
+        "AsyncObjectFileReader": "aistore.aio.files",
+        "AsyncObjectFileWriter": "aistore.aio.files",
+        "AsyncObjectGroup": "aistore.aio.group",
+        "AsyncObjectReader": "aistore.aio.reader",
+        "AsyncObjectWriter": "aistore.aio.writer",
+    },
+)
