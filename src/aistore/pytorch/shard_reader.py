@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import ItemsView, KeysView, ValuesView
 from contextlib import closing
-from typing import TYPE_CHECKING, TypeVar, overload
+from typing import TYPE_CHECKING, Final, TypeVar, overload
 
 from xxhash import xxh3_64
 
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 __all__ = ["AISShardReader"]
 
 D = TypeVar("D")
+
+_RESUMES: Final = 1000
+"""How often the stream of a shard may break: each time that a training takes nothing for a minute a server drops it."""
 
 
 class AISShardReader(AISBaseIterDataset["Sample"]):
@@ -175,7 +178,7 @@ def _replaced(shard: Object) -> ValueError:
 def _read(shard: Object, etl_name: str | None) -> Generator[Sample, None, None]:
     """The samples of a shard. Raises `ShardError` and `SampleNotFound`."""
     try:
-        with shard.get_reader(etl=ETLConfig(etl_name) if etl_name else None).as_file() as file:
+        with shard.get_reader(etl=ETLConfig(etl_name) if etl_name else None).as_file(max_resume=_RESUMES) as file:
             yield from samples_of(members_of(file))
     except ShardError as error:
         raise ShardError(f"{shard.get_semantic_url()}: {error}") from error
