@@ -19,19 +19,15 @@ if TYPE_CHECKING:
 
 __all__ = ["AISError", "AsyncClient", "Client", "LocalCluster", "__version__"]
 
-_HOME = {
-    "AISError": "aistore.sdk.errors",
-    "AsyncClient": "aistore.aio",
-    "Client": "aistore.sdk.client",
-    "LocalCluster": "aistore.local",
-}
-
-
-__getattr__ = lazily(__name__, _HOME)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "AISError": "aistore.sdk.errors",
+        "AsyncClient": "aistore.aio",
+        "Client": "aistore.sdk.client",
+        "LocalCluster": "aistore.local",
+    },
+)
 
 
 warn_if_overlaid()

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 __all__ = ["lazily"]
 
 
-def lazily(package: str, homes: Mapping[str, str]) -> Callable[[str], object]:
-    """`__getattr__` of a package whose names live in the modules that `homes` tells."""
+def lazily(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
+    """`__getattr__` and `__dir__` of a package whose names live in the modules that `homes` tells."""
 
     def load(name: str) -> object:
         home = homes.get(name)
@@ -24,4 +24,7 @@ def lazily(package: str, homes: Mapping[str, str]) -> Callable[[str], object]:
         setattr(sys.modules[package], name, value)
         return value
 
-    return load
+    def names() -> list[str]:
+        return sorted({*vars(sys.modules[package]), *homes})
+
+    return load, names

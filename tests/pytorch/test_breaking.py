@@ -17,9 +17,17 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 from torch.utils.data import DataLoader
 
 from aistore import Client, LocalCluster
-from aistore.pytorch import AISBatchIterDataset, AISIterDataset, AISMapDataset, SampleNotFound, StatefulDataLoader
+from aistore.pytorch import (
+    AISBatchIterDataset,
+    AISIterDataset,
+    AISMapDataset,
+    AISShardReader,
+    SampleNotFound,
+    StatefulDataLoader,
+)
 from aistore.sdk import RetryConfig
 from archives import tar
+from backends.relay import Relay
 from loading import as_list, build, flat, ordered, store, until_error
 from waiting import until
 
@@ -129,6 +137,20 @@ def test_objects_that_are_deleted_meanwhile(client: Client, bucket: Bucket) -> N
         for batch in batches:
             got += batch
     assert got == [(name, content) for name, content in made.items() if name != "039"]
+
+
+def test_streams_that_break_again_and_again(cluster: LocalCluster, bucket: Bucket) -> None:
+    wanted = [(f"{n:02}", bytes([n]) * LARGE) for n in range(40)]
+    bucket.object("s-0.tar").get_writer().put_content(tar([(f"{name}.bin", content) for name, content in wanted]))
+    for name, content in wanted:
+        bucket.object(name).get_writer().put_content(content)
+    with Relay(cluster.url.removeprefix("http://")) as relay, Client(relay.url) as client:
+        relay.cuts_all = 3 * LARGE
+        source = client.bucket(bucket.name)
+        shards = AISShardReader(source, {source: "s-"})
+        assert [(name, sample["bin"]) for name, sample in shards] == wanted
+        objects = source.objects(obj_names=[name for name, _ in wanted])
+        assert list(iter(AISIterDataset(objects))) == AISMapDataset(objects).__getitems__(range(40)) == wanted
 
 
 def test_a_shard_that_is_replaced_while_it_is_read_is_never_mixed(client: Client, bucket: Bucket) -> None:

@@ -74,6 +74,11 @@ def test_prefixes_choose_and_never_double(bucket: Bucket) -> None:
     ]
 
 
+def test_no_prefix_is_every_object(bucket: Bucket) -> None:
+    fill(bucket)
+    assert len(AISMapDataset(bucket, {bucket: None})) == len(AISMapDataset(bucket, {bucket: ""})) == COUNT
+
+
 def test_what_is_refused(client: Client, bucket: Bucket) -> None:
     for made in (AISMapDataset, AISParallelMapDataset):
         with pytest.raises(ValueError, match="ais_source_list must be provided"):
@@ -206,6 +211,19 @@ def test_datasets_of_ones_own(bucket: Bucket) -> None:
 
     assert next(iter(DataLoader(Names(bucket), batch_size=3))) == ["0000.txt", "0001.txt", "0002.txt"]
     assert (list(Words(bucket)), len(Words(bucket))) == (["a", "b"], COUNT)
+
+
+def test_subclasses_decode_samples_of_batches_too(bucket: Bucket) -> None:
+    class Sizes(AISMapDataset):
+        def __getitem__(self, index: int) -> tuple[str, bytes]:
+            name, content = super().__getitem__(index)
+            return name, b"%d" % len(content)
+
+    names = fill(bucket)
+    wanted = [(name, b"%d" % len(content_of(number))) for number, name in enumerate(names)]
+    dataset = Sizes(bucket)
+    assert dataset[3] == wanted[3]
+    assert list(flat(DataLoader(dataset, batch_size=8, collate_fn=as_list))) == wanted
 
 
 def test_progress_is_shown(bucket: Bucket, capsys: pytest.CaptureFixture[str]) -> None:

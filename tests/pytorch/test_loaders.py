@@ -208,6 +208,15 @@ def children() -> set[str]:
     return found
 
 
+@pytest.mark.parametrize("batch_size", [None, 4])
+def test_buffers_come_from_workers(batch_size: int | None, client: Client, bucket: Bucket) -> None:
+    wanted = store("parallel", bucket)
+    dataset = build("parallel", client, bucket, num_workers=2)
+    loader = DataLoader(dataset, batch_size, num_workers=1, collate_fn=list if batch_size else None, timeout=120)
+    got = list(loader) if batch_size is None else list(flat(loader))
+    assert as_list(got) == wanted
+
+
 def test_pinned_memory_leaves_samples_as_they_are(client: Client, bucket: Bucket) -> None:
     wanted = store("iter", bucket)
     loader = DataLoader(build("iter", client, bucket), batch_size=8, num_workers=1, pin_memory=True)

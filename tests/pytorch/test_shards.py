@@ -238,6 +238,21 @@ def test_a_damaged_shard_of_a_stream_is_not_an_empty_one(client: Client, bucket:
     assert list(streams(client, bucket, "a", "b")) == []
 
 
+def test_the_length_is_that_of_the_shards_of_this_rank_in_this_epoch(bucket: Bucket) -> None:
+    for shard in range(6):
+        put(bucket, f"{shard}.tar", tar([(f"{shard}{n}.txt", b"x") for n in range(1 << shard)]))
+    for ranks in ([0, 1], [1, 0]):
+        datasets = [AISShardReader(bucket, shuffle=True, rank=rank, world_size=2) for rank in ranks]
+        lengths = set()
+        for epoch in range(4):
+            for dataset in datasets:
+                dataset.set_epoch(epoch)
+                assert len(dataset) == sum(1 for _ in dataset)
+            assert sum(map(len, datasets)) == 63
+            lengths.add(len(datasets[0]))
+        assert len(lengths) > 1
+
+
 def test_shards_are_shuffled_whole(bucket: Bucket) -> None:
     fill_shards(bucket)
     reader = AISShardReader(bucket, shuffle=True, seed=3)

@@ -53,30 +53,27 @@ __all__ = [
     "AsyncUserManager",
 ]
 
-_HOME = {
-    "AsyncAuthNClient": "aistore.aio.authn",
-    "AsyncBatch": "aistore.aio.batch",
-    "AsyncBucket": "aistore.aio.bucket",
-    "AsyncClient": "aistore.aio.client",
-    "AsyncCluster": "aistore.aio.cluster",
-    "AsyncClusterManager": "aistore.aio.authn",
-    "AsyncDsort": "aistore.aio.dsort",
-    "AsyncEtl": "aistore.aio.etl",
-    "AsyncJob": "aistore.aio.job",
-    "AsyncMultipartUpload": "aistore.aio.multipart",
-    "AsyncObject": "aistore.aio.object",
-    "AsyncObjectFileReader": "aistore.aio.files",
-    "AsyncObjectFileWriter": "aistore.aio.files",
-    "AsyncObjectGroup": "aistore.aio.group",
-    "AsyncObjectReader": "aistore.aio.reader",
-    "AsyncObjectWriter": "aistore.aio.writer",
-    "AsyncRoleManager": "aistore.aio.authn",
-    "AsyncTokenManager": "aistore.aio.authn",
-    "AsyncUserManager": "aistore.aio.authn",
-}
-
-__getattr__ = lazily(__name__, _HOME)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "AsyncAuthNClient": "aistore.aio.authn",
+        "AsyncBatch": "aistore.aio.batch",
+        "AsyncBucket": "aistore.aio.bucket",
+        "AsyncClient": "aistore.aio.client",
+        "AsyncCluster": "aistore.aio.cluster",
+        "AsyncClusterManager": "aistore.aio.authn",
+        "AsyncDsort": "aistore.aio.dsort",
+        "AsyncEtl": "aistore.aio.etl",
+        "AsyncJob": "aistore.aio.job",
+        "AsyncMultipartUpload": "aistore.aio.multipart",
+        "AsyncObject": "aistore.aio.object",
+        "AsyncObjectFileReader": "aistore.aio.files",
+        "AsyncObjectFileWriter": "aistore.aio.files",
+        "AsyncObjectGroup": "aistore.aio.group",
+        "AsyncObjectReader": "aistore.aio.reader",
+        "AsyncObjectWriter": "aistore.aio.writer",
+        "AsyncRoleManager": "aistore.aio.authn",
+        "AsyncTokenManager": "aistore.aio.authn",
+        "AsyncUserManager": "aistore.aio.authn",
+    },
+)

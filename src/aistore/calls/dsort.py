@@ -123,22 +123,21 @@ def wait(dsort_id: str, timeout: float, verbose: bool) -> Steps[WaitResult]:
     """Wait until the shards are created on all targets, or the job was aborted. Raises `Timeout`."""
 
     def look() -> Steps[WaitResult | None]:
-        infos = list((yield from job_info(dsort_id)).values())
-        over = bool(infos) and all(one.metrics.shard_creation.finished for one in infos)
-        if any(one.aborted for one in infos):
-            return _result(dsort_id, infos, finished=False)
-        return _result(dsort_id, infos, finished=True) if over else None
+        return _result(dsort_id, list((yield from job_info(dsort_id)).values()))
 
     return (yield from jobs.poll(dsort_id, timeout, verbose, look))
 
 
-def _result(dsort_id: str, infos: list[JobInfo], *, finished: bool) -> WaitResult:
+def _result(dsort_id: str, infos: list[JobInfo]) -> WaitResult | None:
+    """The result of a job that is over."""
     from aistore.sdk.wait_result import WaitResult, moment
 
     error = next((text for one in infos for text in one.metrics.errors or () if text), None)
-    ended = max((parse_time(one.finish_time) for one in infos if one.finish_time), default=0)
-    if not finished:
+    if any(one.aborted for one in infos):
         return WaitResult(dsort_id, False, error or "aborted")
+    if not infos or not all(one.metrics.shard_creation.finished for one in infos):
+        return None
+    ended = max((parse_time(one.finish_time) for one in infos if one.finish_time), default=0)
     return WaitResult(dsort_id, True, error, moment(ended) if ended else None)
 
 

@@ -35,25 +35,21 @@ __all__ = [
     "StatefulDataLoader",
 ]
 
-_HOME = {
-    "AISBaseIterDataset": "aistore.pytorch.base_iter_dataset",
-    "AISBaseMapDataset": "aistore.pytorch.base_map_dataset",
-    "AISBatchIterDataset": "aistore.pytorch.batch_iter_dataset",
-    "AISIterDataset": "aistore.pytorch.iter_dataset",
-    "AISMapDataset": "aistore.pytorch.map_dataset",
-    "AISMultiShardStream": "aistore.pytorch.multishard_dataset",
-    "AISParallelMapDataset": "aistore.pytorch.parallel_map_dataset",
-    "AISShardReader": "aistore.pytorch.shard_reader",
-    "DynamicBatchSampler": "aistore.pytorch.dynamic_sampler",
-    "EpochSampler": "aistore.pytorch.stateful_data_loader",
-    "SampleNotFound": "aistore.pytorch.errors",
-    "ShardError": "aistore.pytorch.errors",
-    "StatefulDataLoader": "aistore.pytorch.stateful_data_loader",
-}
-
-
-__getattr__ = lazily(__name__, _HOME)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "AISBaseIterDataset": "aistore.pytorch.base_iter_dataset",
+        "AISBaseMapDataset": "aistore.pytorch.base_map_dataset",
+        "AISBatchIterDataset": "aistore.pytorch.batch_iter_dataset",
+        "AISIterDataset": "aistore.pytorch.iter_dataset",
+        "AISMapDataset": "aistore.pytorch.map_dataset",
+        "AISMultiShardStream": "aistore.pytorch.multishard_dataset",
+        "AISParallelMapDataset": "aistore.pytorch.parallel_map_dataset",
+        "AISShardReader": "aistore.pytorch.shard_reader",
+        "DynamicBatchSampler": "aistore.pytorch.dynamic_sampler",
+        "EpochSampler": "aistore.pytorch.stateful_data_loader",
+        "SampleNotFound": "aistore.pytorch.errors",
+        "ShardError": "aistore.pytorch.errors",
+        "StatefulDataLoader": "aistore.pytorch.stateful_data_loader",
+    },
+)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from contextlib import closing
 from multiprocessing.context import get_spawning_popen
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from aistore.pytorch._place import Place, rank_of
-from aistore.pytorch._torch import IterableDataset, torch
+from aistore.pytorch._torch import IterableDataset, get_worker_info, torch
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["Resumable", "check_same", "epoch_of", "order_of", "shown"]
 
 T = TypeVar("T")
+
+_SEEDS: Final = 1 << 63
+"""Seeds that generators take, from 0 on."""
 
 
 class Resumable(ABC, IterableDataset, Generic[T]):
@@ -37,6 +40,8 @@ class Resumable(ABC, IterableDataset, Generic[T]):
         # Shared, so that workers that live on (persistent_workers) see what set_epoch says.
         self._epoch: Tensor = torch.zeros(1, dtype=torch.int64).share_memory_()
         self._resume: State | None = None
+        self._resumes_in_worker = False
+        self._begun = 0
         self._position: Position = {}
         self._positions: Mapping[int, Position] = {}
 
@@ -56,16 +61,19 @@ class Resumable(ABC, IterableDataset, Generic[T]):
 
     def state_dict(self) -> dict[str, object]:
         """How far this process is: what `load_state_dict` needs to go on behind the last sample that was given out here."""
-        return self._state(self._place(), self._position)
+        if self._resume is not None and self._resume["epoch"] == self.epoch:
+            return dict(self._resume)
+        return self._state(self._place(), self._position if self._begun == self.epoch else {})
 
     def load_state_dict(self, state_dict: State) -> None:
         """Have the next iteration go on where the state was taken.
 
-        It raises ValueError when it starts if objects, order, or numbers of ranks or workers are others by then. A `DataLoader` with workers
-        reads ahead of what the training has seen, and its workers are other processes: use `StatefulDataLoader` for one.
+        It raises ValueError when it starts if objects, order, or numbers of ranks or workers are others by then, or if it is that of a worker
+        of a `DataLoader`: these read ahead of what the training has seen, and each of their iterations would go on there. `StatefulDataLoader`
+        is for them.
         """
         self.set_epoch(epoch_of(state_dict))
-        self._resume = dict(state_dict)
+        self._resume, self._resumes_in_worker = dict(state_dict), get_worker_info() is not None
 
     def _place(self) -> Place:
         return Place.here(self._ranks or rank_of(None, None))
@@ -99,12 +107,15 @@ class Resumable(ABC, IterableDataset, Generic[T]):
         place = self._place()
         resume, self._resume = self._resume, None
         positions, self._positions = self._positions, {}
+        self._begun = self.epoch
         self._position = dict(positions.get(place.worker, {}))
         if resume is not None and resume["epoch"] == self.epoch:
             found = resume.get("position")
             if not isinstance(found, dict):
                 raise ValueError("this is no state of a dataset: it has no 'position'")
             check_same(self._state(place, found), resume)
+            if self._resumes_in_worker != (get_worker_info() is not None):
+                raise ValueError("the state was loaded outside of this worker: load it into a StatefulDataLoader")
             self._position = dict(found)
         return place, dict(self._position)
 
@@ -114,12 +125,17 @@ class Resumable(ABC, IterableDataset, Generic[T]):
         # Workers that are not forked know nothing of torch.distributed.
         return {**self.__dict__, "_ranks": self._ranks or rank_of(None, None)}
 
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        if not self._epoch.is_shared():  # of a copy, or unpickled
+            self._epoch.share_memory_()
+
 
 def order_of(count: int, shuffle: bool, seed: int, epoch: int) -> Tensor:
     """Positions from 0 to `count`, in the order of an epoch."""
     if not shuffle:
         return torch.arange(count)
-    return torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
+    return torch.randperm(count, generator=torch.Generator().manual_seed((seed * 1_000_003 + epoch) % _SEEDS))
 
 
 def check_same(now: State, saved: State) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from xxhash import xxh3_64
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from aistore.sdk.request_client import RequestClient
 
     Sources: TypeAlias = AISSource | Sequence[AISSource]
-    Prefixes: TypeAlias = Mapping[AISSource, str | Sequence[str]]
+    Prefixes: TypeAlias = Mapping[AISSource, str | Sequence[str] | None]
 
 __all__ = ["Index", "Run", "checked_sources"]
 
@@ -151,7 +152,11 @@ class Index:
         """An object; nothing is sent."""
         return self.run(at).object(self.name(at), self._sizes[at])
 
-    @property
+    def digest_of_sizes(self) -> str:
+        """What tells whether two indices have objects of the same sizes; those that sources do not tell are asked for."""
+        return xxh3_64(array("q", map(self.size, range(len(self)))).tobytes()).hexdigest()
+
+    @cached_property
     def fingerprint(self) -> str:
         """What tells whether two indices have the same objects, in the same order."""
         digest = xxh3_64(self._texts)
@@ -179,6 +184,8 @@ def checked_sources(owner: object, sources: Sources | None, prefixes: Prefixes) 
 
 def _prefixes_of(source: AISSource, prefixes: Prefixes) -> list[str]:
     """The prefixes of a source, none of which begins with another one: no object is selected twice."""
-    chosen = prefixes.get(source, "")
+    chosen = prefixes.get(source)
+    if chosen is None:
+        return [""]
     wanted = [chosen] if isinstance(chosen, str) else list(dict.fromkeys(chosen))
     return [one for one in wanted if not any(one != other and one.startswith(other) for other in wanted)]

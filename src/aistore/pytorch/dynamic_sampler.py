@@ -58,9 +58,22 @@ class DynamicBatchSampler(Sampler):
         self._epoch: int | None = None
         self._iterations = 0
 
+    @property
+    def epoch(self) -> int | None:
+        """The epoch, as `set_epoch` said; None if it has not."""
+        return self._epoch
+
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of an epoch, before it is iterated over."""
         self._epoch = epoch
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells whether two samplers make the same batches of the same samples."""
+        _, world_size = rank_of(*self._ranks)
+        kind = self._max_batch_size, self._least_of_last, self._allow_oversized_samples
+        sizes = self._index.digest_of_sizes()
+        return f"DynamicBatchSampler{(*kind, self._shuffle, self._seed, world_size, sizes)}"
 
     def __iter__(self) -> Iterator[list[int]]:
         epoch = self._iterations if self._epoch is None else self._epoch

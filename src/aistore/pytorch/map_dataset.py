@@ -20,7 +20,8 @@ class AISMapDataset(AISBaseMapDataset["Sample"]):
     """A map-style dataset whose samples are objects: `(name, content)`.
 
     A `DataLoader` gets each of its batches by one request (GetBatch). `etl_name` has each object transformed by that ETL, which takes a
-    request for each. An object that is gone raises `SampleNotFound`, which is `ErrObjNotFound` and `FileNotFoundError`.
+    request for each; so is a sample of a subclass that has a `__getitem__` of its own, and no `__getitems__`. An object that is gone raises
+    `SampleNotFound`, which is `ErrObjNotFound` and `FileNotFoundError`.
     """
 
     def __init__(
@@ -38,6 +39,6 @@ class AISMapDataset(AISBaseMapDataset["Sample"]):
 
     def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
         """The samples of a batch, read by one request."""
-        if self._etl_name:
+        if self._etl_name or type(self).__getitem__ is not AISMapDataset.__getitem__:
             return super().__getitems__(indices)
         return read_at_once(self._index, [self._at(index) for index in indices])

@@ -7,6 +7,8 @@ from contextlib import ExitStack, closing
 from itertools import islice, zip_longest
 from typing import TYPE_CHECKING, cast
 
+from xxhash import xxh3_64
+
 from aistore.pytorch._epochs import Resumable
 from aistore.pytorch._index import Index
 from aistore.pytorch._reading import read_object
@@ -57,8 +59,13 @@ class AISMultiShardStream(Resumable["Sample"]):
         place, position = self._begin()
         done = position.get("samples", 0)
         every, mine = place.world_size * place.workers, place.rank * place.workers + place.worker
-        rows = islice(self._rows(), mine + done * every, None, every)
-        return self._read(rows, done)
+        rows = islice(self._rows(), mine, None, every)
+        names = xxh3_64()
+        for row in islice(rows, done):
+            _note(names, row)
+        if names.intdigest() != position.get("names", names.intdigest()):
+            raise ValueError("the shards have other members than when the state was taken")
+        return self._read(rows, done, names)
 
     def _rows(self) -> Iterator[tuple[Member, ...]]:
         """The members of each sample."""
@@ -72,17 +79,23 @@ class AISMultiShardStream(Resumable["Sample"]):
                 return
             yield row
 
-    def _read(self, rows: Iterator[tuple[Member, ...]], done: int) -> Generator[Sample, None, None]:
+    def _read(self, rows: Iterator[tuple[Member, ...]], done: int, names: xxh3_64) -> Generator[Sample, None, None]:
         while some := list(islice(rows, _AT_ONCE)):
             with ExitStack() as stack:
                 columns = [
                     stack.enter_context(closing(_contents(column, etl)))
                     for column, etl in zip(zip(*some, strict=True), self._etls, strict=True)
                 ]
-                for sample in zip(*columns, strict=True):
+                for row, sample in zip(some, zip(*columns, strict=True), strict=True):
                     done += 1
-                    self._position = {"samples": done}
+                    _note(names, row)
+                    self._position = {"samples": done, "names": names.intdigest()}
                     yield sample
+
+
+def _note(names: xxh3_64, row: tuple[Member, ...]) -> None:
+    for shard, path in row:
+        names.update(f"{shard.name}/{path}\0".encode("utf-8", "surrogateescape"))
 
 
 def _members(bucket: Bucket, shards: Index) -> Iterator[Member]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import ItemsView, KeysView, ValuesView
 from contextlib import closing
-from typing import TYPE_CHECKING, TypeVar, overload
+from typing import TYPE_CHECKING, Final, TypeVar, overload
+
+from xxhash import xxh3_64
 
 from aistore.pytorch._epochs import shown
 from aistore.pytorch._shards import key_of, members_of, samples_of
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 __all__ = ["AISShardReader"]
 
 D = TypeVar("D")
+
+_RESUMES: Final = 1000
+"""How often the stream of a shard may break: each time that a training takes nothing for a minute a server drops it."""
 
 
 class AISShardReader(AISBaseIterDataset["Sample"]):
@@ -62,7 +67,7 @@ class AISShardReader(AISBaseIterDataset["Sample"]):
         self._etl_name = etl_name
         self._show_progress = show_progress
         self._observed_keys: dict[str, None] = {}
-        self._length: int | None = None
+        self._counts: dict[int, int] = {}
 
     def __iter__(self) -> Iterator[Sample]:
         place, position = self._begin()
@@ -70,22 +75,29 @@ class AISShardReader(AISBaseIterDataset["Sample"]):
         return shown(samples, self, None) if self._show_progress else samples
 
     def _samples(self, shards: list[int], position: dict[str, int]) -> Generator[Sample, None, None]:
-        done, given_out = position.get("shards", 0), position.get("samples", 0)
+        done = position.get("shards", 0)
         for number, at in enumerate(shards[done:], done):
-            with closing(_read(self._index.object(at), self._etl_name)) as samples:
+            given_out = position.get("samples", 0) if number == done else 0
+            shard = self._index.object(at)
+            names = xxh3_64()
+            sample = 0
+            with closing(_read(shard, self._etl_name)) as samples:
                 for sample, (name, members) in enumerate(samples, 1):
+                    names.update(name.encode("utf-8", "surrogateescape") + b"\0")
                     self._observed_keys.update(dict.fromkeys(members))
                     if sample > given_out:
-                        self._position = {"shards": number, "samples": sample}
+                        self._position = {"shards": number, "samples": sample, "names": names.intdigest()}
                         yield name, self.ZeroDict(members, self._observed_keys)
-            given_out = 0
+                    elif sample == given_out and names.intdigest() != position.get("names"):
+                        raise _replaced(shard)
+            if sample < given_out:
+                raise _replaced(shard)
 
     def __len__(self) -> int:
-        """Number of samples that this rank reads. The first call has all of its shards listed, and with an ETL transformed."""
-        if self._length is None:
-            place = self._place()._replace(worker=0, workers=1)
-            self._length = sum(map(self._count, self._mine(place).tolist()))
-        return self._length
+        """Number of samples that this rank reads, in this epoch. Shards are listed for it, once each, and with an ETL transformed."""
+        mine = self._mine(self._place()._replace(worker=0, workers=1)).tolist()
+        self._counts.update((at, self._count(at)) for at in mine if at not in self._counts)
+        return sum(self._counts[at] for at in mine)
 
     def _count(self, at: int) -> int:
         shard = self._index.object(at)
@@ -159,10 +171,14 @@ class AISShardReader(AISBaseIterDataset["Sample"]):
             return type(self), (dict(super().items()), dict(self._observed))
 
 
+def _replaced(shard: Object) -> ValueError:
+    return ValueError(f"{shard.get_semantic_url()}: the shard has other samples than when the state was taken")
+
+
 def _read(shard: Object, etl_name: str | None) -> Generator[Sample, None, None]:
     """The samples of a shard. Raises `ShardError` and `SampleNotFound`."""
     try:
-        with shard.get_reader(etl=ETLConfig(etl_name) if etl_name else None).as_file() as file:
+        with shard.get_reader(etl=ETLConfig(etl_name) if etl_name else None).as_file(max_resume=_RESUMES) as file:
             yield from samples_of(members_of(file))
     except ShardError as error:
         raise ShardError(f"{shard.get_semantic_url()}: {error}") from error

@@ -17,6 +17,7 @@ from aistore.pytorch._torch import (
     get_worker_info,
 )
 from aistore.pytorch.base_map_dataset import AISBaseMapDataset
+from aistore.pytorch.dynamic_sampler import DynamicBatchSampler
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
@@ -51,9 +52,20 @@ class EpochSampler(Sampler):
         self._ranks = rank, world_size
         self._epoch = 0
 
+    @property
+    def epoch(self) -> int:
+        """The epoch, as `set_epoch` said; 0 at first."""
+        return self._epoch
+
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of an epoch, before it is iterated over."""
         self._epoch = epoch
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells whether two samplers give the same indices."""
+        _, world_size = rank_of(*self._ranks)
+        return f"EpochSampler{(self._count, self._shuffle, self._seed, world_size)}"
 
     def __iter__(self) -> Iterator[int]:
         rank, world_size = rank_of(*self._ranks)
@@ -101,6 +113,7 @@ class StatefulDataLoader(DataLoader):
         self._about: dict[str, object] = {"batch_size": batch_size, "drop_last": drop_last}
         self._skipping: _Skipping[object] | None = None
         self._iterable = dataset if isinstance(dataset, Resumable) else None
+        self._follower: object = self._iterable
         self._positions: Positions = {}
         self._batches = 0
         self._epoch = 0
@@ -123,9 +136,19 @@ class StatefulDataLoader(DataLoader):
                 self._about |= {"shuffle": shuffle, "seed": seed, "world_size": rank_of(rank, world_size)[1]}
             elif shuffle or rank is not None:
                 raise ValueError("shuffle and rank are for loaders without a sampler of your own")
+            elif isinstance(order, (EpochSampler, DynamicBatchSampler)):
+                self._about["order"] = order.fingerprint
+            if batch_sampler is not None and (sampler is not None or batch_size != 1 or drop_last):
+                raise ValueError(
+                    "a batch_sampler makes the batches: sampler, batch_size and drop_last are for loaders without"
+                )
             if not hasattr(order, "set_epoch") and not isinstance(order, (SequentialSampler, range, list, tuple)):
                 raise ValueError(f"the order of {order!r} cannot be repeated: it has no set_epoch()")
-            self._order = order
+            if not options.get("in_order", True):
+                raise ValueError(
+                    "batches that come out of order have no position: in_order=False is for iterable datasets"
+                )
+            self._follower = order
             if batch_sampler is None and batch_size is not None:
                 batch_sampler = BatchSampler(sampler, batch_size, drop_last)
             self._skipping = _Skipping(order if batch_sampler is None else batch_sampler)
@@ -136,23 +159,39 @@ class StatefulDataLoader(DataLoader):
                 else {"batch_sampler": self._skipping}
             )
         super().__init__(dataset, num_workers=num_workers, pin_memory=pin_memory, **chosen, **options)
+        if not isinstance(getattr(self._follower, "epoch", None), int):
+            self._tell(0)  # a sampler that would take another order each time
+        self._epoch = self.epoch
 
     @property
     def epoch(self) -> int:
-        """The epoch, as `set_epoch` said, or the state that was loaded; 0 at first."""
-        return self._epoch
+        """The epoch: as `set_epoch` said, that of the loader, of its dataset or of its sampler, or the state that was loaded; 0 at first."""
+        told = getattr(self._follower, "epoch", None)
+        return told if isinstance(told, int) else self._epoch
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch, before it is iterated over: the order of what is shuffled. Another one than that of a loaded state drops the state."""
+        epoch = int(epoch)
+        self._tell(epoch)
+        self._begin_epoch(epoch)
+
+    def _tell(self, epoch: int) -> None:
+        if hasattr(self._follower, "set_epoch"):
+            self._follower.set_epoch(epoch)
+
+    def _follow(self) -> None:
+        """Hear of an epoch that the dataset or the sampler was told, and not the loader."""
+        if (epoch := self.epoch) != self._epoch:
+            self._begin_epoch(epoch)
+
+    def _begin_epoch(self, epoch: int) -> None:
         self._epoch = epoch
-        follower = self._iterable if self._iterable is not None else self._order
-        if hasattr(follower, "set_epoch"):
-            follower.set_epoch(epoch)
         if epoch != self._resumed_epoch:
             self._resumed_epoch = None
             self._batches, self._positions = 0, {}
 
     def __iter__(self) -> Iterator[Any]:  # as of any loader: whatever the collate function makes
+        self._follow()
         if self._resumed_epoch is None:
             self._batches, self._positions = 0, {}
         self._resumed_epoch = None
@@ -179,6 +218,7 @@ class StatefulDataLoader(DataLoader):
 
     def state_dict(self) -> dict[str, object]:
         """How far the training is: behind the batch that came last. Numbers and texts only, so that it can be saved as JSON, too."""
+        self._follow()
         return {
             **self._identity(),
             "epoch": self._epoch,

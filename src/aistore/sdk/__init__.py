@@ -44,29 +44,25 @@ __all__ = [
     "WaitResult",
 ]
 
-_HOME = {
-    "AISSource": "aistore.sdk.ais_source",
-    "ArchiveConfig": "aistore.sdk.archive_config",
-    "AuthNClient": "aistore.sdk.authn.authn_client",
-    "Batch": "aistore.sdk.batch.batch",
-    "BlobDownloadConfig": "aistore.sdk.blob_download_config",
-    "Bucket": "aistore.sdk.bucket",
-    "Client": "aistore.sdk.client",
-    "Cluster": "aistore.sdk.cluster",
-    "ColdGetConf": "aistore.sdk.retry_config",
-    "DataShard": "aistore.sdk.dataset.data_shard",
-    "Etl": "aistore.sdk.etl.etl",
-    "Job": "aistore.sdk.job",
-    "ListObjectFlag": "aistore.sdk.list_object_flag",
-    "Namespace": "aistore.sdk.namespace",
-    "Object": "aistore.sdk.obj.object",
-    "RetryConfig": "aistore.sdk.retry_config",
-    "WaitResult": "aistore.sdk.wait_result",
-}
-
-
-__getattr__ = lazily(__name__, _HOME)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "AISSource": "aistore.sdk.ais_source",
+        "ArchiveConfig": "aistore.sdk.archive_config",
+        "AuthNClient": "aistore.sdk.authn.authn_client",
+        "Batch": "aistore.sdk.batch.batch",
+        "BlobDownloadConfig": "aistore.sdk.blob_download_config",
+        "Bucket": "aistore.sdk.bucket",
+        "Client": "aistore.sdk.client",
+        "Cluster": "aistore.sdk.cluster",
+        "ColdGetConf": "aistore.sdk.retry_config",
+        "DataShard": "aistore.sdk.dataset.data_shard",
+        "Etl": "aistore.sdk.etl.etl",
+        "Job": "aistore.sdk.job",
+        "ListObjectFlag": "aistore.sdk.list_object_flag",
+        "Namespace": "aistore.sdk.namespace",
+        "Object": "aistore.sdk.obj.object",
+        "RetryConfig": "aistore.sdk.retry_config",
+        "WaitResult": "aistore.sdk.wait_result",
+    },
+)

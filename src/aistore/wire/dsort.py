@@ -18,7 +18,10 @@ SHUFFLE: Final = "shuffle"
 KINDS: Final = (ALPHANUMERIC, MD5, SHUFFLE, CONTENT, NONE)
 """Orders of records; the empty text is the first of them."""
 
-KEY_TYPES: Final = ("int", "float", "string")
+INT: Final = "int"
+FLOAT: Final = "float"
+STRING: Final = "string"
+KEY_TYPES: Final = (INT, FLOAT, STRING)
 """Types of the key of a sort by content."""
 
 IGNORE: Final = "ignore"

@@ -12,13 +12,10 @@ if TYPE_CHECKING:
 
 __all__ = ["AuthNClient", "ClusterManager"]
 
-_HOME = {
-    "AuthNClient": "aistore.sdk.authn.authn_client",
-    "ClusterManager": "aistore.sdk.authn.cluster_manager",
-}
-
-__getattr__ = lazily(__name__, _HOME)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "AuthNClient": "aistore.sdk.authn.authn_client",
+        "ClusterManager": "aistore.sdk.authn.cluster_manager",
+    },
+)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Dsort", "DsortAlgorithm", "DsortFramework", "DsortShardsGroup", "ExternalKeyMap"]
 
-__getattr__ = lazily(
+__getattr__, __dir__ = lazily(
     __name__,
     {
         "Dsort": "aistore.sdk.dsort.core",
@@ -23,7 +23,3 @@ __getattr__ = lazily(
         "ExternalKeyMap": "aistore.sdk.dsort.ekm",
     },
 )
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})

@@ -12,11 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ETLConfig", "serialize_class"]
 
-__getattr__ = lazily(
+__getattr__, __dir__ = lazily(
     __name__,
     {"ETLConfig": "aistore.sdk.etl.etl_config", "serialize_class": "aistore.sdk.etl.webserver.utils"},
 )
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})

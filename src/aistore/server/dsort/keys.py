@@ -58,14 +58,14 @@ def order_key(kind: str, seed: int) -> Callable[[bytes, int], bytes]:
 
 def content_key(content: bytes, key_type: str) -> bytes:
     """The key that a content is: keys compare as bytes as the values do. Raises `ApiError` 400."""
-    if key_type == "int":
+    if key_type == dsort.INT:
         if not _INT.fullmatch(content) or len(content) > _DIGITS_MAX:
             raise _invalid(content, "an integer")
         number = int(content)
         if not _INT_MIN <= number < -_INT_MIN:
             raise _invalid(content, "an integer of 64 bits")
         return (number - _INT_MIN).to_bytes(8, "big")
-    if key_type == "float":
+    if key_type == dsort.FLOAT:
         if not _FLOAT.fullmatch(content):
             raise _invalid(content, "a number")
         value = float(content) + 0.0  # there are two zeros

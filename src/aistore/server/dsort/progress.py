@@ -55,8 +55,7 @@ class Progress:
         self.on_disk = self.on_disk_size = 0
         """Shards that were decompressed or copied into a file, and what they take there."""
         self.to_create = self.created = 0
-        self.errors: list[str] = []
-        self.aborted = False
+        self._error = ""
         self._warnings: list[str] = []
         self._more_warnings = 0
 
@@ -69,10 +68,8 @@ class Progress:
 
     def finish(self, error: str = "") -> None:
         """The job is over; with an error it was aborted. Whoever sees the last phase finished finds the job over, too."""
-        if error:
-            self.aborted = True
-            self.errors.append(error)
-        else:
+        self._error = error
+        if not error:
             self.creation.end()
         self.ended = time.time_ns()
 
@@ -93,8 +90,8 @@ class Progress:
             shard_creation=Creation(to_create=str(self.to_create), created_count=str(self.created)),
             description=self.description or msgspec.UNSET,
             warnings=warnings or msgspec.UNSET,
-            errors=list(self.errors) or msgspec.UNSET,
-            aborted=self.aborted,
+            errors=[self._error] if self._error else msgspec.UNSET,
+            aborted=bool(self._error),
             archived=bool(self.ended),
         )
         for phase, shown in (
@@ -119,7 +116,7 @@ class Progress:
             objects=str(self.shards),
             bytes=str(self.size),
             metrics=metrics,
-            aborted=self.aborted,
+            aborted=bool(self._error),
             archived=bool(self.ended),
         )
 

@@ -8,7 +8,6 @@ from array import array
 from contextlib import closing
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from aistore.server.api.remote.selecting import in_parallel
 from aistore.server.archive.building import ArchiveBuilder
 from aistore.server.archive.errors import BadArchive
 from aistore.server.archive.formats import Format, by_mime, by_name
@@ -18,6 +17,7 @@ from aistore.server.dsort.records import ShardReader, decode_record, encode_reco
 from aistore.server.dsort.runs import Run, RunSorter
 from aistore.server.dsort.shards import KeptShards, OpenShards, Part
 from aistore.server.dsort.spec import count_of, shard_names
+from aistore.server.jobs.parallel import in_parallel
 from aistore.server.store.content import in_thread
 from aistore.wire import dsort
 from aistore.wire.errors import ApiError
@@ -345,7 +345,9 @@ class _Sorting:
         form = by_name(section.name) or by_mime(self._order.output_extension)
         builder = await ArchiveBuilder.begin(self._store, form, self._places.checksum_type)
         try:
-            await builder.add(self._contents(section, form))
+            # Closed here: what went wrong with a member would keep the files of its shard open.
+            with closing(self._contents(section, form)) as contents:
+                await builder.add(contents)
         except BadArchive as error:
             builder.abandon()
             raise ApiError(400, f"output shard {section.name!r} cannot be made: {error}") from error
@@ -369,7 +371,7 @@ class _Sorting:
                 )
         self._progress.created += 1
 
-    def _contents(self, section: _Section, form: Format) -> Iterator[NewMember | TarSpan]:
+    def _contents(self, section: _Section, form: Format) -> Generator[NewMember | TarSpan, None, None]:
         assert self._plan is not None
         with OpenShards(self._kept) as opened:
             for _, _, data in self._plan.items(section.start, section.end):

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Final
 
 from aistore.server.api.copying import copying_of
 from aistore.server.api.remote.reading import cached
-from aistore.server.api.remote.selecting import in_parallel, objects_there
+from aistore.server.api.remote.selecting import objects_there
 from aistore.server.etl.running import ObjectError, Order, TransformFailed
 from aistore.server.etl.source import Source
 from aistore.server.etl.storing import drain_answer, store_answer
 from aistore.server.jobs.objects import pages
+from aistore.server.jobs.parallel import in_parallel
 from aistore.server.store.errors import StoreFull
 from aistore.wire.errors import ApiError, out_of_space
 from aistore.wire.messages import CopyObjects

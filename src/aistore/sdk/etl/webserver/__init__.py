@@ -18,16 +18,13 @@ if TYPE_CHECKING:
 
 __all__ = ["ETLServer", "FastAPIServer", "FlaskServer", "HTTPMultiThreadedServer", "serialize_class"]
 
-_HOME = {
-    "ETLServer": "aistore.sdk.etl.webserver.base_etl_server",
-    "FastAPIServer": "aistore.sdk.etl.webserver.fastapi_server",
-    "FlaskServer": "aistore.sdk.etl.webserver.flask_server",
-    "HTTPMultiThreadedServer": "aistore.sdk.etl.webserver.http_multi_threaded_server",
-    "serialize_class": "aistore.sdk.etl.webserver.utils",
-}
-
-__getattr__ = lazily(__name__, _HOME)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "ETLServer": "aistore.sdk.etl.webserver.base_etl_server",
+        "FastAPIServer": "aistore.sdk.etl.webserver.fastapi_server",
+        "FlaskServer": "aistore.sdk.etl.webserver.flask_server",
+        "HTTPMultiThreadedServer": "aistore.sdk.etl.webserver.http_multi_threaded_server",
+        "serialize_class": "aistore.sdk.etl.webserver.utils",
+    },
+)

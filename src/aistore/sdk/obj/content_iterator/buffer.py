@@ -48,6 +48,10 @@ class ParallelBuffer:
     def __len__(self) -> int:
         return self._size
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """A copy of the content travels, as from the workers of a `DataLoader`."""
+        return _filled, (self.tobytes(),)
+
     def __enter__(self) -> ParallelBuffer:
         return self
 
@@ -58,3 +62,10 @@ class ParallelBuffer:
 
     def __repr__(self) -> str:
         return f"<ParallelBuffer {self._size} bytes{', closed' if self._view is None else ''}>"
+
+
+def _filled(content: bytes) -> ParallelBuffer:
+    buffer = ParallelBuffer(len(content))
+    if content:
+        buffer.buf[:] = content
+    return buffer

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Final
 from aistore.server.api.multiobj import Selected
 from aistore.server.api.remote.copying_out import copy_out
 from aistore.server.api.remote.reading import cached, head_there
-from aistore.server.api.remote.selecting import cached_names, in_parallel, objects_there
+from aistore.server.api.remote.selecting import cached_names, objects_there
 from aistore.server.api.remote.writing import delete
 from aistore.server.backends.errors import RemoteError
 from aistore.server.jobs.objects import pages
+from aistore.server.jobs.parallel import in_parallel
 from aistore.server.store.copying import copy_objects
 from aistore.server.store.errors import StoreError
 from aistore.wire.errors import ApiError

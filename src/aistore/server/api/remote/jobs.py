@@ -11,11 +11,12 @@ from aistore.http1.message import Reply
 from aistore.server.api.messages import job_reply
 from aistore.server.api.multiobj import Selected, select
 from aistore.server.api.remote.reading import is_current
-from aistore.server.api.remote.selecting import cached_names, in_parallel, selected_names, workers_of
+from aistore.server.api.remote.selecting import cached_names, selected_names, workers_of
 from aistore.server.api.remote.writing import delete_there, evict_one
 from aistore.server.backends.base import where
 from aistore.server.backends.download import Blob, same_content
 from aistore.server.backends.errors import RemoteError
+from aistore.server.jobs.parallel import in_parallel
 from aistore.server.store.errors import StoreFull
 from aistore.wire import access, actions
 from aistore.wire.errors import ApiError, not_remote, out_of_space

@@ -1,8 +1,7 @@
-"""Which objects jobs on remote buckets act on, and acting on several at a time (protocol/10 14, 22)."""
+"""Which objects jobs on remote buckets act on (protocol/10 14, 22)."""
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from aistore.server.backends.base import where
@@ -11,17 +10,16 @@ from aistore.wire.messages import ListRange
 from aistore.wire.names import check_object_name
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+    from collections.abc import AsyncIterator, Iterable
 
     from aistore.server.api.multiobj import Selected
     from aistore.server.backends.base import RemoteObject
     from aistore.server.node import Node
     from aistore.server.store.rows import Bucket
 
-__all__ = ["cached_names", "in_parallel", "objects_there", "selected_names", "workers_of"]
+__all__ = ["cached_names", "objects_there", "selected_names", "workers_of"]
 
 M = TypeVar("M", bound=ListRange)
-T = TypeVar("T")
 
 _WORKERS: Final = 8
 _WORKERS_MAX: Final = 64
@@ -31,28 +29,6 @@ _SCAN: Final = 1000
 def workers_of(number: int) -> int:
     """How many objects a job works on at a time, of the number that its request tells (protocol/10 14)."""
     return 1 if number < 0 else min(number or _WORKERS, _WORKERS_MAX)
-
-
-async def in_parallel(names: AsyncIterator[T], workers: int, one: Callable[[T], Awaitable[None]]) -> None:
-    """Do `one` for every name, or whatever is given, several at a time; what it raises ends all."""
-    turn = asyncio.Lock()
-
-    async def work() -> None:
-        while True:
-            async with turn:
-                try:
-                    name = await names.__anext__()
-                except StopAsyncIteration:
-                    return
-            await one(name)
-
-    tasks = [asyncio.ensure_future(work()) for _ in range(workers)]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def selected_names(node: Node, bucket: Bucket, selected: Selected[M]) -> AsyncIterator[str]:
