@@ -133,6 +133,17 @@ def test_a_damaged_shard_ends_the_job_with_its_name(one: Places, extension: str,
     until(lambda: not list((one.cluster.path / "work").glob("kept-*")))
 
 
+def test_a_damaged_member_leaves_no_file_open(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with Sorting.begin(
+            tmp_path, {"in-0.zip": flipped(ZIP, len(ZIP) // 2)}, {"input_extension": ".zip"}
+        ) as job:
+            with pytest.raises(ApiError, match="cannot be made"):
+                await job.run()
+
+    asyncio.run(run())
+
+
 def test_a_record_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(record_module, "_RECORD_MEMBERS_MAX", 10)
     members = [(f"a.{i}", b"") for i in range(11)]
