@@ -60,7 +60,7 @@ def read_one_by_one(index: Index, positions: Sequence[int], etl_name: str) -> Ge
 
 def read_at_once(index: Index, positions: Sequence[int]) -> list[Sample]:
     """Some objects, in the order of `positions`. Raises `SampleNotFound` for one that is gone."""
-    clients = [0] * len(positions) if index.is_of_one_cluster else [id(index.run(at).client) for at in positions]
+    clients = [0] * len(positions) if index.is_of_one_cluster else [id(index.bucket_of(at).client) for at in positions]
     found: dict[int, Sample] = {}  # by place in `positions`: each cluster is asked for what it has
     for client in dict.fromkeys(clients):
         places = [place for place, one in enumerate(clients) if one == client]
@@ -136,7 +136,7 @@ def _chunks(index: Index, positions: Sequence[int], size: int) -> Iterator[list[
             continue
         start = 0
         for place in range(1, len(some) + 1):
-            if place == len(some) or index.run(some[place]).client is not index.run(some[start]).client:
+            if place == len(some) or index.bucket_of(some[place]).client is not index.bucket_of(some[start]).client:
                 yield some[start:place]
                 start = place
 
@@ -146,7 +146,7 @@ def _request(index: Index, some: Sequence[int], wish: Wish) -> Generator[Item, N
     bucket = index.bucket
     names = [index.name(at) for at in some] if bucket is not None else None
     batch = Batch(
-        wish.client or index.run(some[0]).client,
+        wish.client or index.bucket_of(some[0]).client,
         names or [index.object(at) for at in some],
         bucket,
         wish.output_format,
