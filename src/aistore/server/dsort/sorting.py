@@ -164,6 +164,8 @@ class _Sorting:
                 content.close()
             self._seen.add(name)
             progress.shards += 1
+        if not self._seen:
+            progress.warn(f"no shard of the input is in {order.source.cname}: nothing is made")
 
     async def _take(self, name: str, content: Content) -> None:
         progress = self._progress
