@@ -93,10 +93,22 @@ def boasting() -> bytes:
     for i in range(8):
         block = bytearray(tarfile.TarInfo(f"a.{i}").tobuf(tarfile.GNU_FORMAT))
         block[156], block[483:495] = ord("S"), b"\x80\0\0\0\x40" + bytes(7)
-        block[148:156] = b" " * 8
-        block[148:156] = b"%06o\0 " % sum(block)
-        found += block
+        found += checked(block)
     return found + bytes(1024)
+
+
+def checked(block: bytearray) -> bytearray:
+    """A header with the checksum that belongs to it."""
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return block
+
+
+def unread(at: int) -> bytes:
+    """A TAR with something that is no number at a place of a header where one belongs: others take that for the end, if they read so far."""
+    block = bytearray(tarfile.TarInfo("a.x").tobuf(tarfile.GNU_FORMAT))
+    block[at] = ord("x")
+    return GOOD[: 2 * (512 + 3072)] + checked(block) + bytes(1024)
 
 
 DAMAGED = [
@@ -119,6 +131,7 @@ DAMAGED = [
     (".zip", overlapping(), "becomes more"),
     (".zip", emptied(), "checksum error"),
     (".tar", boasting(), "claim more than"),
+    *((".tar", unread(at), "invalid header") for at in (101, 110, 120, 140, 329, 337)),
 ]
 
 
