@@ -21,6 +21,7 @@ from aistore.server.api import sort
 from aistore.server.api.sort import input_shards
 from aistore.server.archive.archives import Archives, Content
 from aistore.server.dsort import records as record_module
+from aistore.server.dsort import sorting
 from aistore.server.dsort.progress import Progress
 from aistore.server.dsort.registry import Sorts
 from aistore.server.dsort.sorting import Made, sort_shards
@@ -356,7 +357,12 @@ def test_an_abort_in_the_bucket_of_the_input_changes_nothing(tmp_path: Path) -> 
     asyncio.run(run())
 
 
-def test_too_many_shards_for_the_bucket_of_the_input(tmp_path: Path) -> None:
+@pytest.mark.parametrize("most", [16_384, 100], ids=["memory", "number"])
+def test_too_many_shards_for_the_bucket_of_the_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(sorting, "_HELD_MAX", most)
+
     async def run() -> None:
         made = records(1500, size=4000)
         contents = shards(made, 4)
@@ -364,6 +370,7 @@ def test_too_many_shards_for_the_bucket_of_the_input(tmp_path: Path) -> None:
         async with Sorting.begin(tmp_path, contents, spec, same=True) as job:
             with pytest.raises(ApiError, match="sort into another bucket"):
                 await job.run()
+            assert (job.progress.created == 0) is (most == 100)  # a number that is too large is known before
             assert {name: read(job.store, job.source, name) for name in job.names(job.source)} == contents
 
     asyncio.run(run())
