@@ -21,6 +21,7 @@ from aistore.server.api import sort
 from aistore.server.api.sort import input_shards
 from aistore.server.archive.archives import Archives, Content
 from aistore.server.dsort import records as record_module
+from aistore.server.dsort import sorting
 from aistore.server.dsort.progress import Progress
 from aistore.server.dsort.registry import Sorts
 from aistore.server.dsort.sorting import Made, sort_shards
@@ -93,10 +94,22 @@ def boasting() -> bytes:
     for i in range(8):
         block = bytearray(tarfile.TarInfo(f"a.{i}").tobuf(tarfile.GNU_FORMAT))
         block[156], block[483:495] = ord("S"), b"\x80\0\0\0\x40" + bytes(7)
-        block[148:156] = b" " * 8
-        block[148:156] = b"%06o\0 " % sum(block)
-        found += block
+        found += checked(block)
     return found + bytes(1024)
+
+
+def checked(block: bytearray) -> bytearray:
+    """A header with the checksum that belongs to it."""
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return block
+
+
+def unread(at: int) -> bytes:
+    """A TAR with something that is no number at a place of a header where one belongs: others take that for the end, if they read so far."""
+    block = bytearray(tarfile.TarInfo("a.x").tobuf(tarfile.GNU_FORMAT))
+    block[at] = ord("x")
+    return GOOD[: 2 * (512 + 3072)] + checked(block) + bytes(1024)
 
 
 DAMAGED = [
@@ -119,6 +132,7 @@ DAMAGED = [
     (".zip", overlapping(), "becomes more"),
     (".zip", emptied(), "checksum error"),
     (".tar", boasting(), "claim more than"),
+    *((".tar", unread(at), "invalid header") for at in (101, 110, 120, 140, 329, 337)),
 ]
 
 
@@ -131,6 +145,17 @@ def test_a_damaged_shard_ends_the_job_with_its_name(one: Places, extension: str,
         assert f"in-1{extension} cannot be read" in error
     assert one.made(one.target) == []
     until(lambda: not list((one.cluster.path / "work").glob("kept-*")))
+
+
+def test_a_damaged_member_leaves_no_file_open(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with Sorting.begin(
+            tmp_path, {"in-0.zip": flipped(ZIP, len(ZIP) // 2)}, {"input_extension": ".zip"}
+        ) as job:
+            with pytest.raises(ApiError, match="cannot be made"):
+                await job.run()
+
+    asyncio.run(run())
 
 
 def test_a_record_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -332,7 +357,12 @@ def test_an_abort_in_the_bucket_of_the_input_changes_nothing(tmp_path: Path) -> 
     asyncio.run(run())
 
 
-def test_too_many_shards_for_the_bucket_of_the_input(tmp_path: Path) -> None:
+@pytest.mark.parametrize("most", [16_384, 100], ids=["memory", "number"])
+def test_too_many_shards_for_the_bucket_of_the_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(sorting, "_HELD_MAX", most)
+
     async def run() -> None:
         made = records(1500, size=4000)
         contents = shards(made, 4)
@@ -340,6 +370,7 @@ def test_too_many_shards_for_the_bucket_of_the_input(tmp_path: Path) -> None:
         async with Sorting.begin(tmp_path, contents, spec, same=True) as job:
             with pytest.raises(ApiError, match="sort into another bucket"):
                 await job.run()
+            assert (job.progress.created == 0) is (most == 100)  # a number that is too large is known before
             assert {name: read(job.store, job.source, name) for name in job.names(job.source)} == contents
 
     asyncio.run(run())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from archives import Members, packed, tar, unpacked, zipped
-from shards import merged, records, shards
+from shards import DEADLINE, merged, records, shards
 
 if TYPE_CHECKING:
     from shards import Places
@@ -186,6 +186,16 @@ def test_missing_shards(places: Places) -> None:
     assert result
     assert sum(len(info.metrics.warnings or ()) for info in infos.values()) == 9 * len(infos)
     assert "in-0.tar does not exist" in places.failed(Config={"missing_shards": "abort"})
+
+
+def test_an_input_without_any_shard_is_told(places: Places, caplog: pytest.LogCaptureFixture) -> None:
+    places.put({"in-3.tar": tar([("a.x", b"1")])})
+    job = places.client.dsort()
+    job.start(places.spec(input_format={"template": "ni-{0..9}"}))
+    assert job.wait(DEADLINE)
+    told = [text for info in job.get_job_info().values() for text in info.metrics.warnings or ()]
+    assert set(told) == {f"no shard of the input is in ais://{places.source.name}: nothing is made"}
+    assert [record.getMessage().partition(": ")[2] for record in caplog.records] == told
 
 
 def test_a_list_of_names_counts_each_once(one: Places) -> None:

@@ -90,6 +90,39 @@ def test_what_a_job_cannot_be_started_with() -> None:
     assert repr(Dsort(job._client, "srt-x")) == "<Dsort srt-x>"
 
 
+def test_a_job_that_was_not_started() -> None:
+    job = Client("http://127.0.0.1:9").dsort()
+    for call in (job.wait, job.get_job_info, job.abort, job.remove):
+        with pytest.raises(ValueError, match=r"was not started: call start\(\)"):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        ({"outptu_shard_size": "1KB"}, "'outptu_shard_size' is no key of it, and is ignored: is 'output_shard_size' meant?"),
+        ({"algorithm": {"Kind": "md5", "sead": "1"}}, "'algorithm.sead' is no key of it, and is ignored: is 'seed' meant?"),
+        ({"config": {"missing_shard": "warn"}}, "'config.missing_shard' is no key of it, and is ignored: is 'missing_shards' meant?"),
+        ({"zzz": 1}, "'zzz' is no key of it, and is ignored"),
+    ],
+)  # fmt: skip
+def test_a_key_that_no_cluster_knows_is_told(
+    spec: dict[str, Any], told: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "spec.json"
+    path.write_text(json.dumps(spec))
+    assert isinstance(next(dsort.start(spec, lambda: "")), Request)
+    steps = dsort.start(path, lambda: "")
+    next(steps)  # to read the file
+    assert isinstance(steps.send(dsort.read_specification(path)), Request)  # type: ignore[arg-type]  # what the file has
+    assert [record.getMessage() for record in caplog.records] == [f"dSort specification: {told}"] * 2
+
+
+def test_known_keys_are_not_told(caplog: pytest.LogCaptureFixture) -> None:
+    next(dsort.start({"INPUT_FORMAT": {"template": "x"}, "Config": {}, "dry_run": True, "algorithm": "x"}, lambda: ""))
+    assert caplog.records == []
+
+
 def test_groups_and_key_maps() -> None:
     bucket = Client("http://127.0.0.1:9").bucket("b").as_model()
     ekm = ExternalKeyMap()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from aistore.calls.folders import put_file
 from aistore.calls.progress import bar_of
 from aistore.calls.steps import local
-from aistore.sdk.dataset.dataset_config import Shards
+from aistore.sdk.dataset._shards import Shards
 
 if TYPE_CHECKING:
     from aistore.calls.bucket_ref import BucketRef

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -30,6 +32,9 @@ __all__ = ["abort", "job_info", "list_jobs", "read_specification", "remove", "st
 _PATH: Final = "sort"
 _KEY_MAP: Final = "ekm-file.json"
 _SUFFIXES: Final = (".json", ".yaml", ".yml")
+_WARNINGS_SHOWN: Final = 10
+
+logger = logging.getLogger("aistore.sdk.job")
 
 
 def start(spec: str | os.PathLike[str] | DsortFramework | Mapping[str, Any], base_url: Callable[[], str]) -> Steps[str]:
@@ -46,9 +51,9 @@ def _document(
     from aistore.sdk.dsort.framework import DsortFramework
 
     if isinstance(spec, (str, os.PathLike)):
-        return (yield from local(read_specification, Path(spec)))
+        return _noted((yield from local(read_specification, Path(spec))))
     if isinstance(spec, Mapping):
-        return spec
+        return _noted(spec)
     if not isinstance(spec, DsortFramework):
         raise ValueError("spec must be a Path or a DsortFramework instance")  # noqa: TRY004  the documented error
     document = spec.to_spec()
@@ -60,6 +65,27 @@ def _document(
         path = f"{ref.objects}{quote_name(_KEY_MAP)}"
         yield from store(path, ref.query, json.dumps(wanted.as_dict()).encode())
         document.update(ekm_file=f"{base_url()}/{path}?{ref.query}", ekm_file_sep="", output_format="")
+    return document
+
+
+def _noted(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The specification as it is; a warning is logged for each key that no cluster knows: it would be ignored without a word."""
+    from msgspec.structs import fields
+
+    from aistore.wire.dsort import Algorithm, Reactions, Selection, Specification
+
+    parts: list[tuple[str, Any, type]] = [("", document, Specification)]
+    nested = {"input_format": Selection, "algorithm": Algorithm, "config": Reactions}
+    parts += [(f"{key}.", document[key], nested[key.lower()]) for key in document if str(key).lower() in nested]
+    for prefix, part, kind in parts:
+        if not isinstance(part, Mapping):
+            continue
+        known = {field.encode_name.lower(): field.encode_name for field in fields(kind)}
+        for key in part:
+            if str(key).lower() not in known:
+                near = get_close_matches(str(key).lower(), known, 1)
+                hint = f": is {known[near[0]]!r} meant?" if near else ""
+                logger.warning("dSort specification: %r is no key of it, and is ignored%s", f"{prefix}{key}", hint)
     return document
 
 
@@ -120,10 +146,21 @@ def remove(dsort_id: str) -> Steps[None]:
 
 
 def wait(dsort_id: str, timeout: float, verbose: bool) -> Steps[WaitResult]:
-    """Wait until the shards are created on all targets, or the job was aborted. Raises `Timeout`."""
+    """Wait until the shards are created on all targets, or the job was aborted. Raises `Timeout`.
+
+    If `verbose`, the job's warnings are logged when it is over.
+    """
 
     def look() -> Steps[WaitResult | None]:
-        return _result(dsort_id, list((yield from job_info(dsort_id)).values()))
+        infos = list((yield from job_info(dsort_id)).values())
+        result = _result(dsort_id, infos)
+        if verbose and result is not None:
+            warnings = [text for one in infos for text in one.metrics.warnings or ()]
+            for text in warnings[:_WARNINGS_SHOWN]:
+                logger.warning("Job '%s': %s", dsort_id, text)
+            if len(warnings) > _WARNINGS_SHOWN:
+                logger.warning("Job '%s': %s more warnings", dsort_id, len(warnings) - _WARNINGS_SHOWN)
+        return result
 
     return (yield from jobs.poll(dsort_id, timeout, verbose, look))
 

@@ -18,5 +18,14 @@ class DsortHandle:
         """Its id; empty before it was started."""
         return self._id
 
+    @property
+    def _started_id(self) -> str:
+        """Its id. Raises ValueError before it was started: without an id a cluster speaks of all jobs."""
+        if not self._id:
+            raise ValueError(
+                "this dSort job was not started: call start() before, or give client.dsort() the id of one"
+            )
+        return self._id
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._id or 'not started'}>"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from xxhash import xxh3_64
 
@@ -20,37 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import TypeAlias
 
-    from aistore.sdk.request_client import RequestClient
-
     Sources: TypeAlias = AISSource | Sequence[AISSource]
     Prefixes: TypeAlias = Mapping[AISSource, str | Sequence[str] | None]
 
-__all__ = ["Index", "Run", "checked_sources"]
+__all__ = ["Index", "checked_sources"]
 
 _UNKNOWN = -1
-
-
-class Run(NamedTuple):
-    """Objects of one bucket, one after the other in an index: those from `start` on."""
-
-    start: int
-    bucket: Bucket | Object
-    """The bucket, or an object of it where the source says only its objects."""
-
-    @property
-    def client(self) -> RequestClient:
-        """Client that reads them."""
-        bucket = self.bucket
-        return bucket.client if isinstance(bucket, Bucket) else bucket._client
-
-    def object(self, name: str, size: int) -> Object:
-        """One of them."""
-        bucket = self.bucket
-        return Object(self.client, bucket.ref if isinstance(bucket, Bucket) else bucket._ref, name, _entry(name, size))
-
-
-def _entry(name: str, size: int) -> BucketEntry | None:
-    return None if size == _UNKNOWN else BucketEntry(name, s=size)
 
 
 class Index:
@@ -64,7 +39,8 @@ class Index:
         self._names = bytearray()
         self._ends = array("Q")
         self._sizes = array("q")
-        self._runs: list[Run] = []
+        # Buckets of objects that lie one after the other, and where those begin.
+        self._buckets: list[Bucket] = []
         self._starts: list[int] = []
         self.source_ends: list[int] = []
         """Where the objects of each source end."""
@@ -95,13 +71,13 @@ class Index:
         before: Object | None = None
         for one in found:
             if before is None or one._ref != before._ref or one._client is not before._client:
-                self._begin(one)
+                self._begin(_bucket_of(one))
             before = one
             props = one.props_cached
             self._append(one.name, props.size if props is not None else _UNKNOWN)
 
-    def _begin(self, bucket: Bucket | Object) -> None:
-        self._runs.append(Run(len(self), bucket))
+    def _begin(self, bucket: Bucket) -> None:
+        self._buckets.append(bucket)
         self._starts.append(len(self))
 
     def _append(self, name: str, size: int) -> None:
@@ -124,33 +100,24 @@ class Index:
             size = self._sizes[at] = self.object(at).head("name,size").size
         return size
 
-    def run(self, at: int) -> Run:
-        """The run that an object lies in."""
-        return self._runs[bisect_right(self._starts, at) - 1]
-
     def bucket_of(self, at: int) -> Bucket:
         """The bucket that an object is of."""
-        found = self.run(at).bucket
-        if isinstance(found, Bucket):
-            return found
-        ref = found._ref
-        uuid, _, name = (ref.namespace or "").removeprefix("@").partition("#")
-        return Bucket(ref.name, found._client, ref.provider, Namespace(uuid=uuid, name=name) if ref.namespace else None)
+        return self._buckets[bisect_right(self._starts, at) - 1]
 
     @property
     def bucket(self) -> Bucket | None:
         """The bucket, if all objects are of one."""
-        bucket = self._runs[0].bucket if self._runs else None
-        return bucket if isinstance(bucket, Bucket) and all(run.bucket is bucket for run in self._runs) else None
+        return self._buckets[0] if len({id(one) for one in self._buckets}) == 1 else None
 
     @property
     def is_of_one_cluster(self) -> bool:
         """Whether one client reads all objects."""
-        return len({id(run.client) for run in self._runs}) <= 1
+        return len({id(one.client) for one in self._buckets}) <= 1
 
     def object(self, at: int) -> Object:
         """An object; nothing is sent."""
-        return self.run(at).object(self.name(at), self._sizes[at])
+        bucket, name, size = self.bucket_of(at), self.name(at), self._sizes[at]
+        return Object(bucket.client, bucket.ref, name, None if size == _UNKNOWN else BucketEntry(name, s=size))
 
     def digest_of_sizes(self) -> str:
         """What tells whether two indices have objects of the same sizes; those that sources do not tell are asked for."""
@@ -162,6 +129,12 @@ class Index:
         digest = xxh3_64(self._texts)
         digest.update(self._ends.tobytes())
         return f"{len(self)}-{digest.hexdigest()}"
+
+
+def _bucket_of(obj: Object) -> Bucket:
+    ref = obj._ref
+    uuid, _, name = (ref.namespace or "").removeprefix("@").partition("#")
+    return Bucket(ref.name, obj._client, ref.provider, Namespace(uuid=uuid, name=name) if ref.namespace else None)
 
 
 def checked_sources(owner: object, sources: Sources | None, prefixes: Prefixes) -> list[AISSource]:

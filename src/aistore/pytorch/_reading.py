@@ -49,7 +49,7 @@ def read_object(obj: Object, etl_name: str | None = None, member: str = "") -> b
     try:
         return obj.get_reader(archive, etl=ETLConfig(etl_name) if etl_name else None).read_all()
     except ErrObjNotFound as error:
-        raise SampleNotFound(str(error), error.status_code, error.req_url, error.req) from error
+        raise SampleNotFound.of(error) from error
 
 
 def read_one_by_one(index: Index, positions: Sequence[int], etl_name: str) -> Generator[Sample | None, None, None]:
@@ -60,7 +60,7 @@ def read_one_by_one(index: Index, positions: Sequence[int], etl_name: str) -> Ge
 
 def read_at_once(index: Index, positions: Sequence[int]) -> list[Sample]:
     """Some objects, in the order of `positions`. Raises `SampleNotFound` for one that is gone."""
-    clients = [0] * len(positions) if index.is_of_one_cluster else [id(index.run(at).client) for at in positions]
+    clients = [0] * len(positions) if index.is_of_one_cluster else [id(index.bucket_of(at).client) for at in positions]
     found: dict[int, Sample] = {}  # by place in `positions`: each cluster is asked for what it has
     for client in dict.fromkeys(clients):
         places = [place for place, one in enumerate(clients) if one == client]
@@ -86,7 +86,10 @@ def stream(
             some, items = taken
             requested = False
             with closing(items):
-                for sample in _delivered(index, some, items, leave_out):
+                for at, (info, content) in zip(some, items, strict=True):
+                    sample = (
+                        (info.obj_name, content) if info.err_msg is None else _once_more(index.object(at), leave_out)
+                    )
                     if not requested:
                         requested = True
                         ahead.request(next(chunks, None))
@@ -136,32 +139,22 @@ def _chunks(index: Index, positions: Sequence[int], size: int) -> Iterator[list[
             continue
         start = 0
         for place in range(1, len(some) + 1):
-            if place == len(some) or index.run(some[place]).client is not index.run(some[start]).client:
+            if place == len(some) or index.bucket_of(some[place]).client is not index.bucket_of(some[start]).client:
                 yield some[start:place]
                 start = place
 
 
 def _request(index: Index, some: Sequence[int], wish: Wish) -> Generator[Item, None, None]:
     """Send the request for objects of one cluster."""
-    bucket = index.bucket
-    names = [index.name(at) for at in some] if bucket is not None else None
     batch = Batch(
-        wish.client or index.run(some[0]).client,
-        names or [index.object(at) for at in some],
-        bucket,
+        wish.client or index.bucket_of(some[0]).client,
+        [index.object(at) for at in some] if index.bucket is None else [index.name(at) for at in some],
+        index.bucket,
         wish.output_format,
         streaming_get=wish.streaming,
         colocation=wish.colocation,
     )
     return cast("Generator[Item, None, None]", batch.get())
-
-
-def _delivered(
-    index: Index, some: Sequence[int], items: Iterator[Item], leave_out: bool = False
-) -> Generator[Sample | None, None, None]:
-    """The samples of an answer."""
-    for at, (info, content) in zip(some, items, strict=True):
-        yield (info.obj_name, content) if info.err_msg is None else _once_more(index.object(at), leave_out)
 
 
 def _once_more(obj: Object, leave_out: bool) -> Sample | None:

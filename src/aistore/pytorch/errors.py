@@ -25,6 +25,11 @@ class SampleNotFound(ErrObjNotFound):
     ) -> None:
         super().__init__(status_code, message, req_url, req)
 
+    @classmethod
+    def of(cls, error: ErrObjNotFound) -> SampleNotFound:
+        """The same, of a dataset."""
+        return cls(str(error), error.status_code, error.req_url, error.req)
+
     def __str__(self) -> str:
         return self.message
 

@@ -42,4 +42,4 @@ class AISParallelMapDataset(AISBaseMapDataset["Sample"]):
         try:
             return obj.name, obj.get_reader(num_workers=self._num_workers).read_all()
         except ErrObjNotFound as error:
-            raise SampleNotFound(str(error), error.status_code, error.req_url, error.req) from error
+            raise SampleNotFound.of(error) from error

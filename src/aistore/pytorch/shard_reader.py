@@ -183,4 +183,4 @@ def _read(shard: Object, etl_name: str | None) -> Generator[Sample, None, None]:
     except ShardError as error:
         raise ShardError(f"{shard.get_semantic_url()}: {error}") from error
     except ErrObjNotFound as error:
-        raise SampleNotFound(str(error), error.status_code, error.req_url, error.req) from error
+        raise SampleNotFound.of(error) from error

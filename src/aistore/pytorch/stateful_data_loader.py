@@ -150,18 +150,19 @@ class StatefulDataLoader(DataLoader):
                 )
             self._follower = order
             if batch_sampler is None and batch_size is not None:
-                batch_sampler = BatchSampler(sampler, batch_size, drop_last)
-            self._skipping = _Skipping(order if batch_sampler is None else batch_sampler)
-            chosen = {"collate_fn": collate_fn}
-            chosen |= (
-                {"batch_size": None, "sampler": self._skipping}
-                if batch_sampler is None
-                else {"batch_sampler": self._skipping}
-            )
+                batch_sampler = BatchSampler(order, batch_size, drop_last)
+            chosen = {"collate_fn": collate_fn, **self._skip_in(order, batch_sampler)}
         super().__init__(dataset, num_workers=num_workers, pin_memory=pin_memory, **chosen, **options)
         if not isinstance(getattr(self._follower, "epoch", None), int):
             self._tell(0)  # a sampler that would take another order each time
         self._epoch = self.epoch
+
+    def _skip_in(self, order: Iterable[object], batch_sampler: Iterable[object] | None) -> dict[str, object]:
+        """What to tell a loader of map-style datasets, which begins behind what it has given out."""
+        self._skipping = _Skipping(order if batch_sampler is None else batch_sampler)
+        if batch_sampler is None:
+            return {"batch_size": None, "sampler": self._skipping}
+        return {"batch_sampler": self._skipping}
 
     @property
     def epoch(self) -> int:
@@ -223,7 +224,7 @@ class StatefulDataLoader(DataLoader):
             **self._identity(),
             "epoch": self._epoch,
             "batches": self._batches,
-            "positions": self._saved_positions(),
+            "positions": {str(worker): dict(position) for worker, position in self._positions.items()},
         }
 
     def load_state_dict(self, state_dict: Mapping[str, object]) -> None:
@@ -241,9 +242,6 @@ class StatefulDataLoader(DataLoader):
         self.set_epoch(epoch)
         self._batches = batches
         self._positions = {int(worker): dict(position) for worker, position in positions.items()}
-
-    def _saved_positions(self) -> dict[str, dict[str, int]]:
-        return {str(worker): dict(position) for worker, position in self._positions.items()}
 
     def _identity(self) -> dict[str, object]:
         """What has to be the same for a state to fit."""

@@ -1,25 +1,18 @@
-"""Data sets, and the shards that are made of them."""
+"""What the samples of a data set are made of."""
 
 from __future__ import annotations
 
-import logging
-from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING
+
+from aistore.sdk.dataset._shards import Shards
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Iterator
 
     from aistore.sdk.dataset.config_attribute import ConfigAttribute
     from aistore.sdk.dataset.data_attribute import DataAttribute
 
-    Value = object
-
 __all__ = ["DatasetConfig"]
-
-_MAXCOUNT: Final = 100_000
-_PATTERN: Final = "dataset"
-_log = logging.getLogger(f"{__name__}.write_shards")
 
 
 class DatasetConfig:
@@ -31,7 +24,7 @@ class DatasetConfig:
         self.primary_attribute = primary_attribute
         self.secondary_attributes = secondary_attributes
 
-    def generate_dataset(self, max_shard_items: int) -> Iterator[tuple[dict[str, Value], list[str]]]:
+    def generate_dataset(self, max_shard_items: int) -> Iterator[tuple[dict[str, object], list[str]]]:
         """The samples, in the order of their files' names, each with what it lacks (`ENTRY - KEY`).
 
         A sample's `__key__` is `sample_` and its number, with as many digits as `max_shard_items` has. None, and content or text that is
@@ -39,11 +32,11 @@ class DatasetConfig:
         """
         return self._samples(self.primary_attribute.entries(), max_shard_items)
 
-    def _samples(self, entries: list[str], max_shard_items: int) -> Iterator[tuple[dict[str, Value], list[str]]]:
+    def _samples(self, entries: list[str], max_shard_items: int) -> Iterator[tuple[dict[str, object], list[str]]]:
         digits = len(str(max_shard_items))
         attributes = (self.primary_attribute, *(self.secondary_attributes or ()))
         for number, entry in enumerate(entries):
-            sample: dict[str, Value] = {"__key__": f"sample_{number:0{digits}}"}
+            sample: dict[str, object] = {"__key__": f"sample_{number:0{digits}}"}
             lacking = []
             for attribute in attributes:
                 key, value = attribute.get_data_for_entry(entry)
@@ -55,132 +48,10 @@ class DatasetConfig:
                     sample[key] = value
             yield sample, lacking
 
-    def write_shards(self, skip_missing: bool, **kwargs: Value) -> None:
+    def write_shards(self, skip_missing: bool, **kwargs: object) -> None:
         """Write the samples to local shards, as WebDataset reads them. Arguments and errors as for `Bucket.write_dataset`.
 
         Shards that are there already are replaced. `post` is called with the path of each.
         """
         for _ in Shards(self, skip_missing, kwargs).paths():
             pass
-
-
-class Shards:
-    """Writes the shards of a data set, one after the other, and gives the path of each that is whole.
-
-    While it is written, a shard has another name (`.part`); what is not whole is removed. Memory holds one sample, whatever the shards'
-    size.
-    """
-
-    def __init__(self, config: DatasetConfig, skip_missing: bool, options: dict[str, Value], keep: bool = True) -> None:
-        # Any: these are ShardWriter's arguments, which checks them.
-        rest: dict[str, Any] = dict(options)
-        self._config = config
-        self._skip_missing = skip_missing
-        self._keep = keep
-        self._maxcount = rest.setdefault("maxcount", _MAXCOUNT)
-        if isinstance(self._maxcount, bool) or not isinstance(self._maxcount, int) or self._maxcount < 1:
-            raise ValueError(f"maxcount is a positive number of samples, not {self._maxcount!r}")
-        prefix = str(rest.pop("pattern", None) or _PATTERN).replace("%", "%%")
-        rest["pattern"] = f"{prefix}-%0{len(str(self._maxcount))}d.tar"
-        rest.setdefault("verbose", 0)  # it would print
-        self._post = cast("Callable[[str], object] | None", rest.pop("post", None))
-        self._open = cast("Callable[[str], Any]", rest.pop("opener", None) or _open)
-        self._options = rest
-        self._new_writer = _shard_writer()
-        self._writer: Any = None
-        self._file: Any = None
-        self._part: Path | None = None
-        self._whole: list[str] = []
-        self.done = 0
-        """Samples that are through: written, or skipped."""
-        self.bytes = 0
-        """Bytes of the shards that are whole."""
-        self.on_sample: Callable[[], object] | None = None
-        """Called after each sample."""
-
-    def paths(self) -> Generator[str, None, None]:
-        """The paths, which begin with `pattern`; without `keep` each file is removed when the next one is asked for.
-
-        Raises ValueError if there is nothing to write, OSError for what cannot be read or written, and what `post` raises.
-        """
-        lacked = ""
-        try:
-            for sample, lacking in self._config.generate_dataset(self._maxcount):
-                if lacking:
-                    lacked = lacked or lacking[0]
-                    _log.warning("Missing attributes: %s", ", ".join(lacking))
-                if not (lacking and self._skip_missing):
-                    if self._writer is None:
-                        self._writer = self._new_writer(**self._options, opener=self._begin, post=self._end)
-                    self._writer.write(sample)
-                    yield from self._given()
-                self.done += 1
-                if self.on_sample is not None:
-                    self.on_sample()
-            if self._writer is None:
-                raise ValueError(self._nothing(lacked))
-            self._writer.finish()
-            yield from self._given()
-        finally:
-            self._drop()
-
-    def _begin(self, path: str) -> object:
-        if not self._keep and Path(path).exists():
-            raise FileExistsError(f"{path!r} is there already, and would be removed: choose another pattern")
-        part = Path(f"{path}.part")
-        self._file = self._open(str(part))
-        self._part = part
-        return self._file
-
-    def _end(self, path: str) -> None:
-        assert self._part is not None
-        self._file.close()
-        self._part.replace(path)
-        self._part = None
-        self.bytes += Path(path).stat().st_size
-        self._whole.append(path)
-        if self._post is not None:
-            self._post(path)
-
-    def _given(self) -> Iterator[str]:
-        while self._whole:
-            yield self._whole[0]
-            self._let_go()
-
-    def _let_go(self) -> None:
-        path = Path(self._whole.pop(0))
-        if not self._keep:
-            path.unlink(missing_ok=True)  # `post` may have moved it
-
-    def _drop(self) -> None:
-        """Remove what is not whole, and what is whole and was not taken."""
-        if self._part is not None:
-            # Else they are closed when they are collected, which fails then. The disk may be full.
-            for file in (getattr(self._writer, "tarstream", None), self._file):
-                with suppress(OSError):
-                    if file is not None:
-                        file.close()
-            self._part.unlink(missing_ok=True)
-            self._part = None
-        while self._whole:
-            self._let_go()
-
-    def _nothing(self, lacked: str) -> str:
-        primary = self._config.primary_attribute
-        if lacked:
-            return f"no sample is complete: {lacked} is missing, for one (skip_missing=False writes what there is)"
-        return f"there are no files *.{primary.file_type} in {str(primary.path)!r}"
-
-
-def _open(path: str) -> object:
-    return open(path, "wb")  # noqa: PTH123  as ShardWriter opens files; closed when the shard ends
-
-
-def _shard_writer() -> Callable[..., Any]:  # Any: the package has no types
-    try:
-        from webdataset import ShardWriter
-    except ImportError as error:
-        raise ImportError(
-            "shards are written by the package webdataset, which is not installed: pip install webdataset"
-        ) from error
-    return cast("Callable[..., Any]", ShardWriter)

@@ -41,13 +41,14 @@ class Dsort(DsortHandle):
     def wait(self, timeout: float = WAIT, verbose: bool = True) -> WaitResult:
         """Wait until it is done, `timeout` seconds at most.
 
-        A job that failed or was aborted is no error: look at the result. Raises `Timeout`. `verbose` logs what happens.
+        A job that failed or was aborted is no error: look at the result. Raises `Timeout`, and as all that follows ValueError before it
+        was started. `verbose` logs what happens, and what the job warns of.
         """
-        return self._client.run(dsort.wait(self._id, timeout, verbose))
+        return self._client.run(dsort.wait(self._started_id, timeout, verbose))
 
     def get_job_info(self) -> dict[str, JobInfo]:
         """State and metrics, by target."""
-        return self._client.run(dsort.job_info(self._id))
+        return self._client.run(dsort.job_info(self._started_id))
 
     def list_jobs(self, regex: str = "", only_active: bool = False) -> list[JobInfo]:
         """All dSort jobs of the cluster, over all targets: those whose description matches `regex`, and that run if `only_active`."""
@@ -55,8 +56,8 @@ class Dsort(DsortHandle):
 
     def abort(self) -> None:
         """Abort it. Shards that it has written stay."""
-        self._client.run(dsort.abort(self._id))
+        self._client.run(dsort.abort(self._started_id))
 
     def remove(self) -> None:
         """Have the cluster forget it; it must be over."""
-        self._client.run(dsort.remove(self._id))
+        self._client.run(dsort.remove(self._started_id))

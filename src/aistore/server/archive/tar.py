@@ -5,6 +5,7 @@ The standard library's `tarfile` reads headers of any size into memory and recur
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aistore.server.archive.errors import BadArchive
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from aistore.server.archive.source import Cursor
 
-__all__ = ["BLOCK", "END", "TarMember", "own_header", "padding", "time_of", "walk"]
+__all__ = ["BLOCK", "END", "TarMember", "check_numbers", "own_header", "padding", "time_of", "walk"]
 
 BLOCK: Final = 512
 END: Final = bytes(2 * BLOCK)
@@ -28,6 +29,9 @@ _HEADER_ONLY: Final = frozenset(b"123456")
 _REGULAR: Final = frozenset(b"0\x007S")
 _EXTENDED: Final = frozenset(b"xgXLK")
 _GLOBAL: Final = ord("g")
+# Mode, owner, group, time, and the numbers of devices.
+_UNUSED_NUMBERS: Final = ((100, 108), (108, 116), (116, 124), (136, 148), (329, 337), (337, 345))
+_is_octal: Final = re.compile(rb"\s*[0-7]*\s*").fullmatch
 
 
 class TarMember(NamedTuple):
@@ -71,6 +75,20 @@ def own_header(header: bytes) -> bytes:
     if any(own[i + 156] == _GLOBAL for i in _extended(own)):
         raise BadArchive("tar: a header for the whole archive stands between those of one member")
     return own
+
+
+def check_numbers(header: bytes) -> None:
+    """Raise `BadArchive` if a number in header blocks that nothing is done with here is none: other readers take that for the archive's end."""
+    at = 0
+    while True:
+        for first, behind in _UNUSED_NUMBERS:
+            field = header[at + first : at + behind]
+            if field[0] not in (0x80, 0xFF) and not _is_octal(field.partition(b"\0")[0]):
+                raise BadArchive("tar: invalid header")
+        if header[at + 156] not in _EXTENDED:
+            return
+        size = _number(header[at + 124 : at + 136])
+        at += BLOCK + size + padding(size)
 
 
 def _extended(header: bytes) -> Iterator[int]:

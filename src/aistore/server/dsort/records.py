@@ -132,6 +132,7 @@ class ShardReader:
             if found.end > self._source.size:
                 raise BadArchive("unexpected EOF")
             own = tar.own_header(found.header)
+            tar.check_numbers(own)  # it goes in between members of other shards
             yield Member(
                 found.raw_name, found.size, found.data, found.data - len(own), found.end, 0,
                 zips.UNREADABLE if found.sparse else zips.STORED, 0, 0 if found.sparse else tar.time_of(own),

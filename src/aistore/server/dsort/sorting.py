@@ -43,7 +43,8 @@ _NUMBER_BITS: Final = 40
 _MEMBER_HEADER: Final = 512
 _GROUP_BYTES: Final = 4
 _SEVERAL_MAX: Final = 1_000_000
-_HELD_COST: Final = 1024  # bytes of memory that a shard takes while it waits
+_HELD_COST: Final = 4096  # bytes of memory that a shard takes while it waits
+_HELD_MAX: Final = 16_384  # shards that are made visible together, while nobody else has a turn
 
 
 class Made(NamedTuple):
@@ -164,6 +165,8 @@ class _Sorting:
                 content.close()
             self._seen.add(name)
             progress.shards += 1
+        if not self._seen:
+            progress.warn(f"no shard of the input is in {order.source.cname}: nothing is made")
 
     async def _take(self, name: str, content: Content) -> None:
         progress = self._progress
@@ -313,6 +316,8 @@ class _Sorting:
     async def _create(self) -> None:
         assert self._plan is not None
         self._sorter.close()  # its files are not needed any more
+        if self._places.at_once and len(self._ends) > _HELD_MAX and not self._order.dry_run:
+            raise _too_many_held(_HELD_MAX)
         await in_parallel(self._sections(), self._order.workers, self._make)
         if self._held:
             held, self._held = self._held, []
@@ -365,10 +370,7 @@ class _Sorting:
             self._held.append(made)
             self._held_size += _HELD_COST + (len(made.content) if isinstance(made.content, bytes) else 0)
             if self._held_size > self._order.memory:
-                raise ApiError(
-                    400,
-                    f"more than {len(self._held)} output shards for the bucket of the input: sort into another bucket",
-                )
+                raise _too_many_held(len(self._held))
         self._progress.created += 1
 
     def _contents(self, section: _Section, form: Format) -> Generator[NewMember | TarSpan, None, None]:
@@ -381,6 +383,10 @@ class _Sorting:
                     yield from spans(shard, fd, record)
                 else:
                     yield from new_members(shard, fd, record)
+
+
+def _too_many_held(most: int) -> ApiError:
+    return ApiError(400, f"more than {most} output shards for the bucket of the input: sort into another bucket")
 
 
 def _decreases(order: Order) -> bool:
