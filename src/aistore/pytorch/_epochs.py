@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from contextlib import closing
 from multiprocessing.context import get_spawning_popen
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
@@ -11,7 +12,7 @@ from aistore.pytorch._place import Place, rank_of
 from aistore.pytorch._torch import IterableDataset, get_worker_info, torch
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Generator
     from typing import TypeAlias
 
     from aistore.pytorch._torch import Tensor
@@ -149,7 +150,7 @@ def check_same(now: State, saved: State) -> None:
 
 def epoch_of(state: State) -> int:
     """The epoch of a state. Raises ValueError for what is none."""
-    found = state.get("epoch")
+    found = state.get("epoch") if isinstance(state, Mapping) else None
     if not isinstance(found, int):
         raise ValueError("this is no state of a dataset or a loader: it has no 'epoch'")  # noqa: TRY004  it is the state's value
     return found
