@@ -18,7 +18,7 @@ from aistore.sdk.dsort import DsortFramework, DsortShardsGroup, ExternalKeyMap
 from aistore.sdk.multiobj import ObjectNames, ObjectRange
 from aistore.server.api import key_map
 from aistore.server.archive.regexp import Regexp
-from aistore.server.dsort.keymap import KeyMap, parse_map
+from aistore.server.dsort.key_map import KeyMap, parse_map
 from aistore.wire.errors import ApiError
 from aistore.wire.template import parse_counter
 from archives import tar

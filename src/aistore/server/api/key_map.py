@@ -18,7 +18,7 @@ from aistore.server.api.registering import register
 from aistore.server.api.remote.reading import cached
 from aistore.server.archive.archives import Content
 from aistore.server.backends.registry import UnknownBucket
-from aistore.server.dsort.keymap import MAP_MAX, parse_map
+from aistore.server.dsort.key_map import MAP_MAX, parse_map
 from aistore.server.store.content import finished, in_thread
 from aistore.wire import access
 from aistore.wire import params as param
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from http.client import HTTPConnection
     from urllib.parse import SplitResult
 
-    from aistore.server.dsort.keymap import KeyMap
+    from aistore.server.dsort.key_map import KeyMap
     from aistore.server.dsort.spec import Order
     from aistore.server.node import Node
 
