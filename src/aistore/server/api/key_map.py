@@ -44,13 +44,8 @@ _LOOPBACK_NAME: Final = "localhost"
 
 async def fetch_map(node: Node, order: Order, host: str, warn: Callable[[str], None]) -> KeyMap:
     """The key map of an order; `host` is how its client calls this server. Raises `ApiError`."""
-    try:
-        url = urlsplit(order.key_map)
-        port = url.port or _PORTS.get(url.scheme, 0)
-    except ValueError as error:
-        raise ApiError(400, f"the key map's URL {order.key_map[:300]!r} is none: {error}") from error
-    if not url.hostname or url.scheme not in _PORTS:
-        raise ApiError(400, f"the key map's URL {order.key_map[:300]!r} does not begin with http:// or https://")
+    url = urlsplit(order.key_map)
+    port = url.port or _PORTS[url.scheme]
     if _is_own(node, url, port, host):
         data = await _own_object(node, url)
     else:
