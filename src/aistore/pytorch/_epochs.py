@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import closing
@@ -40,6 +41,7 @@ class Resumable(ABC, IterableDataset, Generic[T]):
         self._ranks = None if rank is None and world_size is None else rank_of(rank, world_size)
         # Shared, so that workers that live on (persistent_workers) see what set_epoch says.
         self._epoch: Tensor = torch.zeros(1, dtype=torch.int64).share_memory_()
+        self._epoch_of = os.getpid()
         self._resume: State | None = None
         self._resumes_in_worker = False
         self._begun = 0
@@ -58,7 +60,12 @@ class Resumable(ABC, IterableDataset, Generic[T]):
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of an epoch, before it is iterated over; workers that live on hear of it. Only shuffled orders differ."""
+        if self._epoch_of != os.getpid() and get_worker_info() is None:
+            self._own_epoch()  # ranks that were started with the same dataset do not choose for each other
         self._epoch[0] = epoch
+
+    def _own_epoch(self) -> None:
+        self._epoch, self._epoch_of = self._epoch.clone().share_memory_(), os.getpid()
 
     def state_dict(self) -> dict[str, object]:
         """How far this process is: what `load_state_dict` needs to go on behind the last sample that was given out here."""
@@ -121,15 +128,16 @@ class Resumable(ABC, IterableDataset, Generic[T]):
         return place, dict(self._position)
 
     def __getstate__(self) -> dict[str, object]:
-        if get_spawning_popen() is None:
+        distributed = torch.distributed
+        if get_spawning_popen() is None or not (distributed.is_available() and distributed.is_initialized()):
             return self.__dict__
-        # Workers that are not forked know nothing of torch.distributed.
+        # Workers that are not forked know nothing of torch.distributed. Ranks that are started so have theirs yet to come.
         return {**self.__dict__, "_ranks": self._ranks or rank_of(None, None)}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
         if not self._epoch.is_shared():  # of a copy, or unpickled
-            self._epoch.share_memory_()
+            self._own_epoch()
 
 
 def order_of(count: int, shuffle: bool, seed: int, epoch: int) -> Tensor:
