@@ -183,6 +183,12 @@ def test_sources_of_several_clusters(bucket: Bucket, tmp_path: Path) -> None:
             more.object(f"m{number}").get_writer().put_content(b"%d" % number)
         dataset = AISMapDataset([more, bucket])
         assert dataset.__getitems__([11, 0, 9, 10]) == [dataset[11], ("m0", b"0"), ("m9", b"9"), dataset[10]]
+        here, there = bucket.object("both"), client.bucket(bucket.name).create().object("both")
+        for one, content in ((here, b"here"), (there, b"there")):
+            one.get_writer().put_content(content)
+        groups = [one.objects(obj_names=["both"]) for one in (bucket, client.bucket(bucket.name))]
+        assert list(iter(AISBatchIterDataset(groups, client))) == [("both", b"here"), ("both", b"there")]
+        here.delete()
         shuffled = AISIterDataset([more, bucket], shuffle=True)
         assert sorted(name for name, _ in shuffled) == sorted([*names, *(f"m{number}" for number in range(10))])
 
