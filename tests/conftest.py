@@ -68,6 +68,13 @@ def cluster3(promote_root: Path) -> Iterator[LocalCluster]:
         yield started
 
 
+@pytest.fixture(scope="module", params=["cluster", "cluster3"])
+def where(request: pytest.FixtureRequest) -> LocalCluster:
+    """One node, and a gateway with three targets."""
+    found: LocalCluster = request.getfixturevalue(request.param)
+    return found
+
+
 @pytest.fixture
 def client(cluster: LocalCluster) -> Iterator[Client]:
     """A client of the one node."""
