@@ -105,6 +105,13 @@ def guarded3(authn: AuthnServer) -> Iterator[Guarded]:
     yield from _guarded(authn.url, 3)
 
 
+@pytest.fixture(scope="module", params=["cluster", "cluster3"])
+def where(request: pytest.FixtureRequest) -> LocalCluster:
+    """One node, and a gateway with three targets."""
+    found: LocalCluster = request.getfixturevalue(request.param)
+    return found
+
+
 @pytest.fixture
 def client(cluster: LocalCluster) -> Iterator[Client]:
     """A client of the one node."""

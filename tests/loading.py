@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aistore.sdk import DataShard
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
     Sample = tuple[object, ...]
 
+    from aistore.pytorch import AISIterDataset
+
 E = TypeVar("E", bound=Exception)
 S = TypeVar("S")
 
@@ -22,6 +25,23 @@ COUNT = 41
 KINDS = ("map", "parallel", "iter", "batch", "shards", "streams")
 RESHARDED = ("iter", "batch", "shards", "streams")
 SHARDS = 7
+
+
+_given: list[AISIterDataset] = []
+
+
+def be_rank(dataset: AISIterDataset, rank: int, world_size: int) -> None:
+    """Start a process that was given a dataset, as `torch.multiprocessing.spawn` starts ranks."""
+    os.environ.update(RANK=str(rank), WORLD_SIZE=str(world_size))
+    _given.append(dataset)
+
+
+def set_epoch_of_rank(epoch: int) -> None:
+    _given[0].set_epoch(epoch)
+
+
+def names_of_rank() -> list[str]:
+    return [name for name, _ in iter(_given[0])]
 
 
 def content_of(number: int) -> bytes:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from archives import Members, packed, unpacked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from aistore import LocalCluster
     from aistore.sdk import Bucket, Client
@@ -55,6 +56,17 @@ class Places(NamedTuple):
     client: Client
     source: Bucket
     target: Bucket
+
+    @classmethod
+    @contextmanager
+    def of(cls, cluster: LocalCluster, client: Client, test: str) -> Iterator[Places]:
+        """Buckets of one test, which end with it."""
+        name = f"{hash(test) & 0xFFFFFFFF:08x}"
+        source = client.bucket(f"in-{name}").create()
+        target = client.bucket(f"out-{name}").create()
+        yield cls(cluster, client, source, target)
+        source.delete(missing_ok=True)
+        target.delete(missing_ok=True)
 
     def put(self, contents: Mapping[str, bytes]) -> None:
         for name, content in contents.items():

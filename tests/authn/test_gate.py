@@ -232,8 +232,7 @@ def asked_at(moment: int) -> tuple[Signer, SimpleNamespace]:
     from types import SimpleNamespace
 
     signer = Signer(new_key())
-    query = f"a=1&utm={base36(moment)}"
-    query += f"&sig={signer.sign('GET', '/v1/objects/b/o', query)}"
+    query = signer.marked("GET", "/v1/objects/b/o", "a=1", "p", since=base36(moment))
     return signer, SimpleNamespace(method="GET", path="/v1/objects/b/o", query=query, params=parse_params(query))
 
 
@@ -583,3 +582,76 @@ def test_clients_of_s3_show_a_token_as_that_of_their_session(there: Guarded, buc
         got = user("GET", f"/s3/{bucket}/o")
         assert got.status == 403
         assert b"<Code>AccessDenied</Code>" in got.body
+
+
+# -- what a redirect must not be made to say --
+
+
+def redirected(guarded: Guarded, bearer: str, path: str, method: str = "GET") -> str:
+    """Where the gateway sends somebody."""
+    connection = http.client.HTTPConnection(urlsplit(guarded.url).netloc)
+    try:
+        connection.request(method, path, headers={"Authorization": f"Bearer {bearer}"})
+        return connection.getresponse().headers["Location"]
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("name", ["utm", "%75tm"])
+def test_nobody_chooses_when_a_redirect_is_good(guarded3: Guarded, name: str) -> None:
+    """Else a token that ends today would be good for signatures of next year."""
+    bucket = f"later-{uuid.uuid4().hex[:8]}"
+    later = base36(time.time_ns() + 86_400 * 10**9)
+    with guarded3.admin as root:
+        root.make_bucket(bucket)
+        assert root.put(bucket, "o", b"content").status == 200
+        reader = token(guarded3.uuid, 0, {bucket: access.GET})
+        location = urlsplit(redirected(guarded3, reader, f"/v1/objects/{bucket}/o?{name}={later}&pid=x&sig="))
+        given = parse_qsl(location.query)
+        assert [key for key, _ in given] == ["pid", "utm", "sig"]
+        assert abs(int(dict(given)["utm"], 36) - time.time_ns()) < 3600 * 10**9
+        with As(f"http://{location.netloc}", None) as stranger:
+            assert stranger("GET", f"{location.path}?{location.query}").body == b"content"
+        root.action("DELETE", f"/v1/buckets/{bucket}", "destroy-bck")
+
+
+def test_a_redirect_that_is_shown_again_gets_no_younger(guarded3: Guarded) -> None:
+    bucket = f"again-{uuid.uuid4().hex[:8]}"
+    with guarded3.admin as root:
+        root.make_bucket(bucket)
+        reader = token(guarded3.uuid, 0, {bucket: access.GET})
+        first = urlsplit(redirected(guarded3, reader, f"/v1/objects/{bucket}/o"))
+        second = urlsplit(redirected(guarded3, "", f"{first.path}?{first.query}"))
+        assert dict(parse_qsl(second.query)) == dict(parse_qsl(first.query))
+        root.action("DELETE", f"/v1/buckets/{bucket}", "destroy-bck")
+
+
+def test_a_redirect_is_not_good_for_a_bucket_of_the_same_name_elsewhere(guarded3: Guarded) -> None:
+    """The provider is read as it was sent: an encoded one is none, and must not become one on the way to a target."""
+    bucket = f"elsewhere-{uuid.uuid4().hex[:8]}"
+    with guarded3.admin as root:
+        root.make_bucket(bucket)
+        assert root.put(bucket, "o", b"content").status == 200
+        reader = token(guarded3.uuid, 0, {bucket: access.GET})
+        location = urlsplit(redirected(guarded3, reader, f"/v1/objects/{bucket}/o?%70rovider=aws"))
+        assert "%70rovider=aws" in location.query
+        with As(f"http://{location.netloc}", None) as stranger:
+            other = location.query.replace("%70rovider", "provider")
+            assert stranger("GET", f"{location.path}?{location.query}").body == b"content"
+            assert stranger("GET", f"{location.path}?{other}").status == 403
+        root.action("DELETE", f"/v1/buckets/{bucket}", "destroy-bck")
+
+
+def test_buckets_of_the_system_are_made_by_administrators(there: Guarded, bucket: str) -> None:
+    """Else whoever may copy could write what others take for an inventory."""
+    system = ".sys-inventory"
+    uname = f"ais/@%23/{system}/"
+    rights = access.ALL & ~access.ADMIN
+    with there.having(rights, {bucket: rights}) as user, there.admin as root:
+        copied = user.action("POST", f"/v1/buckets/{bucket}?bck_to={uname}", "copy-bck", {})
+        made = user.action("POST", f"/v1/buckets/{system}", "create-bck")
+        moved = user.action("POST", f"/v1/buckets/{bucket}?bck_to={uname}", "move-bck")
+        over_s3 = user("PUT", f"/s3/{system}")
+        assert [got.status for got in (made, copied, moved, over_s3)] == [403] * 4
+        assert root("HEAD", f"/v1/buckets/{bucket}").status == 200
+        assert root("HEAD", f"/v1/buckets/{system}").status == 404

@@ -141,8 +141,9 @@ def test_mistakes_are_explained(ais: Ais, words: list[str], message: bytes) -> N
     assert b"Traceback" not in done.stderr
 
 
-def test_endpoint_that_nobody_serves(ais: Ais) -> None:
-    done = ais("ls", endpoint="http://127.0.0.1:9")
+@pytest.mark.parametrize("command", [("ls",), ("get", "ais://b/x", "-")], ids=lambda one: one[0])
+def test_endpoint_that_nobody_serves(command: tuple[str, ...], ais: Ais) -> None:
+    done = ais(*command, endpoint="http://127.0.0.1:9")
     assert done.returncode == 1
     repeated, failed = done.stderr.splitlines()
     assert repeated.startswith(b"ais: no AIStore answers at http://127.0.0.1:9")

@@ -18,7 +18,7 @@ import pytest
 from aistore import LocalCluster
 from aistore.sdk.errors import AISError
 from aistore.server.api import sort
-from aistore.server.api.sort import input_shards
+from aistore.server.api.sort_places import input_shards
 from aistore.server.archive.archives import Archives, Content
 from aistore.server.dsort import records as record_module
 from aistore.server.dsort import sorting

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import re
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -74,6 +75,16 @@ def test_prefixes_choose_and_never_double(bucket: Bucket) -> None:
     ]
 
 
+def test_sources_without_objects_are_told(client: Client, bucket: Bucket, caplog: pytest.LogCaptureFixture) -> None:
+    assert len(AISMapDataset(bucket)) == 0
+    fill(bucket)
+    assert len(AISIterDataset(bucket, {bucket: ["000", "zzz"]})) == 10
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{bucket!r} has no objects: a dataset has no samples of it",
+        f"{bucket!r} has no objects whose names begin with 'zzz': a dataset has no samples of it",
+    ]
+
+
 def test_no_prefix_is_every_object(bucket: Bucket) -> None:
     fill(bucket)
     assert len(AISMapDataset(bucket, {bucket: None})) == len(AISMapDataset(bucket, {bucket: ""})) == COUNT
@@ -85,10 +96,20 @@ def test_what_is_refused(client: Client, bucket: Bucket) -> None:
             made()
     with pytest.raises(ValueError, match="must be provided"):
         AISIterDataset([])
-    with pytest.raises(TypeError, match="is no source"):
-        AISMapDataset("bucket")  # type: ignore[arg-type]  # the mistake
-    with pytest.raises(ValueError, match="not in ais_source_list"):
-        AISMapDataset(bucket, {client.bucket("other"): "a"})
+    for source in ("bucket", ["bucket"], client, bucket.object("x")):
+        shown = source[0] if isinstance(source, list) else source
+        with pytest.raises(TypeError, match=re.escape(f"<AISMapDataset> {shown!r} is no source: give a bucket")):
+            AISMapDataset(source)  # type: ignore[arg-type]  # the mistake
+    with pytest.raises(ValueError, match="not in ais_source_list: its keys are the very objects of that list"):
+        AISMapDataset(bucket, {client.bucket(bucket.name): "a"})
+    with pytest.raises(TypeError, match=r"prefix_map '00' is no mapping: give {bucket: '00'}"):
+        AISMapDataset(bucket, "00")  # type: ignore[arg-type]  # the mistake
+    for prefix in (5, [b"0"]):
+        with pytest.raises(TypeError, match="is no prefix, and no list of prefixes"):
+            AISMapDataset(bucket, {bucket: prefix})  # type: ignore[dict-item]  # the mistake
+    for index in ("0", slice(2), None):
+        with pytest.raises(TypeError, match="is no index"):
+            AISMapDataset(bucket)[index]  # type: ignore[index]  # the mistake
     with pytest.raises(ErrBckNotFound):
         AISMapDataset(client.bucket("nowhere"))
     with pytest.raises(ValueError, match="max_batch_size"):
@@ -162,6 +183,12 @@ def test_sources_of_several_clusters(bucket: Bucket, tmp_path: Path) -> None:
             more.object(f"m{number}").get_writer().put_content(b"%d" % number)
         dataset = AISMapDataset([more, bucket])
         assert dataset.__getitems__([11, 0, 9, 10]) == [dataset[11], ("m0", b"0"), ("m9", b"9"), dataset[10]]
+        here, there = bucket.object("both"), client.bucket(bucket.name).create().object("both")
+        for one, content in ((here, b"here"), (there, b"there")):
+            one.get_writer().put_content(content)
+        groups = [one.objects(obj_names=["both"]) for one in (bucket, client.bucket(bucket.name))]
+        assert list(iter(AISBatchIterDataset(groups, client))) == [("both", b"here"), ("both", b"there")]
+        here.delete()
         shuffled = AISIterDataset([more, bucket], shuffle=True)
         assert sorted(name for name, _ in shuffled) == sorted([*names, *(f"m{number}" for number in range(10))])
 

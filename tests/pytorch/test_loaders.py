@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing
 import sys
 import threading
 from itertools import chain
@@ -15,8 +16,20 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed: make test
 
 from torch.utils.data import DataLoader
 
-from aistore.pytorch import AISMapDataset, EpochSampler
-from loading import KINDS, RESHARDED, as_list, build, fill, flat, ordered, store
+from aistore.pytorch import AISIterDataset, AISMapDataset, EpochSampler
+from loading import (
+    KINDS,
+    RESHARDED,
+    as_list,
+    be_rank,
+    build,
+    fill,
+    flat,
+    names_of_rank,
+    ordered,
+    set_epoch_of_rank,
+    store,
+)
 from waiting import until
 
 if TYPE_CHECKING:
@@ -86,11 +99,25 @@ def test_ranks_and_workers_read_nothing_twice(
     assert ordered(got) == ordered(wanted)
 
 
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_ranks_that_are_given_the_dataset_of_another_process(method: str, bucket: Bucket) -> None:
+    names = fill(bucket)
+    dataset = AISIterDataset(bucket, shuffle=True)
+    context = multiprocessing.get_context(method)
+    with (
+        context.Pool(1, be_rank, (dataset, 0, 2)) as zero,
+        context.Pool(1, be_rank, (dataset, 1, 2)) as one,
+    ):
+        for rank in (zero, one):
+            rank.apply(set_epoch_of_rank, (1,))
+        first = zero.apply(names_of_rank)
+        zero.apply(set_epoch_of_rank, (2,))  # it is ahead
+        assert sorted(first + one.apply(names_of_rank)) == names
+
+
 def test_sources_go_to_workers_whole(client: Client, bucket: Bucket) -> None:
     names = fill(bucket)
     groups = [bucket.objects(obj_names=names[start : start + 10]) for start in range(0, len(names), 10)]
-    from aistore.pytorch import AISIterDataset
-
     dataset = AISIterDataset(groups, partition_sources_by_worker=True)
     loader = DataLoader(dataset, batch_size=100, num_workers=2, collate_fn=as_list)
     got = [[name for name, _ in batch] for batch in loader]

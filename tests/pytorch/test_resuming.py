@@ -127,6 +127,8 @@ def test_states_that_do_not_fit_are_refused(client: Client, bucket: Bucket) -> N
     for bad in ({}, {"epoch": "1"}, {"epoch": 1}, {"epoch": 1, "batches": 2}):
         with pytest.raises(ValueError, match="no state of a"):
             loader.load_state_dict(bad)
+    with pytest.raises(ValueError, match="no state of a"):
+        loader.load_state_dict(None)  # type: ignore[arg-type]  # the mistake
 
 
 def test_what_a_stateful_loader_is_not_for(bucket: Bucket) -> None:

@@ -161,7 +161,7 @@ def test_links_are_not_left_out_in_silence(kind: bytes) -> None:
 
 def test_what_is_no_shard(bucket: Bucket) -> None:
     put(bucket, "readme.txt", b"hello " * 1000)
-    with pytest.raises(tarfile.TarError, match=r"readme.txt: the shard is damaged"):
+    with pytest.raises(tarfile.TarError, match=r"readme.txt: the shard is damaged, or is none: .* prefix_map chooses"):
         list(AISShardReader(bucket))
     assert "readme.txt" in str(until_error(DataLoader(AISShardReader(bucket), num_workers=1), ShardError)[1])
 

@@ -184,6 +184,23 @@ def test_what_has_no_position(bucket: Bucket) -> None:
             StatefulDataLoader(dataset, batch_sampler=sampler, **more)
 
 
+class Unplaced(AISIterDataset):
+    """A dataset whose samples do not come from what keeps its position."""
+
+    def __iter__(self):  # type: ignore[no-untyped-def]  # an iterator of samples
+        return iter([("a", b"1"), ("b", b"2")])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_dataset_that_keeps_no_position(workers: int, bucket: Bucket) -> None:
+    fill(bucket)
+    loader = StatefulDataLoader(Unplaced(bucket), 1, num_workers=workers, collate_fn=as_list)
+    assert loader.state_dict()["batches"] == 0
+    assert len(list(loader)) == 2
+    with pytest.raises(ValueError, match="Unplaced keeps no position"):
+        loader.state_dict()
+
+
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda dataset: pickle.loads(pickle.dumps(dataset))])
 def test_workers_of_copies_hear_of_the_epoch(
     copied: Callable[[AISIterDataset], AISIterDataset], bucket: Bucket

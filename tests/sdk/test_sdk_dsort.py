@@ -136,11 +136,8 @@ def test_groups_and_key_maps() -> None:
 
 @pytest.fixture
 def places(cluster: LocalCluster, client: Client, request: pytest.FixtureRequest) -> Iterator[Places]:
-    name = f"{hash(request.node.nodeid) & 0xFFFFFFFF:08x}"
-    source, target = client.bucket(f"in-{name}").create(), client.bucket(f"out-{name}").create()
-    yield Places(cluster, client, source, target)
-    source.delete()
-    target.delete()
+    with Places.of(cluster, client, request.node.nodeid) as made:
+        yield made
 
 
 def test_with_asyncio(places: Places, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Both kinds of cluster, for tests that have to pass on one node and on several targets."""
+"""A client of either kind of cluster."""
 
 from __future__ import annotations
 
@@ -11,13 +11,6 @@ if TYPE_CHECKING:
 
     from aistore import LocalCluster
     from aistore.sdk import Client
-
-
-@pytest.fixture(scope="module", params=["cluster", "cluster3"])
-def where(request: pytest.FixtureRequest) -> LocalCluster:
-    """One node, and a gateway with three targets."""
-    found: LocalCluster = request.getfixturevalue(request.param)
-    return found
 
 
 @pytest.fixture

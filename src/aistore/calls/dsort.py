@@ -51,9 +51,10 @@ def _document(
     from aistore.sdk.dsort.framework import DsortFramework
 
     if isinstance(spec, (str, os.PathLike)):
-        return _noted((yield from local(read_specification, Path(spec))))
+        spec = yield from local(read_specification, Path(spec))
     if isinstance(spec, Mapping):
-        return _noted(spec)
+        _warn_of_unknown_keys(spec)
+        return spec
     if not isinstance(spec, DsortFramework):
         raise ValueError("spec must be a Path or a DsortFramework instance")  # noqa: TRY004  the documented error
     document = spec.to_spec()
@@ -68,8 +69,8 @@ def _document(
     return document
 
 
-def _noted(document: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The specification as it is; a warning is logged for each key that no cluster knows: it would be ignored without a word."""
+def _warn_of_unknown_keys(document: Mapping[str, Any]) -> None:
+    """Log a warning for each key that no cluster knows: it would be ignored without a word."""
     from msgspec.structs import fields
 
     from aistore.wire.dsort import Algorithm, Reactions, Selection, Specification
@@ -86,7 +87,6 @@ def _noted(document: Mapping[str, Any]) -> Mapping[str, Any]:
                 near = get_close_matches(str(key).lower(), known, 1)
                 hint = f": is {known[near[0]]!r} meant?" if near else ""
                 logger.warning("dSort specification: %r is no key of it, and is ignored%s", f"{prefix}{key}", hint)
-    return document
 
 
 def read_specification(path: Path) -> dict[str, Any]:

@@ -194,7 +194,10 @@ def _is_expected(error: Exception) -> bool:
 def _explain(error: Exception) -> str:
     """What went wrong, in a line: of a refusal what to do about it, else the server's words, and never its whole document."""
     from aistore.sdk.errors import APIRequestError, InvalidBckProvider
+    from aistore.sdk.obj.obj_file.errors import ObjectFileReaderMaxResumeError
 
+    if isinstance(error, ObjectFileReaderMaxResumeError):
+        return _explain(error.original_error)
     if isinstance(error, APIRequestError):
         text = error.advice or error.detail
         for of_python, of_shell in _IN_A_SHELL:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from contextlib import closing
 from multiprocessing.context import get_spawning_popen
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
@@ -11,7 +13,7 @@ from aistore.pytorch._place import Place, rank_of
 from aistore.pytorch._torch import IterableDataset, get_worker_info, torch
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Generator
     from typing import TypeAlias
 
     from aistore.pytorch._torch import Tensor
@@ -39,6 +41,7 @@ class Resumable(ABC, IterableDataset, Generic[T]):
         self._ranks = None if rank is None and world_size is None else rank_of(rank, world_size)
         # Shared, so that workers that live on (persistent_workers) see what set_epoch says.
         self._epoch: Tensor = torch.zeros(1, dtype=torch.int64).share_memory_()
+        self._epoch_of = os.getpid()
         self._resume: State | None = None
         self._resumes_in_worker = False
         self._begun = 0
@@ -57,7 +60,12 @@ class Resumable(ABC, IterableDataset, Generic[T]):
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of an epoch, before it is iterated over; workers that live on hear of it. Only shuffled orders differ."""
+        if self._epoch_of != os.getpid() and get_worker_info() is None:
+            self._own_epoch()  # ranks that were started with the same dataset do not choose for each other
         self._epoch[0] = epoch
+
+    def _own_epoch(self) -> None:
+        self._epoch, self._epoch_of = self._epoch.clone().share_memory_(), os.getpid()
 
     def state_dict(self) -> dict[str, object]:
         """How far this process is: what `load_state_dict` needs to go on behind the last sample that was given out here."""
@@ -120,15 +128,16 @@ class Resumable(ABC, IterableDataset, Generic[T]):
         return place, dict(self._position)
 
     def __getstate__(self) -> dict[str, object]:
-        if get_spawning_popen() is None:
+        distributed = torch.distributed
+        if get_spawning_popen() is None or not (distributed.is_available() and distributed.is_initialized()):
             return self.__dict__
-        # Workers that are not forked know nothing of torch.distributed.
+        # Workers that are not forked know nothing of torch.distributed. Ranks that are started so have theirs yet to come.
         return {**self.__dict__, "_ranks": self._ranks or rank_of(None, None)}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
         if not self._epoch.is_shared():  # of a copy, or unpickled
-            self._epoch.share_memory_()
+            self._own_epoch()
 
 
 def order_of(count: int, shuffle: bool, seed: int, epoch: int) -> Tensor:
@@ -149,7 +158,7 @@ def check_same(now: State, saved: State) -> None:
 
 def epoch_of(state: State) -> int:
     """The epoch of a state. Raises ValueError for what is none."""
-    found = state.get("epoch")
+    found = state.get("epoch") if isinstance(state, Mapping) else None
     if not isinstance(found, int):
         raise ValueError("this is no state of a dataset or a loader: it has no 'epoch'")  # noqa: TRY004  it is the state's value
     return found

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from array import array
 from bisect import bisect_right
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -17,13 +19,15 @@ from aistore.sdk.namespace import Namespace
 from aistore.sdk.obj.object import Object
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from typing import TypeAlias
 
     Sources: TypeAlias = AISSource | Sequence[AISSource]
     Prefixes: TypeAlias = Mapping[AISSource, str | Sequence[str] | None]
 
 __all__ = ["Index", "checked_sources"]
+
+_log = logging.getLogger("aistore.pytorch")
 
 _UNKNOWN = -1
 
@@ -46,7 +50,11 @@ class Index:
         """Where the objects of each source end."""
         for source in sources:
             for prefix in _prefixes_of(source, prefixes):
+                before = len(self)
                 self._add(source, prefix)
+                if len(self) == before:
+                    which = f" whose names begin with {prefix!r}" if prefix else ""
+                    _log.warning("%r has no objects%s: a dataset has no samples of it", source, which)
             self.source_ends.append(len(self))
         self._texts = bytes(self._names)
         del self._names
@@ -140,19 +148,33 @@ def _bucket_of(obj: Object) -> Bucket:
 def checked_sources(owner: object, sources: Sources | None, prefixes: Prefixes) -> list[AISSource]:
     """The sources as a list. Raises ValueError if there are none, and for prefixes of others; TypeError for what is no source."""
     name = type(owner).__name__
-    if not sources:
+    if isinstance(sources, AISSource):
+        found = [sources]
+    elif not sources:
         raise ValueError(f"<{name}> ais_source_list must be provided")
-    found = [sources] if isinstance(sources, AISSource) else list(sources)
+    elif isinstance(sources, Iterable) and not isinstance(sources, str):
+        found = list(sources)
+    else:
+        raise _no_source(name, sources)
     for one in found:
         if not isinstance(one, AISSource):
-            raise TypeError(
-                f"<{name}> {one!r} is no source: give a bucket or a group of objects, client.bucket('name')"
-            )
+            raise _no_source(name, one)
+    if not isinstance(prefixes, Mapping):
+        raise TypeError(f"<{name}> prefix_map {prefixes!r} is no mapping: give {{bucket: {prefixes!r}}}")
     known = {id(one) for one in found}
-    for one in prefixes:
+    for one, chosen in prefixes.items():
         if id(one) not in known:
-            raise ValueError(f"<{name}> prefix_map has prefixes of {one!r}, which is not in ais_source_list")
+            raise ValueError(
+                f"<{name}> prefix_map has prefixes of {one!r}, which is not in ais_source_list: its keys are the very objects of that list"
+            )
+        texts = () if chosen is None or isinstance(chosen, str) else chosen
+        if not isinstance(texts, Iterable) or not all(isinstance(text, str) for text in texts):
+            raise TypeError(f"<{name}> prefix_map {chosen!r} is no prefix, and no list of prefixes, of {one!r}")
     return found
+
+
+def _no_source(name: str, given: object) -> TypeError:
+    return TypeError(f"<{name}> {given!r} is no source: give a bucket or a group of objects, client.bucket('name')")
 
 
 def _prefixes_of(source: AISSource, prefixes: Prefixes) -> list[str]:

@@ -40,7 +40,7 @@ class Wish(NamedTuple):
     streaming: bool = True
     colocation: Colocation = Colocation.NONE
     client: RequestClient | None = None
-    """Who asks; by default the client of the source."""
+    """Who asks, if all objects are of one cluster; by default the client of the source."""
 
 
 def read_object(obj: Object, etl_name: str | None = None, member: str = "") -> bytes:
@@ -146,8 +146,9 @@ def _chunks(index: Index, positions: Sequence[int], size: int) -> Iterator[list[
 
 def _request(index: Index, some: Sequence[int], wish: Wish) -> Generator[Item, None, None]:
     """Send the request for objects of one cluster."""
+    client = wish.client if index.is_of_one_cluster else None
     batch = Batch(
-        wish.client or index.bucket_of(some[0]).client,
+        client or index.bucket_of(some[0]).client,
         [index.object(at) for at in some] if index.bucket is None else [index.name(at) for at in some],
         index.bucket,
         wish.output_format,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import lzma
 import struct
+import tarfile
 import tempfile
 import zipfile
 import zlib
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["key_of", "members_of", "samples_of"]
 
 _PIECE: Final = 256 * 1024
+_HEADER: Final = tarfile.BLOCKSIZE
 _UNPACKED: Final = 1 << 20
 _ZIP_IN_MEMORY: Final = 64 << 20
 _SAMPLE_MAX: Final = 1 << 30
@@ -96,11 +98,25 @@ def members_of(file: File) -> Generator[Member, None, None]:
 
             yield from _tar_members(_unpacked(file, piece, LZ4FrameDecompressor), _SAMPLE_MAX)
         else:
+            _check_tar(piece)
             yield from _tar_members(_pieces(file, piece), None)
     except (Cut, EOFError) as error:
         raise ShardError(f"the shard is cut short: {error}") from error
     except (zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:  # of LZ4 RuntimeError
         raise ShardError(f"the shard is damaged: {error}") from error
+
+
+def _check_tar(piece: bytes) -> None:
+    """Raise `ShardError` for what does not begin as a TAR does: often not a damaged shard, but another object among them."""
+    header = piece[:_HEADER]
+    if not header.strip(b"\0"):
+        return  # one without members, or without anything, is for the decoder to judge
+    try:
+        tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
+    except tarfile.HeaderError as error:
+        raise ShardError(
+            f"the shard is damaged, or is none: it begins as no TAR, TGZ, TAR.LZ4 or ZIP ({error}); prefix_map chooses objects"
+        ) from error
 
 
 def _pieces(file: File, piece: bytes) -> Iterator[bytes]:

@@ -56,7 +56,9 @@ class AISBaseMapDataset(ABC, Dataset, Generic[T]):
         return self._index.fingerprint
 
     def _at(self, index: int) -> int:
-        """An index from the start. Raises IndexError for one outside of the dataset."""
+        """An index from the start. Raises IndexError for one outside of the dataset, and TypeError for what is no index."""
+        if not hasattr(index, "__index__"):
+            raise TypeError(f"<{type(self).__name__}> {index!r} is no index: samples have numbers, from 0 on")
         at = index + len(self) if index < 0 else index
         if not 0 <= at < len(self):
             raise IndexError(f"<{type(self).__name__}> index must be in bounds of dataset")

@@ -23,8 +23,8 @@ class AISBatchIterDataset(AISBaseIterDataset["Sample"]):
     """An iterable dataset whose samples are objects, `(name, content)`, read by GetBatch, `max_batch_size` at a time.
 
     `output_format`, `streaming` and `colocation` are those of `Batch`. With `cont_on_err` an object that is gone is left out, and a warning is
-    logged; without, it raises `SampleNotFound`. `client` sends the requests for batches. Other arguments are those of
-    `AISBaseIterDataset`.
+    logged; without, it raises `SampleNotFound`. `client` sends the requests for batches, unless sources are of several
+    clusters. Other arguments are those of `AISBaseIterDataset`.
     """
 
     def __init__(

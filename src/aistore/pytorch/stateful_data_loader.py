@@ -218,8 +218,15 @@ class StatefulDataLoader(DataLoader):
                 yield content
 
     def state_dict(self) -> dict[str, object]:
-        """How far the training is: behind the batch that came last. Numbers and texts only, so that it can be saved as JSON, too."""
+        """How far the training is: behind the batch that came last. Numbers and texts only, so that it can be saved as JSON, too.
+
+        Raises ValueError for an iterable dataset that keeps no position.
+        """
         self._follow()
+        if not all(self._positions.values()):
+            raise ValueError(
+                f"{type(self.dataset).__name__} keeps no position: its samples have to come from super().__iter__()"
+            )
         return {
             **self._identity(),
             "epoch": self._epoch,

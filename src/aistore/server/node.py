@@ -342,10 +342,8 @@ class Node:
         """What another node of the cluster answers to a request; 502 when that cannot be had."""
         if self.guarded is not None:
             path, _, query = split_target(target.encode("latin-1"))
-            query = f"{query}&" if query else ""
-            query += f"{param.PROXY_ID}={self.gateway_id}&{param.REDIRECT_TIME}={base36(time.time_ns())}"
             covered = body if reads_message(method, path) else b""
-            query += f"&{param.SIGNATURE}={self.guarded.signer.sign(method, path, query, covered)}"
+            query = self.guarded.signer.marked(method, path, query, self.gateway_id, covered)
             target = f"{target.partition('?')[0]}?{query}"
         return await ask(url, method, target, body)
 
@@ -359,16 +357,20 @@ class Node:
 
     def redirect_to(self, request: Request, url: str) -> Reply:
         """A redirect of this request to another node; GET is answered 301 as the reference does, the rest 307."""
-        query = f"{request.query}&" if request.query else ""
+        query = request.query
         if not query.isascii():  # a query may hold any byte, a header of ours only text
             query = quote_from_bytes(query.encode("latin-1"), safe=string.punctuation)
         if self._everywhere:
             url = url_of(request.reached, urlsplit(url).port or 80)
-        mark = f"{param.PROXY_ID}={self.gateway_id}&{param.REDIRECT_TIME}={base36(time.time_ns())}"
-        query += mark
-        if self.guarded is not None:
-            body = (request.content or b"") if reads_message(request.method, request.path) else b""
-            query += f"&{param.SIGNATURE}={self.guarded.signer.sign(request.method, request.path, query, body)}"
+        if self.guarded is None:
+            query = f"{query}&" if query else ""
+            query += f"{param.PROXY_ID}={self.gateway_id}&{param.REDIRECT_TIME}={base36(time.time_ns())}"
+        else:
+            signer, body = self.guarded.signer, b""
+            if reads_message(request.method, request.path):
+                body = request.content or b""
+            since = signer.since(request)
+            query = signer.marked(request.method, request.path, query, self.gateway_id, body, since)
         location = f"{url}{quote(request.path)}?{query}"
         headers = (("Location", location), ("Cache-Control", "no-store"))
         return Reply(301 if request.method == "GET" else 307, headers)

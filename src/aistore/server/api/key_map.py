@@ -18,7 +18,7 @@ from aistore.server.api.registering import register
 from aistore.server.api.remote.reading import cached
 from aistore.server.archive.archives import Content
 from aistore.server.backends.registry import UnknownBucket
-from aistore.server.dsort.keymap import MAP_MAX, parse_map
+from aistore.server.dsort.key_map import MAP_MAX, parse_map
 from aistore.server.store.content import finished, in_thread
 from aistore.wire import access
 from aistore.wire import params as param
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from http.client import HTTPConnection
     from urllib.parse import SplitResult
 
-    from aistore.server.dsort.keymap import KeyMap
+    from aistore.server.dsort.key_map import KeyMap
     from aistore.server.dsort.spec import Order
     from aistore.server.node import Node
     from aistore.wire.names import BucketId
@@ -61,14 +61,8 @@ def bucket_of_map(node: Node, order: Order, host: str) -> BucketId | None:
 
 
 def _split(order: Order) -> tuple[SplitResult, int]:
-    try:
-        url = urlsplit(order.key_map)
-        port = url.port or _PORTS.get(url.scheme, 0)
-    except ValueError as error:
-        raise ApiError(400, f"the key map's URL {order.key_map[:300]!r} is none: {error}") from error
-    if not url.hostname or url.scheme not in _PORTS:
-        raise ApiError(400, f"the key map's URL {order.key_map[:300]!r} does not begin with http:// or https://")
-    return url, port
+    url = urlsplit(order.key_map)
+    return url, url.port or _PORTS[url.scheme]
 
 
 def _is_own(node: Node, url: SplitResult, port: int, host: str) -> bool:

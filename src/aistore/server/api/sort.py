@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -12,15 +11,13 @@ from aistore.server.api.copying import find_destination, make_destination
 from aistore.server.api.key_map import fetch_map
 from aistore.server.api.messages import OK, json_reply, method_refused, read_message, text_reply
 from aistore.server.api.registering import registering
-from aistore.server.api.remote.reading import cached
-from aistore.server.api.remote.writing import write_through
-from aistore.server.archive.archives import Content
+from aistore.server.api.sort_places import places_of
 from aistore.server.archive.regexp import Regexp
 from aistore.server.dsort.progress import Progress
-from aistore.server.dsort.sorting import Places, sort_shards
+from aistore.server.dsort.sorting import sort_shards
 from aistore.server.dsort.spec import check_specification
 from aistore.server.jobs.registry import USER_ABORT
-from aistore.server.store.content import finished, in_thread
+from aistore.server.store.content import in_thread
 from aistore.wire import access, actions
 from aistore.wire import params as param
 from aistore.wire.dsort import SECTION, Creation, Extraction, JobInfo, Specification
@@ -31,17 +28,13 @@ from aistore.wire.messages import BadMessage, parse_document
 from aistore.wire.values import parse_bool
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from aistore.http1.message import Reply
     from aistore.http1.server import Request, Result
-    from aistore.server.dsort.sorting import Made
     from aistore.server.dsort.spec import Order
     from aistore.server.jobs.registry import Job
     from aistore.server.node import Node
-    from aistore.server.store.rows import Bucket
 
-__all__ = ["infos", "input_shards", "order_of", "sort"]
+__all__ = ["infos", "order_of", "sort"]
 
 P = TypeVar("P", Extraction, Creation)
 
@@ -49,8 +42,6 @@ _ALLOW: Final = "DELETE, GET, POST"
 _EXPRESSION_MAX: Final = 4096
 _PROGRAM_MAX: Final = 1000
 _STEP_SECONDS: Final = 0.05
-_FETCHED_AHEAD: Final = 8
-_LOOKUPS: Final = 256  # of names in a row, before others have their turn
 _SHOWN_MAX: Final = 100
 
 
@@ -197,7 +188,7 @@ async def _start(node: Node, request: Request) -> Reply:
 
     async def work(job: Job) -> None:
         key_map = await fetch_map(node, order, host, progress.warn) if order.key_map else None
-        places = _places(node, order, source, target)
+        places = places_of(node, order, source, target)
         try:
             await sort_shards(node.store, node.control.archives, order, places, key_map, progress)
         finally:
@@ -218,83 +209,3 @@ async def _start(node: Node, request: Request) -> Reply:
 
 def _error_of(job: Job) -> str:
     return f"dsort job {job.id} aborted" if job.abort_reason == USER_ABORT else job.abort_reason
-
-
-def _places(node: Node, order: Order, source: Bucket, target: Bucket | None) -> Places:
-    if target is None:  # a dry run into a bucket that there is not
-        return Places(
-            lambda: input_shards(node, order, source), _nowhere, at_once=False, replacing=True, checksum_type="none"
-        )
-    remote = node.remote_of(target) is not None
-    props = node.props(target)
-
-    async def publish(shards: list[Made]) -> None:
-        if remote:
-            for made in shards:
-                await write_through(node, target, made.name, made.content, made.checksum, {})
-            return
-        # Queued one behind the other, all are in one commit.
-        changes = [
-            node.store.put(target, made.name, made.content, *made.checksum, versioned=props.versioning.enabled)
-            for made in shards
-        ]
-        await finished(asyncio.gather(*changes))
-
-    same = target.bid == source.bid
-    return Places(
-        lambda: input_shards(node, order, source),
-        publish,
-        at_once=same and not remote,
-        replacing=not (same and remote),
-        checksum_type=props.checksum.type,
-    )
-
-
-async def _nowhere(_: list[Made]) -> None:
-    raise AssertionError("a dry run makes no shards")
-
-
-async def input_shards(node: Node, order: Order, source: Bucket) -> AsyncIterator[tuple[str, Content | None]]:
-    """Name and content of each input shard, None for one that is missing."""
-    some: list[str] = []
-    ahead = 1 if node.remote_of(source) is None else _FETCHED_AHEAD
-    for number, name in enumerate(order.input_names(), 1):
-        if number % _LOOKUPS == 0:
-            await asyncio.sleep(0)
-        some.append(name)
-        if len(some) == ahead:
-            async for one in _opened(node, source, some):
-                yield one
-            some = []
-    async for one in _opened(node, source, some):
-        yield one
-
-
-async def _opened(node: Node, source: Bucket, names: list[str]) -> AsyncIterator[tuple[str, Content | None]]:
-    if node.remote_of(source) is not None:
-        await asyncio.gather(*(_fetch(node, source, name) for name in names))
-    for name in names:
-        content = Content.open(node.store, source, name)
-        if content is None and node.remote_of(source) is not None and await _fetch(node, source, name):
-            content = Content.open(node.store, source, name)  # it had been evicted at that moment
-        if content is None:
-            _check_there(node, source)
-        yield name, content
-
-
-def _check_there(node: Node, bucket: Bucket) -> None:
-    """Raise `ApiError` for a bucket that is gone: its shards are not just missing."""
-    there = node.store.bucket(bucket.id)
-    if there is None or there.bid != bucket.bid:
-        raise ApiError(404, f'bucket "{bucket.id.cname}" was evicted or destroyed meanwhile', "ErrBckNotFound")
-
-
-async def _fetch(node: Node, source: Bucket, name: str) -> bool:
-    """Have an object of a remote bucket in the cache; whether there is such an object."""
-    try:
-        await cached(node, source, name)
-    except ApiError as error:
-        if error.status != 404:
-            raise
-        return False
-    return True

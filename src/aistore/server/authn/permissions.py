@@ -327,7 +327,20 @@ def wanted_of(node: Node, request: Request) -> list[Wanted]:
     for row in rows_of(request, message):
         for need in TABLE.get(row, UNKNOWN):
             found += _resolve(node, request, row, need, message)
+    if _named(request, message) in SYSTEM_BUCKETS:  # one that is not there yet, too
+        found.append(Wanted(access.ADMIN, None))
     return found
+
+
+def _named(request: Request, message: ActionMessage | None) -> str:
+    """The bucket that a call makes or is about, by its name alone."""
+    if request.path.startswith(f"{_S3}/"):
+        return _s3_names(request)[0]
+    if not request.path.startswith(f"{_LIST}/"):
+        return ""
+    if message is not None and message.action == actions.MOVE_BUCKET:
+        return destination_of(request).name
+    return _name_in(request)
 
 
 def _message_of(node: Node, request: Request) -> ActionMessage | None:
@@ -393,7 +406,7 @@ def _destination(node: Node, identity: BucketId) -> Wanted:
     except ApiError as error:
         if error.status != 404:
             raise
-        return Wanted(access.CREATE_BUCKET, None)
+        return Wanted(with_system(Wanted(access.CREATE_BUCKET, identity)).bits, None)
     return Wanted(access.PUT, identity)
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from aistore.server.archive.archives import Archives, Content
     from aistore.server.archive.writing import NewMember, TarSpan
-    from aistore.server.dsort.keymap import KeyMap
+    from aistore.server.dsort.key_map import KeyMap
     from aistore.server.dsort.progress import Progress
     from aistore.server.dsort.records import Record
     from aistore.server.dsort.shards import KeptShard

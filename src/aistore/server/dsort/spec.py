@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
@@ -36,6 +37,7 @@ _DEFAULT_EXTENSION: Final = ".tar"
 _WORKERS: Final = 2
 _WORKERS_MAX: Final = 16
 _TEXT_MAX: Final = 4096
+_SCHEMES: Final = ("http", "https")
 # Of the memory that a job may take, items that are being sorted get this part; the rest is for what is read and written at the time.
 _SORTING_PART: Final = 4
 _SORTING_MIN: Final = 2 << 20
@@ -148,7 +150,7 @@ def check_specification(spec: Specification, section: Mapping[str, object]) -> O
         workers=min(spec.create_concurrency_max_limit or _WORKERS, _WORKERS_MAX),
         dry_run=spec.dry_run,
         description=spec.description,
-        key_map=spec.ekm_file,
+        key_map=_url("ekm_file", spec.ekm_file) if spec.ekm_file else "",
         separator=spec.ekm_file_sep or _DEFAULT_SEPARATOR,
     )
 
@@ -206,6 +208,17 @@ def _size(field: str, text: str) -> int:
         return parse_size(text)
     except ValueError as error:
         raise _bad(field, str(error)) from None
+
+
+def _url(field: str, text: str) -> str:
+    try:
+        url = urlsplit(text)
+        known = url.hostname and url.scheme in _SCHEMES and url.port != 0  # one that is no port raises
+    except ValueError as error:
+        raise _bad(field, f"{text[:300]!r} is no URL: {error}") from error
+    if not known:
+        raise _bad(field, f"{text[:300]!r} does not begin with http:// or https://, and a host")
+    return text
 
 
 def _algorithm(algorithm: Algorithm) -> Algorithm:
