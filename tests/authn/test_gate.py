@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 import uuid
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -523,6 +525,52 @@ def test_an_authn_server_of_its_own(tmp_path: Path) -> None:
             assert refused.value.status_code == 401
         finally:
             server.terminate()
+
+
+def test_a_new_secret_of_a_server_of_its_own_ends_tokens_in_every_process(
+    tmp_path: Path, wait_until: Callable[[Callable[[], object], str], None]
+) -> None:
+    """Also those that were seen before, and those that were never shown to a target."""
+    environment = {name: text for name, text in os.environ.items() if not name.startswith("AIS_")}
+    environment |= {"AIS_AUTHN_SU_PASS": "pw", "AIS_AUTHN_SECRET_KEY": SECRET}
+    command = [sys.executable, "-m", "aistore.cli.main", "serve", str(tmp_path / "data"), "--port", "0", "--no-etl"]
+    command += ["--authn", "local", "--authn-port", "0", "--targets", "2"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            said: dict[str, str] = {}
+            for line in server.stdout:
+                said[line.split()[0]] = line.split()[-1]
+                if line.startswith("Stop it"):
+                    break
+            client = AuthNClient(said["tokens"])
+            old = client.login("admin", "pw")
+            with As(said["url"], old) as root:
+                root.make_bucket("b")
+                targets = json.loads(root("GET", "/v1/daemon?what=smap").body)["tmap"].values()
+                urls = [said["url"], *(one["public_net"]["direct_url"] for one in targets)]
+            assert [status_at(url, old) for url in urls] == [404] * 3
+            with As(said["tokens"], old) as root:
+                changed = json.dumps({"auth": {"secret": "n" * 40}}).encode()
+                assert root("PUT", "/v1/daemon", changed).status == 200
+            assert status_at(urls[0], old) == 401
+            new = AuthNClient(said["tokens"]).login("admin", "pw")
+            for url in urls:
+                wait_until(partial(accepts, url, new), f"{url} to know the new secret")
+                assert status_at(url, old) == 401
+        finally:
+            server.terminate()
+
+
+def accepts(url: str, bearer: str) -> bool:
+    return status_at(url, bearer) == 404
+
+
+def status_at(url: str, bearer: str) -> int:
+    """What a node says of an object that there is not; 0 while it does not answer."""
+    with contextlib.suppress(OSError, http.client.HTTPException), As(url, bearer) as caller:
+        return caller("GET", "/v1/objects/b/o").status
+    return 0
 
 
 def test_a_wide_open_server_has_to_be_asked_for(tmp_path: Path) -> None:

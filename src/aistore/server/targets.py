@@ -47,14 +47,18 @@ class TargetProcesses:
         gateway_url: str,
         on_change: Callable[[dict[str, str]], None],
     ) -> None:
-        # The folder is the gateway's: a target that loses its gateway removes nothing.
-        self._settings = replace(
-            settings, role="target", targets=1, port=0, idle_exit=None, temporary=False, gateway_url=gateway_url
-        )
+        self._gateway_url = gateway_url
+        self._settings = self._as_target(settings)
         self._ids = ids
         self._on_change = on_change
         self._serving: dict[str, TargetProcess] = {}
         self._keepers: list[asyncio.Task[None]] = []
+
+    def _as_target(self, settings: ServerSettings) -> ServerSettings:
+        # The folder is the gateway's: a target that loses its gateway removes nothing.
+        return replace(
+            settings, role="target", targets=1, port=0, idle_exit=None, temporary=False, gateway_url=self._gateway_url
+        )
 
     @property
     def urls(self) -> dict[str, str]:
@@ -73,6 +77,13 @@ class TargetProcesses:
             raise failures[0]
         self._keepers = [asyncio.create_task(self._keep(one)) for one in self._serving.values()]
         return self.urls
+
+    def restart(self, settings: ServerSettings) -> None:
+        """Have all of them finish what is under way, and start again with other settings."""
+        self._settings = self._as_target(settings)
+        for one in self._serving.values():
+            if one.process.stdin:
+                one.process.stdin.close()
 
     async def stop(self) -> None:
         """End all of them: the end of their standard input tells them to finish."""

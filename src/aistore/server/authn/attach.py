@@ -46,6 +46,8 @@ class Guarded:
         try:
             self.gate = Gate(self._node, await self._trust(), self.signer, self._handle)
             await self.gate.open()
+            if self.service is not None:
+                self.service.on_new_secret = self._renew
         except BaseException:
             await self.stop()
             raise
@@ -71,6 +73,12 @@ class Guarded:
         if "BEGIN" in settings.authn_secret or settings.authn_secret.startswith("MII"):
             return WithKey(public_key=settings.authn_secret)
         return WithKey(settings.authn_secret)
+
+    def _renew(self) -> None:
+        """What was signed with the secret of before is good nowhere in the cluster."""
+        self.gate.forget()
+        if self._node.targets is not None:
+            self._node.targets.restart(self.for_targets(self._settings))
 
     def for_targets(self, settings: ServerSettings) -> ServerSettings:
         """What target processes are started with: they check tokens, too, and redirects of this gateway."""

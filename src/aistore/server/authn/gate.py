@@ -81,6 +81,10 @@ class Gate:
             self._revoked = {bytes.fromhex(key): until for key, until in json.loads(known).items() if until > now}
         await self._trust.learn()
 
+    def forget(self) -> None:
+        """Check signatures again: what was found good was so with keys that are not those of now."""
+        self._sessions.clear()
+
     # -- requests --
 
     def answer(self, request: Request) -> Result:

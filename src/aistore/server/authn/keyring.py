@@ -144,6 +144,8 @@ async def configure(service: AuthnService, request: Request, parts: list[str]) -
     except KeyRefused as error:
         raise ApiError(400, f"invalid configuration: {error}") from None
     service.lifetimes, service.log_level = lifetimes, level or service.log_level
+    if auth.secret is not None:
+        service.on_new_secret()
     changed = [
         name for name, value in (("secret", auth.secret), ("times", auth.expiration_time), ("log", level)) if value
     ]

@@ -70,6 +70,8 @@ class AuthnService:
         """Where it answers, set by `start`."""
         self.lifetimes = Lifetimes()
         self.log_level = "3"
+        self.on_new_secret: Callable[[], None] = lambda: None
+        """Called when tokens are signed with another secret than before."""
         self.verifier: Verifier
         self.revoked: dict[bytes, str] = {}
         """Revoked tokens by digest."""
