@@ -606,6 +606,26 @@ def test_no_secret_shows_where_others_look(authn: AuthnServer, guarded3: Guarded
             assert SECRET.encode() not in path.read_bytes(), path
 
 
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="there is no /proc on this system")
+def test_what_a_server_was_started_with_shows_no_secret(authn: AuthnServer, tmp_path: Path) -> None:
+    """Other processes of the same user, such as transformers, may read that."""
+    environment = {name: text for name, text in os.environ.items() if not name.startswith("AIS_")}
+    command = [sys.executable, "-m", "aistore.cli.main", "serve", str(tmp_path), "--port", "0", "--authn", authn.url]
+    with subprocess.Popen(
+        command, env={**environment, "AIS_AUTHN_SECRET_KEY": SECRET}, stdout=subprocess.PIPE, text=True
+    ) as server:
+        try:
+            assert server.stdout is not None
+            assert any(line.startswith("Stop it") for line in server.stdout)
+            for process in (server, authn.process):
+                shown = Path(f"/proc/{process.pid}/environ").read_bytes()
+                assert b"AIS_AUTHN_SECRET_KEY=*" in shown
+                assert SECRET.encode() not in shown
+                assert b"AIS_AUTHN_SU_PASS=admin" not in shown
+        finally:
+            server.terminate()
+
+
 def test_processes_that_are_started_inherit_no_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from aistore.server.process import with_secrets
 

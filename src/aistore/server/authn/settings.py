@@ -79,8 +79,21 @@ class AuthnSettings:
 
 
 def take_from_environment(name: str) -> str:
-    """A secret from the environment, which processes that are started from here do not inherit; empty if there is none."""
-    return os.environ.pop(name, "")
+    """A secret from the environment, empty if there is none.
+
+    Processes that are started from here do not inherit it, and other processes of the same user do not find it in `/proc` or `ps e`,
+    which show what a process was started with.
+    """
+    if name not in os.environ:
+        return ""
+    import ctypes
+
+    find = ctypes.CDLL(None).getenv
+    find.argtypes, find.restype = [ctypes.c_char_p], ctypes.c_void_p
+    place = find(os.fsencode(name))
+    if place:
+        ctypes.memset(place, ord("*"), len(ctypes.string_at(place)))
+    return os.environ.pop(name)
 
 
 def first_administrator() -> FirstAdministrator:
