@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import json
@@ -19,17 +20,19 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import pytest
 
 from aistore import Client, LocalCluster
-from aistore.http1.message import parse_params
+from aistore.http1.message import Reply, parse_params
 from aistore.sdk import AuthNClient
 from aistore.sdk.authn.errors import AuthNError
 from aistore.sdk.errors import AISError
+from aistore.server.authn.gate import Gate
 from aistore.server.authn.keys import new_private_key, public_half
 from aistore.server.authn.signing import Signer, new_key
-from aistore.server.authn.tokens import sign
-from aistore.server.authn.trust import Published
+from aistore.server.authn.tokens import digest_of, sign
+from aistore.server.authn.trust import Published, WithKey
 from aistore.server.settings import ServerSettings, SettingsError
 from aistore.server.spawn import ServerStartError
 from aistore.wire import access
+from aistore.wire.errors import ApiError
 from aistore.wire.values import base36
 from guarding import PASSWORD, SECRET, As, AuthnServer, Guarded, token
 
@@ -281,6 +284,24 @@ def test_a_revoked_token_is_refused_by_every_process(there: Guarded, bucket: str
 def _get(url: str, bucket: str, bearer: str) -> int:
     with As(url, bearer) as user:
         return user.get(bucket, "o").status
+
+
+def test_a_target_that_was_not_told_finds_out_itself() -> None:
+    """It may have been starting when the others were told."""
+    from types import SimpleNamespace
+
+    noted: dict[str, str] = {}
+    node = SimpleNamespace(is_target=True, store=SimpleNamespace(catalog=SimpleNamespace(meta=noted.get)))
+    node.smap = SimpleNamespace(uuid="here")
+    gate = Gate(node, WithKey(SECRET), Signer(new_key()), lambda _, request: Reply(200))  # type: ignore[arg-type]  # as much of a node as it looks at
+    asyncio.run(gate.open())
+    bad = token(admin=True)
+    noted["revoked"] = json.dumps({digest_of(bad).hex(): time.time() + 600})
+    request = SimpleNamespace(
+        method="GET", path="/v1/daemon", query="", params=parse_params(""), headers={"authorization": f"Bearer {bad}"}
+    )
+    with pytest.raises(ApiError, match="revoked"):
+        gate.answer(request)  # type: ignore[arg-type]  # as above
 
 
 @pytest.mark.parametrize("targets", [1, 2])

@@ -75,11 +75,14 @@ class Gate:
 
     async def open(self) -> None:
         """Take over what was revoked before."""
+        self._recall()
+        await self._trust.learn()
+
+    def _recall(self) -> None:
         known = self._node.store.catalog.meta(_META)
         if known is not None:
             now = time.time()
-            self._revoked = {bytes.fromhex(key): until for key, until in json.loads(known).items() if until > now}
-        await self._trust.learn()
+            self._revoked.update({bytes.fromhex(key): until for key, until in json.loads(known).items() if until > now})
 
     def forget(self) -> None:
         """Check signatures again: what was found good was so with keys that are not those of now."""
@@ -164,6 +167,8 @@ class Gate:
             return None
 
     def _new_session(self, token: str, source: str) -> Session:
+        if self._node.is_target:
+            self._recall()  # while it started, or did not answer, nobody could tell it
         if digest_of(token) in self._revoked:
             raise _invalid(source, "token revoked")
         try:
