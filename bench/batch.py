@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -12,7 +10,7 @@ from pathlib import Path
 from aistore import LocalCluster
 from bench import server
 from bench.batch_client import COUNT, SMALL, names
-from bench.environments import official_python
+from bench.environments import figures, official_python
 from bench.report import Row
 
 PROGRAM = Path(__file__).with_name("batch_client.py")
@@ -20,23 +18,11 @@ OFFICIAL = official_python("2.0.0")
 ROUNDS = 3
 
 
-def _run(python: Path | str, operation: str, url: str) -> dict[str, float]:
-    done = subprocess.run(
-        [str(python), str(PROGRAM), operation, url],
-        check=True,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": ""},
-    )
-    found: dict[str, float] = json.loads(done.stdout)
-    return found
-
-
 def _in_turn(operation: str, url: str, rounds: int = ROUNDS) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
     ours, official = [], []
     for _ in range(rounds):
-        ours.append(_run(sys.executable, operation, url))
-        official.append(_run(OFFICIAL, operation, url))
+        ours.append(figures(sys.executable, PROGRAM, operation, url))
+        official.append(figures(OFFICIAL, PROGRAM, operation, url))
         print(".", end="", flush=True)
     return ours, official
 
@@ -61,7 +47,7 @@ def batches(quick: bool) -> list[Row]:
 
 def _small(url: str) -> list[Row]:
     ours, official = _in_turn("small", url)
-    singles = max(_run(OFFICIAL, "single", url)["per_s"] for _ in range(ROUNDS))
+    singles = max(figures(OFFICIAL, PROGRAM, "single", url)["per_s"] for _ in range(ROUNDS))
     a, b = max(one["per_s"] for one in ours), max(one["per_s"] for one in official)
     what = f"{COUNT:,} x 10 KiB by GetBatch"
     rows = [
@@ -83,7 +69,10 @@ def _small(url: str) -> list[Row]:
 
 def _large(cluster: LocalCluster) -> Row:
     pid = cluster.pid or 0
-    ours, official = _run(sys.executable, "large", cluster.url), _run(OFFICIAL, "large", cluster.url)
+    ours, official = (
+        figures(sys.executable, PROGRAM, "large", cluster.url),
+        figures(OFFICIAL, PROGRAM, "large", cluster.url),
+    )
     client, peak = ours["peak_mib"], server.peak_mib(pid)
     note = f"{ours['gb_s']:.2f} GB/s, official {official['gb_s']:.2f} GB/s; peak of the server, in both, {peak:.0f} MiB"
     return Row(

@@ -7,6 +7,8 @@ Never fails: what cannot be installed leaves its reason in a file, and the tests
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 import venv
@@ -51,6 +53,19 @@ def _packages(version: str) -> tuple[str, ...]:
 
 def _stamp(version: str) -> Path:
     return ROOT / f"official-{version}" / "complete"
+
+
+def figures(python: Path | str, program: Path, *arguments: str) -> dict[str, float]:
+    """What a program of this folder measures with the SDK of an interpreter: the one line of JSON that it prints."""
+    done = subprocess.run(
+        [str(python), str(program), *arguments],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": ""},
+    )
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
 
 
 def make(version: str) -> None:

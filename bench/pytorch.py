@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
 import tempfile
 from importlib.util import find_spec
@@ -12,7 +9,7 @@ from pathlib import Path
 
 from aistore import LocalCluster
 from bench import server
-from bench.environments import TORCH, official_python, why_missing
+from bench.environments import TORCH, figures, official_python, why_missing
 from bench.report import Row
 
 PROGRAM = Path(__file__).with_name("pytorch_client.py")
@@ -29,18 +26,6 @@ def why_not() -> str | None:
     return why_missing(TORCH)
 
 
-def _run(python: Path | str, url: str, count: int) -> dict[str, float]:
-    done = subprocess.run(
-        [str(python), str(PROGRAM), url, str(count)],
-        check=True,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": ""},
-    )
-    found: dict[str, float] = json.loads(done.stdout)
-    return found
-
-
 def pytorch(quick: bool) -> list[Row]:
     """Samples per second."""
     count, rounds = (COUNT // 5, 1) if quick else (COUNT, ROUNDS)
@@ -50,8 +35,8 @@ def pytorch(quick: bool) -> list[Row]:
         server.fill(path, count, 1024)
         with LocalCluster(path, durability="relaxed") as cluster:
             for _ in range(rounds):
-                ours.append(_run(sys.executable, cluster.url, count))
-                official.append(_run(official_python(TORCH), cluster.url, OFFICIAL_COUNT))
+                ours.append(figures(sys.executable, PROGRAM, cluster.url, str(count)))
+                official.append(figures(official_python(TORCH), PROGRAM, cluster.url, str(OFFICIAL_COUNT)))
                 print(".", end="", flush=True)
     a, b = max(one["per_s"] for one in ours), max(one["per_s"] for one in official)
     listed = [min(one["list_s"] for one in some) for some in (ours, official)]

@@ -64,6 +64,25 @@ def test_shards_are_written_through(remote: Remote, near_client: Client) -> None
         source.delete()
 
 
+def test_shards_of_a_bucket_in_front_of_a_remote_one_are_not_replaced_there(
+    remote: Remote, near_client: Client
+) -> None:
+    content = tar([("b.x", b"2"), ("a.x", b"1")])
+    remote.put("in-00.tar", content)
+    front = near_client.bucket(f"front-{remote.name}").create()
+    try:
+        front.make_request("PATCH", "set-bprops", {"backend_bck": remote.here.as_model().as_dict()})
+        job = near_client.dsort()
+        for source, target in ((front, remote.here), (remote.here, front)):
+            job.start(spec(source.as_model(), target.as_model(), output_format="in-{00..11}"))
+            result = job.wait(DEADLINE, verbose=False)
+            assert "one of the input shards" in (result.error or "")
+            assert remote.there("in-00.tar") == content
+    finally:
+        front.make_request("PATCH", "set-bprops", {"backend_bck": {"name": "", "provider": ""}})
+        front.delete()
+
+
 def test_remote_shards_do_not_replace_those_that_are_sorted(remote: Remote, near_client: Client) -> None:
     content = tar([("b.x", b"2"), ("a.x", b"1")])
     remote.put("in-00.tar", content)

@@ -116,6 +116,7 @@ DAMAGED = [
     (".tar", GOOD[:2000], "unexpected EOF"),
     (".tar", GOOD[:3800], "unexpected EOF"),
     (".tar", flipped(GOOD, 20), "invalid header"),
+    (".tar", GOOD[: 512 + 3072] + bytes(512) + GOOD[512 + 3072 :], "block of zeros"),
     (".tar", b"no archive at all" * 100, "invalid header"),
     (".tar", tar([("../a.x", b"1")]), "leads out of the archive"),
     (".tar", tar([("a/../../b.x", b"1")]), "leads out of the archive"),

@@ -168,6 +168,12 @@ def test_a_search_gives_others_their_turn() -> None:
     assert sum(1 for _ in expressions.find("aaa")) == 2
 
 
+def test_templates_have_a_limit() -> None:
+    text = b"".join(b"key%d\tx%d-%%d\n" % (i, i) for i in range(100_001))
+    with pytest.raises(ApiError, match="100000 templates"):
+        parse_map(text, "/map", "\t", "abort", print)
+
+
 def test_expressions_have_a_limit_together() -> None:
     text = b"".join(b"(.?){900}%d\tx-%%d\n" % i for i in range(1000))
     with pytest.raises(ApiError, match="too large"):

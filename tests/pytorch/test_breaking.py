@@ -6,6 +6,8 @@ import multiprocessing
 import os
 import re
 import signal
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -29,6 +31,7 @@ from aistore.sdk import RetryConfig
 from archives import tar
 from backends.relay import Relay
 from loading import as_list, build, flat, ordered, store, until_error
+from programs import DEADLINE
 from waiting import until
 
 if TYPE_CHECKING:
@@ -175,3 +178,40 @@ def test_workers_end_with_their_loader(client: Client, bucket: Bucket) -> None:
     assert len(set(multiprocessing.active_children()) - others) == 2
     del loader
     until(lambda: not set(multiprocessing.active_children()) - others)
+
+
+TRAINING = """
+import signal, sys
+from torch.utils.data import DataLoader
+from aistore import Client
+from aistore.pytorch import AISMapDataset
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which is not that of processes in the background
+dataset = AISMapDataset(Client(sys.argv[1]).bucket(sys.argv[2]))
+loader = DataLoader(dataset, 2, num_workers=2, persistent_workers=True, multiprocessing_context=sys.argv[3])
+while True:
+    for _ in loader:
+        print("read", flush=True)
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_ctrl_c_ends_a_training_and_its_workers(method: str, cluster: LocalCluster, bucket: Bucket) -> None:
+    store("map", bucket)
+    with subprocess.Popen(
+        [sys.executable, "-c", TRAINING, cluster.url, bucket.name, method],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as training:
+        try:
+            assert training.stdout is not None
+            assert [training.stdout.readline() for _ in range(2)] == ["read\n"] * 2  # one of each worker
+            os.killpg(training.pid, signal.SIGINT)  # as a terminal does: to workers, too
+            _, said = training.communicate(timeout=DEADLINE)  # to the end of what all of them write to
+        except BaseException:
+            os.killpg(training.pid, signal.SIGKILL)
+            raise
+        assert training.returncode == -signal.SIGINT
+        assert said.endswith("KeyboardInterrupt\n"), said

@@ -27,6 +27,7 @@ from aistore.pytorch import (
     SampleNotFound,
 )
 from aistore.sdk.ais_source import AISSource
+from aistore.sdk.batch.batch import Batch
 from aistore.sdk.enums import Colocation
 from aistore.sdk.errors import AISError, ErrBckNotFound, ErrObjNotFound
 from archives import tar
@@ -127,6 +128,24 @@ def test_batches_as_asked_for(output_format: str, streaming: bool, client: Clien
     names = fill(bucket)
     dataset = AISBatchIterDataset(bucket, client, {}, False, 7, output_format, streaming, Colocation.TARGET_AWARE)
     assert list(dataset) == list(dataset) == [(name, content_of(number)) for number, name in enumerate(names)]
+
+
+def test_the_next_batch_is_requested_when_this_one_arrives(
+    client: Client, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(bucket)
+    asked = []
+    get = Batch.get
+
+    def counted(batch: Batch) -> Iterator[object]:
+        asked.append(len(batch))
+        return iter(get(batch))
+
+    monkeypatch.setattr(Batch, "get", counted)
+    samples = iter(AISBatchIterDataset(bucket, client, max_batch_size=3))
+    assert asked == []
+    seen = [(next(samples)[0], len(asked)) for _ in range(5)]
+    assert seen == [("0000.txt", 2), ("0001.txt", 2), ("0002.txt", 2), ("0003.txt", 3), ("0004.txt", 3)]
 
 
 def test_names_and_contents_of_any_kind(bucket: Bucket) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from aistore import AsyncClient
 from aistore.sdk.batch.errors import BatchIncomplete, MultipartDecodeError
 from aistore.sdk.errors import AISError
 from aistore.transport.errors import TransportError
@@ -170,6 +171,10 @@ def test_what_cannot_be_asked_for(client: Client, bucket: Bucket) -> None:
             batch.add("x", **wrong)
     with pytest.raises(ValueError, match="Bucket must be provided"):
         client.batch().add("x")
+    makers: tuple[Callable[..., object], ...] = (client.batch, AsyncClient(client._client.endpoint).batch)
+    for made in makers:
+        with pytest.raises(TypeError, match=r"'b' is no bucket: give client\.bucket\('b'\)"):
+            made("x", bucket="b")
     with pytest.raises(ValueError, match="No objects"):
         batch.get()
     batch.add("x")

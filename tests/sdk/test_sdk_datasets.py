@@ -6,6 +6,7 @@ import io
 import logging
 import sys
 import tarfile
+import tracemalloc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 pytest.importorskip("webdataset", reason="shards are written by webdataset: run make test")
 
 COUNT = 10
+MIB = 1 << 20
 
 
 @pytest.fixture
@@ -232,6 +234,19 @@ def test_local_shards_are_replaced_when_they_are_whole(images: Path) -> None:
         failing.write_shards(skip_missing=True, maxcount=6)
     assert Path("dataset-0.tar").read_bytes() == before
     assert len(list(Path().iterdir())) == 2
+
+
+def test_memory_holds_a_sample_at_a_time(images: Path, bucket: Bucket) -> None:
+    for number in range(24):
+        (images / f"{number:02}.jpg").write_bytes(bytes([number]) * MIB)
+    tracemalloc.start()
+    try:
+        bucket.write_dataset(config_of(images), maxcount=8)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(names_of(bucket)) == 3
+    assert peak < 6 * MIB
 
 
 def test_a_bar_counts_samples(bucket: Bucket, images: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, overload
 
 from aistore.calls.batch_formats import Cut
-from aistore.calls.batch_handle import BatchHandle
+from aistore.calls.batch_handle import BatchHandle, ref_of
 from aistore.sdk.batch.errors import MultipartDecodeError
 from aistore.sdk.enums import Colocation
 from aistore.sdk.errors import AISError
@@ -49,8 +49,7 @@ class AsyncBatch(BatchHandle):
         colocation: Colocation = Colocation.NONE,
     ) -> None:
         self._client = request_client
-        ref = bucket.ref if bucket is not None else None
-        super().__init__(ref, objects, output_format, cont_on_err, only_obj_name, streaming_get, colocation)
+        super().__init__(ref_of(bucket), objects, output_format, cont_on_err, only_obj_name, streaming_get, colocation)
 
     @overload
     async def get(

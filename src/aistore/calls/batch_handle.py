@@ -6,6 +6,7 @@ from base64 import b64encode
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from aistore.calls.batch_delivery import Delivery, Entry, Settings
+from aistore.calls.bucket_handle import BucketHandle
 from aistore.calls.object_handle import ObjectHandle
 from aistore.calls.query import extend, quote_name
 from aistore.sdk.enums import Colocation
@@ -17,12 +18,21 @@ if TYPE_CHECKING:
     from aistore.calls.bucket_ref import BucketRef
     from aistore.sdk.batch.types import MossIn
 
-__all__ = ["BatchHandle"]
+__all__ = ["BatchHandle", "ref_of"]
 
 B = TypeVar("B", bound="BatchHandle")
 
 _FORMATS: Final = (".tar", ".tgz", ".tar.gz", ".zip")
 _NO_BUCKET: Final = "Bucket must be provided when objects are specified as raw names (str or list of str)"
+
+
+def ref_of(bucket: BucketHandle | None) -> BucketRef | None:
+    """Identity of the bucket that names are in. Raises TypeError for what is none, its name for one."""
+    if bucket is None:
+        return None
+    if not isinstance(bucket, BucketHandle):
+        raise TypeError(f"{bucket!r} is no bucket: give client.bucket({str(bucket)!r})")
+    return bucket.ref
 
 
 class BatchHandle:

@@ -155,14 +155,18 @@ def wait(dsort_id: str, timeout: float, verbose: bool) -> Steps[WaitResult]:
         infos = list((yield from job_info(dsort_id)).values())
         result = _result(dsort_id, infos)
         if verbose and result is not None:
-            warnings = [text for one in infos for text in one.metrics.warnings or ()]
-            for text in warnings[:_WARNINGS_SHOWN]:
-                logger.warning("Job '%s': %s", dsort_id, text)
-            if len(warnings) > _WARNINGS_SHOWN:
-                logger.warning("Job '%s': %s more warnings", dsort_id, len(warnings) - _WARNINGS_SHOWN)
+            _log_warnings(dsort_id, infos)
         return result
 
     return (yield from jobs.poll(dsort_id, timeout, verbose, look))
+
+
+def _log_warnings(dsort_id: str, infos: list[JobInfo]) -> None:
+    warnings = [text for one in infos for text in one.metrics.warnings or ()]
+    for text in warnings[:_WARNINGS_SHOWN]:
+        logger.warning("Job '%s': %s", dsort_id, text)
+    if len(warnings) > _WARNINGS_SHOWN:
+        logger.warning("Job '%s': %s more warnings", dsort_id, len(warnings) - _WARNINGS_SHOWN)
 
 
 def _result(dsort_id: str, infos: list[JobInfo]) -> WaitResult | None:

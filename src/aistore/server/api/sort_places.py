@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from aistore.server.dsort.spec import Order
     from aistore.server.node import Node
     from aistore.server.store.rows import Bucket
+    from aistore.wire.names import BucketId
 
 __all__ = ["input_shards", "places_of"]
 
@@ -32,11 +33,11 @@ def places_of(node: Node, order: Order, source: Bucket, target: Bucket | None) -
         return Places(
             lambda: input_shards(node, order, source), _nowhere, at_once=False, replacing=True, checksum_type="none"
         )
-    remote = node.remote_of(target) is not None
+    remote = node.remote_of(target)
     props = node.props(target)
 
     async def publish(shards: list[Made]) -> None:
-        if remote:
+        if remote is not None:
             for made in shards:
                 await write_through(node, target, made.name, made.content, made.checksum, {})
             return
@@ -47,14 +48,18 @@ def places_of(node: Node, order: Order, source: Bucket, target: Bucket | None) -
         ]
         await finished(asyncio.gather(*changes))
 
-    same = target.bid == source.bid
     return Places(
         lambda: input_shards(node, order, source),
         publish,
-        at_once=same and not remote,
-        replacing=not (same and remote),
+        at_once=target.bid == source.bid and remote is None,
+        replacing=remote is None or not _same_place(node, remote, node.remote_of(source)),
         checksum_type=props.checksum.type,
     )
+
+
+def _same_place(node: Node, one: BucketId, other: BucketId | None) -> bool:
+    """Whether two buckets stand in front of the same one elsewhere, whose cluster each may name by id or alias."""
+    return other is not None and node.backends.resolve(one) == node.backends.resolve(other)
 
 
 async def _nowhere(_: list[Made]) -> None:

@@ -21,6 +21,7 @@ MAP_MAX: Final = 64 << 20
 """Bytes of a map."""
 
 _KEYS_MAX: Final = 1_000_000
+_TEMPLATES_MAX: Final = 100_000
 _EXPRESSIONS_MAX: Final = 10_000
 _PROGRAMS_MAX: Final = 250_000  # instructions of all expressions
 _REMEMBERED: Final = 1 << 20  # what all expressions remember
@@ -146,6 +147,8 @@ def _of_pairs(pairs: Iterable[tuple[str, str]]) -> KeyMap:
         keys.append((key, numbers.setdefault(template, len(numbers))))
         if len(keys) > _KEYS_MAX:
             break
+        if len(numbers) > _TEMPLATES_MAX:
+            raise ApiError(400, f"a key map has at most {_TEMPLATES_MAX} templates")
     return KeyMap([_template(text) for text in numbers], keys)
 
 

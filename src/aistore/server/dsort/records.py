@@ -125,7 +125,8 @@ class ShardReader:
         self._sorter.close()
 
     def _tar(self) -> Iterator[Member]:
-        for found in tar.walk(cursor_over(self._source, Format.TAR)):
+        cursor = cursor_over(self._source, Format.TAR)
+        for found in tar.walk(cursor):
             if not found.regular:
                 self.left_out += found.header[-tar.BLOCK + 156] != ord("5") and not found.name.endswith("/")
                 continue
@@ -137,6 +138,8 @@ class ShardReader:
                 found.raw_name, found.size, found.data, found.data - len(own), found.end, 0,
                 zips.UNREADABLE if found.sparse else zips.STORED, 0, 0 if found.sparse else tar.time_of(own),
             )  # fmt: skip
+        if cursor.read(tar.BLOCK).strip(b"\0"):  # an archive ends with two blocks of zeros
+            raise BadArchive("tar: a block of zeros stands before members that would be left out")
 
     def _zip(self) -> Iterator[Member]:
         total, most = 0, max(_ALWAYS_ALLOWED, _RATIO * self._source.size)

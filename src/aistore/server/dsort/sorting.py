@@ -326,12 +326,14 @@ class _Sorting:
     async def _sections(self) -> AsyncIterator[_Section]:
         mapped = self._key_map is not None
         extension = self._order.output_extension
-        names = [shard_names(one, "" if mapped else extension) for one in self._templates]
+        names: dict[int, Iterator[str]] = {}
         # More than one range, or template, may give a name twice.
-        several = len(names) > 1 or len(self._templates[0].ranges) > 1
+        several = len(self._templates) > 1 or len(self._templates[0].ranges) > 1
         taken: set[str] = set()
         start = 0
         for end, group in zip(self._ends, self._groups, strict=True):
+            if group not in names:
+                names[group] = shard_names(self._templates[group], "" if mapped else extension)
             name = next(names[group])
             if several and name in taken:
                 raise ApiError(400, f"two output shards would have the name {name!r}: change the templates")
