@@ -245,6 +245,19 @@ def test_one_address_cannot_try_many_accounts_and_many_cannot_try_one() -> None:
     assert not is_refused(throttle, "alice", "b")
 
 
+def test_strangers_do_not_keep_an_owner_out() -> None:
+    """Where the account was logged in from before, what others fail at does not count."""
+    throttle = Throttle(Clock())
+    throttle.succeeded("alice", "home")
+    for number in range(200):
+        throttle.failed("alice", f"address{number}")
+    assert is_refused(throttle, "alice", "new")
+    assert not is_refused(throttle, "alice", "home")
+    for _ in range(5):
+        throttle.failed("alice", "home")
+    assert is_refused(throttle, "alice", "home")
+
+
 def test_a_server_refuses_who_guesses(serve: Callable[..., AuthnServer]) -> None:
     server = serve()
     with As(server.url, None) as stranger:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["Throttle"]
 
 # Failures that are forgiven: of one address with one account, of one address, and of one account from anywhere. The last one is
-# generous, since strangers could keep its owner out.
+# generous, since strangers could keep its owner out, and does not count where the account was logged in from before.
 _OF_BOTH: Final = 5
 _OF_ADDRESS: Final = 20
 _OF_ACCOUNT: Final = 100
@@ -34,10 +34,14 @@ class Throttle:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._failures: OrderedDict[tuple[str, str], _Failures] = OrderedDict()
+        self._logged_in: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     def check(self, account: str, address: str) -> None:
         """Raise `ApiError` 429 while further attempts are not looked at."""
-        wait = max(self._wait(key, forgiven) for key, forgiven in _keys(account, address))
+        keys = _keys(account, address)
+        if (account, address) in self._logged_in:
+            keys = keys[:-1]
+        wait = max(self._wait(key, forgiven) for key, forgiven in keys)
         if wait > 0:
             seconds = str(int(wait) + 1)
             raise ApiError(429, f"too many failed logins: try again in {seconds} s", headers={"Retry-After": seconds})
@@ -55,6 +59,10 @@ class Throttle:
     def succeeded(self, account: str, address: str) -> None:
         """Whoever knows the password may have mistyped it before. What the address did with other accounts is not forgotten."""
         self._failures.pop((account, address), None)
+        self._logged_in[account, address] = None
+        self._logged_in.move_to_end((account, address))
+        if len(self._logged_in) > _KNOWN_MAX:
+            self._logged_in.popitem(last=False)
 
     def _wait(self, key: tuple[str, str], forgiven: int) -> float:
         known = self._failures.get(key)
@@ -65,4 +73,5 @@ class Throttle:
 
 
 def _keys(account: str, address: str) -> tuple[tuple[tuple[str, str], int], ...]:
+    # That of the account alone is the last one.
     return ((account, address), _OF_BOTH), (("", address), _OF_ADDRESS), ((account, ""), _OF_ACCOUNT)
