@@ -731,6 +731,19 @@ def test_a_redirect_is_not_good_for_a_bucket_of_the_same_name_elsewhere(guarded3
         root.action("DELETE", f"/v1/buckets/{bucket}", "destroy-bck")
 
 
+def test_what_another_bucket_holds_is_not_told_by_the_job_that_counts_it(there: Guarded, bucket: str) -> None:
+    other = f"other-{uuid.uuid4().hex[:8]}"
+    with there.admin as root, there.having(access.SHOW_CLUSTER, {other: access.HEAD_BUCKET}) as user:
+        root.make_bucket(other)
+        job = root.action("GET", f"/v1/buckets/{bucket}", "summary-bck", {}).body.decode()
+        asked = {"uuid": job}
+        assert user.action("GET", f"/v1/buckets/{bucket}", "summary-bck", asked).status == 403
+        assert user.action("GET", f"/v1/buckets/{other}", "summary-bck", asked).status == 404
+        assert user("HEAD", f"/v1/buckets/{other}?bsumm_remote=true&uuid={job}").status == 404
+        assert root.action("GET", f"/v1/buckets/{bucket}", "summary-bck", asked).status in (200, 202)
+        root.action("DELETE", f"/v1/buckets/{other}", "destroy-bck")
+
+
 def test_buckets_of_the_system_are_made_by_administrators(there: Guarded, bucket: str) -> None:
     """Else whoever may copy could write what others take for an inventory."""
     system = ".sys-inventory"

@@ -44,7 +44,7 @@ async def summarize(node: Node, request: Request, name: str, value: object) -> R
         return Reply(202, [("Content-Type", TEXT)], _start(node, buckets, message.prefix).id.encode())
     if not is_job_id(message.uuid):
         raise ApiError(400, f'{actions.SUMMARY}: invalid UUID "{message.uuid}"')
-    found = _find(node, message.uuid, name)
+    found = _find(node, message.uuid, buckets[0] if name else None)
     headers = [("Content-Type", TEXT)]
     if found is None:
         return Reply(202, headers, b"[]")
@@ -60,7 +60,7 @@ def info(node: Node, request: Request, bucket: Bucket, prefix: str) -> Reply:
     if not is_job_id(job_id):
         asked = ("GET", f"/v1/buckets/{bucket.id.name}/query")
         raise ApiError(400, f'invalid xaction (job) UUID "{job_id}"', call=asked)
-    found = _find(node, job_id, bucket.id.name)
+    found = _find(node, job_id, bucket)
     headers = [props, (XACTION_ID, job_id)]
     if found is None:
         return Reply(202, headers)
@@ -89,12 +89,14 @@ def _start(node: Node, buckets: Sequence[Bucket], prefix: str) -> Job:
     return node.control.summaries.start(buckets, prefix.removesuffix("*"))
 
 
-def _find(node: Node, job_id: str, bucket: str) -> list[BucketSummary] | None:
-    """The result of a job, None while it counts. Raises `ApiError` 404 and 410."""
+def _find(node: Node, job_id: str, bucket: Bucket | None) -> list[BucketSummary] | None:
+    """The result of a job, of this bucket if one is given, None while it counts. Raises `ApiError` 404 and 410."""
     job = node.control.jobs.find(job_id)
     found = node.control.summaries.find(job_id)
     # The reference's error comes from a target.
-    asked = ("GET", f"/v1/buckets/{bucket}/query")
+    asked = ("GET", f"/v1/buckets/{bucket.id.name if bucket is not None else ''}/query")
+    if job is not None and bucket is not None and not job.concerns(bucket.id):
+        job = None  # who may look at one bucket learns nothing of another
     if job is not None and job.aborted:
         raise ApiError(410, f"{node.name}: {actions.SUMMARY} job {job_id}: {job.status().err}", call=asked)
     if job is None or job.kind != actions.SUMMARY or (job.ended and found is None):
