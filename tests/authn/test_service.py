@@ -258,6 +258,22 @@ def test_strangers_do_not_keep_an_owner_out() -> None:
     assert is_refused(throttle, "alice", "home")
 
 
+def test_those_who_share_an_address_with_strangers_are_not_kept_out() -> None:
+    """An owner who was there before, and everybody behind a proxy on the machine itself."""
+    throttle = Throttle(Clock())
+    throttle.succeeded("alice", "office")
+    for number in range(50):
+        for address in ("office", "127.0.0.1", "::1", "::ffff:127.0.0.1"):
+            throttle.failed(f"user{number}", address)
+    assert not is_refused(throttle, "alice", "office")
+    assert is_refused(throttle, "bob", "office")
+    for address in ("127.0.0.1", "::1", "::ffff:127.0.0.1"):
+        assert not is_refused(throttle, "bob", address)
+    for _ in range(5):
+        throttle.failed("bob", "127.0.0.1")
+    assert is_refused(throttle, "bob", "127.0.0.1")
+
+
 def test_a_server_refuses_who_guesses(serve: Callable[..., AuthnServer]) -> None:
     server = serve()
     with As(server.url, None) as stranger:

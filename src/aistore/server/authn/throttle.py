@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["Throttle"]
 
 # Failures that are forgiven: of one address with one account, of one address, and of one account from anywhere. The last one is
-# generous, since strangers could keep its owner out, and does not count where the account was logged in from before.
+# generous, since strangers could keep its owner out. Where the account was logged in from before, only the first one counts.
 _OF_BOTH: Final = 5
 _OF_ADDRESS: Final = 20
 _OF_ACCOUNT: Final = 100
@@ -40,7 +40,7 @@ class Throttle:
         """Raise `ApiError` 429 while further attempts are not looked at."""
         keys = _keys(account, address)
         if (account, address) in self._logged_in:
-            keys = keys[:-1]
+            keys = keys[:1]
         wait = max(self._wait(key, forgiven) for key, forgiven in keys)
         if wait > 0:
             seconds = str(int(wait) + 1)
@@ -73,5 +73,10 @@ class Throttle:
 
 
 def _keys(account: str, address: str) -> tuple[tuple[tuple[str, str], int], ...]:
-    # That of the account alone is the last one.
-    return ((account, address), _OF_BOTH), (("", address), _OF_ADDRESS), ((account, ""), _OF_ACCOUNT)
+    """What failures are counted for, that of both first. Loopback is no address: behind a proxy on this machine it is everybody's."""
+    own = ((account, address), _OF_BOTH), ((account, ""), _OF_ACCOUNT)
+    return own if _is_loopback(address) else (*own, (("", address), _OF_ADDRESS))
+
+
+def _is_loopback(address: str) -> bool:
+    return address == "::1" or address.removeprefix("::ffff:").startswith("127.")
