@@ -11,7 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from aistore.server.jobs.registry import CUT_OFF
-from aistore.server.store.dsort_records import drop_infos, keep_info, load_infos
+from aistore.server.store.records import Records
 from aistore.wire.dsort import JobInfo
 from aistore.wire.values import SECOND, format_time, parse_time
 
@@ -33,10 +33,10 @@ class Sorts:
     """All dSort jobs of the cluster; they belong to the gateway."""
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        self._records = Records(store.catalog, "dsort")
         self._running: dict[str, Progress] = {}
         self._keeping: set[asyncio.Future[None]] = set()
-        found = [msgspec.json.decode(text, type=JobInfo) for text in load_infos(store.catalog)]
+        found = [msgspec.json.decode(text, type=JobInfo) for text in self._records.load()]
         self._over = {info.id: info for info in sorted(found, key=_ended)}
         for info in found:
             if not info.archived:  # the process that ran it was killed
@@ -45,7 +45,7 @@ class Sorts:
     def start(self, progress: Progress) -> asyncio.Future[None]:
         """A job has started; done when that is noted."""
         self._running[progress.id] = progress
-        return keep_info(self._store.catalog, progress.id, _encoded(progress.info()))
+        return self._records.keep(progress.id, _encoded(progress.info()))
 
     def end(self, progress: Progress, error: str) -> None:
         """A job is over, with an error if it was aborted."""
@@ -70,7 +70,7 @@ class Sorts:
     async def remove(self, job_id: str) -> None:
         """Forget a job that is over."""
         del self._over[job_id]
-        await drop_infos(self._store.catalog, [job_id])
+        await self._records.drop([job_id])
 
     async def close(self) -> None:
         """Wait until all is noted."""
@@ -79,7 +79,7 @@ class Sorts:
     def _keep(self, info: JobInfo, *, write: bool) -> None:
         self._over[info.id] = info
         if write:
-            self._in_background(keep_info(self._store.catalog, info.id, _encoded(info)))
+            self._in_background(self._records.keep(info.id, _encoded(info)))
 
     def _forget_old(self) -> None:
         limit = time.time_ns() - _KEPT_FOR
@@ -90,7 +90,7 @@ class Sorts:
             del self._over[info.id]
             dropped.append(info.id)
         if dropped:
-            self._in_background(drop_infos(self._store.catalog, dropped))
+            self._in_background(self._records.drop(dropped))
 
     def _in_background(self, future: asyncio.Future[None]) -> None:
         def done(future: asyncio.Future[None]) -> None:

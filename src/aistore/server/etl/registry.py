@@ -12,7 +12,7 @@ import msgspec
 from aistore.server.etl.launching import Launching
 from aistore.server.etl.message import InitMessage, parse_init
 from aistore.server.settings import is_loopback
-from aistore.server.store.etl_records import drop_definition, keep_definition, load_definitions
+from aistore.server.store.records import Records
 from aistore.wire.errors import ApiError
 from aistore.wire.ids import new_job_id
 
@@ -61,8 +61,9 @@ class Etls:
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self._records = Records(node.store.catalog, "etl")
         self._all: dict[str, Definition] = {}
-        for text in load_definitions(node.store.catalog):
+        for text in self._records.load():
             message = msgspec.json.decode(text, type=InitMessage)
             self._all[message.name] = Definition(message)
         self._folder: Path = node.settings.data_dir / "etl"
@@ -137,7 +138,7 @@ class Etls:
         await self._halt(definition)
         if self._all.get(name) is definition:
             del self._all[name]
-            await drop_definition(self._node.store.catalog, name)
+            await self._records.drop((name,))
 
     async def _start(self, definition: Definition, *, new: bool = False) -> str:
         starting = definition.starting = asyncio.ensure_future(self._bring_up(definition, new=new))
@@ -174,7 +175,7 @@ class Etls:
     async def _keep(self, definition: Definition) -> None:
         name = definition.message.name
         try:
-            await keep_definition(self._node.store.catalog, name, msgspec.json.encode(definition.message).decode())
+            await self._records.keep(name, msgspec.json.encode(definition.message).decode())
         except Exception:
             if self._all.get(name) is definition:
                 del self._all[name]
