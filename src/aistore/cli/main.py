@@ -57,7 +57,22 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"aistore-py {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    serve = commands.add_parser("serve", help="serve a data folder until Ctrl-C")
+    _add_serve(commands.add_parser("serve", help="serve a data folder until Ctrl-C"))
+    _add_authn(commands.add_parser("authn", help="who may do what: an AuthN server"))
+
+    for name, text in (("stop", "stop the server of a data folder"), ("status", "what serves a data folder")):
+        command = commands.add_parser(name, help=text)
+        command.add_argument(
+            "data_dir", nargs="?", metavar="DATA_DIR", help="default: $AIS_LOCAL_DIR or your data folder"
+        )
+
+    _add_objects(commands)
+    for command in commands.choices.values():
+        command.set_defaults(parser=command)
+    return parser
+
+
+def _add_serve(serve: argparse.ArgumentParser) -> None:
     serve.add_argument("data_dir", nargs="?", metavar="DATA_DIR", help="default: $AIS_LOCAL_DIR or your data folder")
     serve.add_argument("--host", help="address to bind (default 127.0.0.1)")
     serve.add_argument("--port", type=int, help="default 8080; 0 takes a free one")
@@ -95,14 +110,20 @@ def make_parser() -> argparse.ArgumentParser:
     serve.add_argument("--public-host", metavar="NAME", help="name or address that clients are sent to")
     serve.add_argument("--log-level", choices=("debug", "info", "warning", "error"), help="default info")
 
-    _add_authn(commands.add_parser("authn", help="who may do what: an AuthN server"))
 
-    for name, text in (("stop", "stop the server of a data folder"), ("status", "what serves a data folder")):
-        command = commands.add_parser(name, help=text)
-        command.add_argument(
-            "data_dir", nargs="?", metavar="DATA_DIR", help="default: $AIS_LOCAL_DIR or your data folder"
-        )
+def _add_authn(authn: argparse.ArgumentParser) -> None:
+    serve = authn.add_subparsers(dest="authn_command", required=True, metavar="COMMAND").add_parser(
+        "serve", help="serve users, roles and tokens until Ctrl-C"
+    )
+    serve.add_argument("data_dir", nargs="?", metavar="DATA_DIR", help="default: aistore-authn beside your data folder")
+    serve.add_argument("--host", help="address to bind (default 127.0.0.1)")
+    serve.add_argument("--port", type=int, help="default 52001; 0 takes a free one")
+    serve.add_argument("--external-url", metavar="URL", help="where clients and clusters reach it")
+    serve.add_argument("--allow-remote", action="store_true", help="bind other than loopback addresses")
+    serve.add_argument("--log-level", choices=("debug", "info", "warning", "error"), help="default info")
 
+
+def _add_objects(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     create = commands.add_parser("create", help="create a bucket")
     create.add_argument("bucket", metavar="BUCKET")
     ls = commands.add_parser("ls", help="list buckets, or the objects of one")
@@ -128,21 +149,6 @@ def make_parser() -> argparse.ArgumentParser:
         command.add_argument("-v", "--verbose", action="store_true", help="tell what is done with each of many names")
     for command in (create, ls, get, put, sync):
         command.add_argument("--endpoint", help="URL of a cluster, or local:[///PATH]")
-    for command in commands.choices.values():
-        command.set_defaults(parser=command)
-    return parser
-
-
-def _add_authn(authn: argparse.ArgumentParser) -> None:
-    serve = authn.add_subparsers(dest="authn_command", required=True, metavar="COMMAND").add_parser(
-        "serve", help="serve users, roles and tokens until Ctrl-C"
-    )
-    serve.add_argument("data_dir", nargs="?", metavar="DATA_DIR", help="default: aistore-authn beside your data folder")
-    serve.add_argument("--host", help="address to bind (default 127.0.0.1)")
-    serve.add_argument("--port", type=int, help="default 52001; 0 takes a free one")
-    serve.add_argument("--external-url", metavar="URL", help="where clients and clusters reach it")
-    serve.add_argument("--allow-remote", action="store_true", help="bind other than loopback addresses")
-    serve.add_argument("--log-level", choices=("debug", "info", "warning", "error"), help="default info")
 
 
 def _add_sync(sync: argparse.ArgumentParser) -> None:
