@@ -81,7 +81,7 @@ class AuthnService:
         self._private = ""
         self._guard = Guard(settings)
         self._thread = ThreadPoolExecutor(1, "authn")
-        self._server = HttpServer(self, Limits(connections=_CONNECTIONS, max_body=_MESSAGE_MAX))
+        self.server = HttpServer(self, Limits(connections=_CONNECTIONS, max_body=_MESSAGE_MAX))
 
     def __repr__(self) -> str:
         return f"<AuthnService {self.url or self.settings.data_dir}>"
@@ -111,12 +111,12 @@ class AuthnService:
             undo.callback(self.passwords.close)
             self.pushing = Pushing(self)
             self.url = url_of(*sock.getsockname()[:2])
-            await self._server.listen(sock)
+            await self.server.listen(sock)
             undo.pop_all()
 
     async def stop(self) -> None:
         """Finish what is under way and close everything."""
-        await self._server.stop()
+        await self.server.stop()
         await self.pushing.close()
         self.passwords.close()
         await self.in_thread(self.database.close)
@@ -216,10 +216,15 @@ class AuthnService:
 
     def handle(self, request: Request) -> Result:
         """Answer one request (called by the HTTP driver)."""
+        request.began = perf_counter()
         self._guard.check(request)
         from aistore.server.authn.routes import route
 
         return route(self, request)
+
+    def answered(self, request: Request, status: int, sent: int, *, whole: bool = True) -> None:  # noqa: ARG002 (the driver's signature)
+        """Count what was answered (called by the HTTP driver)."""
+        self.traffic.answered(request, status, sent)
 
     def refuse(self, request: Request, error: BaseException) -> Reply:
         """The error document for an exception of a handler."""
