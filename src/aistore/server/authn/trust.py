@@ -67,7 +67,7 @@ class WithService:
     @property
     def verifier(self) -> Verifier:
         """As of now: keys may be rotated."""
-        return self._service.verifier
+        return self._service.keys.verifier
 
     def may_learn(self, token: str) -> bool:  # noqa: ARG002  as all
         """No: it is known at once."""
