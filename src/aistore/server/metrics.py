@@ -18,14 +18,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from aistore.http1.server import HttpServer
+    from aistore.server.authn.service import AuthnService
     from aistore.server.node import Node
     from aistore.server.traffic import Traffic
 
-__all__ = ["FAMILIES", "Family", "expose_process", "expose_traffic", "node_metrics", "reference_families"]
+__all__ = [
+    "FAMILIES",
+    "Family",
+    "expose_process",
+    "expose_traffic",
+    "node_metrics",
+    "reference_families",
+    "service_metrics",
+]
 
 
 class Family(NamedTuple):
-    """A metric: its type, what it means, and the labels it has beside `node_id`."""
+    """A metric: its type, what it means, and the labels it has beside `node_id` (which those of AuthN servers do not have)."""
 
     kind: str
     help: str
@@ -107,6 +116,16 @@ def node_metrics(node: Node) -> str:
             out.sample(count, {"reason": reason})
     if node.is_gateway:  # what all processes share, told once
         _expose_cluster(out, node)
+    expose_process(out)
+    return out.text()
+
+
+def service_metrics(service: AuthnService) -> str:
+    """The metrics of an AuthN server's own process, or of its part of a node's, in Prometheus' text format."""
+    out = Exposition({})
+    build = {"version": VERSION, "python": platform.python_version(), "role": "authn"}
+    _add(out, "ais_build_info", 1, {**build, "durability": service.settings.durability})
+    expose_traffic(out, service.traffic, service.server)
     expose_process(out)
     return out.text()
 
