@@ -294,7 +294,7 @@ class Gate:
         body = await request.read(_MESSAGE_MAX)
         try:
             message = msgspec.json.decode(body, type=RevokedTokens)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise ApiError(400, f"{request.path}: failed to unmarshal [*tokenList] (DELETE), err: {error}") from None
         await self.revoke(message.tokens)
         await self._node.tell_targets(request, _TOKENS, body)
