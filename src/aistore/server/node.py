@@ -30,7 +30,7 @@ from aistore.server.etl.registry import Etls
 from aistore.server.guard import Guard
 from aistore.server.listening import bind, url_of
 from aistore.server.relay import ask
-from aistore.server.requests_log import RequestsLog, redirected_id, request_id
+from aistore.server.requests_log import RequestsLog, redirected_id, request_id, without_secret
 from aistore.server.smap import ClusterMap
 from aistore.server.stats import Stats
 from aistore.server.store.errors import BucketGone, CustomTooLong, StoreBroken, StoreFull
@@ -244,6 +244,10 @@ class Node:
         if status >= 400 or self._log.wants_all:
             self._log.answered(request, status, sent, whole=whole)
 
+    def broke_off(self, request: Request, error: Exception) -> None:
+        """Log why an answer was cut (called by the HTTP driver)."""
+        self._log.failed(request, "broke off", error)
+
     def _user_of(self, request: Request) -> str:
         return self.guarded.gate.user_of(request) if self.guarded is not None else ""
 
@@ -254,7 +258,7 @@ class Node:
             self.stats.refused(request.method, request.path)
             return refusal(request, api_error, close=isinstance(error, BrokenRequest), request_id=request_id(request))
         caller = request.headers.get(_CALLER_NAME, "")
-        body = error_body(api_error, request.method, request.path, request.peer, caller, self.name)
+        body = error_body(api_error, request.method, without_secret(request.path), request.peer, caller, self.name)
         headers = [
             ("Content-Type", header.JSON),
             ("X-Content-Type-Options", "nosniff"),
@@ -284,8 +288,7 @@ class Node:
             return ApiError(503, str(error), headers={"Retry-After": "1"})
         if (refusal := shortage(error)) is not None:
             return refusal
-        facts = {"request": request_id(request)}
-        logger.exception("%s %r failed", request.method, request.path, exc_info=error, extra={"facts": facts})
+        self._log.failed(request, "failed", error)
         return ApiError(500, f"{self.name}: internal error: {type(error).__name__}: {error} (see the server's log)")
 
     def bucket(self, name: str, request: Request) -> Bucket:

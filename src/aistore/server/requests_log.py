@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from aistore.http1.server import Request
 
-__all__ = ["ACCESS", "RequestsLog", "redirected_id", "request_id"]
+__all__ = ["ACCESS", "RequestsLog", "redirected_id", "request_id", "without_secret"]
 
 ACCESS: Final = "aistore.server.access"
 """Name of the logger of all requests."""
@@ -33,6 +33,7 @@ _HEADER: Final = headers.REQUEST_ID.lower()
 _is_plain: Final = re.compile(r"[A-Za-z0-9._:=+-]{1,128}").fullmatch
 _MADE_BY: Final = secrets.token_hex(4)
 _numbers: Final = itertools.count(1)
+_SECRET: Final = re.compile(r"^(/+v1/etl/_object/[^/]*/)[^/]*")
 _PATH_MAX: Final = 2048
 _VALUE_MAX: Final = 256
 _SHOWN: Final = (
@@ -62,6 +63,11 @@ def redirected_id(gateway: str, when: str) -> str:
     return f"{gateway}-{when}"
 
 
+def without_secret(path: str) -> str:
+    """The path of a request without the secret that transformers have in theirs."""
+    return _SECRET.sub(r"\1***", path)
+
+
 class RequestsLog:
     """Writes the lines. `user_of` tells who sent a request, empty where nobody knows; `all_of_them` is `--access-log`."""
 
@@ -74,6 +80,12 @@ class RequestsLog:
     def wants_all(self) -> bool:
         """Whether requests that went well are told, too."""
         return self._access is not None
+
+    def failed(self, request: Request, what: str, error: BaseException) -> None:
+        """Something failed that is a defect, or a fault of the machine."""
+        facts = {"request": request_id(request)}
+        path = quote(without_secret(request.raw_path)[:_PATH_MAX], safe="/%")
+        self._failures.error("%s %s %s", request.method, path, what, exc_info=error, extra={"facts": facts})
 
     def answered(self, request: Request, status: int, sent: int, *, whole: bool = True) -> None:
         """A request was answered."""
@@ -88,7 +100,7 @@ class RequestsLog:
         facts = {
             "request": request_id(request),
             "method": request.method,
-            "path": quote(request.raw_path[:_PATH_MAX], safe="/%:@!$&'()*+,;=~?"),
+            "path": quote(without_secret(request.raw_path)[:_PATH_MAX], safe="/%:@!$&'()*+,;=~?"),
             "query": _shown(request),
             "status": status,
             "bytes": sent,

@@ -245,6 +245,10 @@ class AuthnService:
         self.traffic.answered(request, status, sent)
         self._log.answered(request, status, sent, whole=whole)
 
+    def broke_off(self, request: Request, error: Exception) -> None:
+        """Log why an answer was cut (called by the HTTP driver)."""
+        self._log.failed(request, "broke off", error)
+
     def _user_of(self, request: Request) -> str:
         """Who shows a token that is signed well; it may have been refused for another reason."""
         try:
@@ -252,10 +256,20 @@ class AuthnService:
         except BadToken:
             return ""
 
+    def _as_api_error(self, request: Request, error: BaseException) -> ApiError:
+        if isinstance(error, BodyTooLong):
+            return ApiError(413, str(error))
+        if isinstance(error, BrokenRequest):
+            return ApiError(400, str(error))
+        if isinstance(error, MemoryFull):
+            return ApiError(503, str(error), headers={"Retry-After": "1"})
+        self._log.failed(request, "failed", error)
+        return ApiError(500, f"internal error: {type(error).__name__} (see the server's log)")
+
     def refuse(self, request: Request, error: BaseException) -> Reply:
         """The error document for an exception of a handler."""
         if not isinstance(error, ApiError):
-            error = _as_api_error(request, error)
+            error = self._as_api_error(request, error)
         body = error_body(error, request.method, request.path, request.peer, "", "")
         named = [("Content-Type", JSON), ("X-Content-Type-Options", "nosniff"), (REQUEST_ID, request_id(request))]
         headers = [*named, *error.headers.items()]
@@ -272,17 +286,6 @@ def kind_of(request: Request) -> str:
     if resource == authn.USERS and request.method == "POST" and more[:1] > [""]:
         return _LOGIN
     return _RESOURCES.get(resource, _OTHER)
-
-
-def _as_api_error(request: Request, error: BaseException) -> ApiError:
-    if isinstance(error, BodyTooLong):
-        return ApiError(413, str(error))
-    if isinstance(error, BrokenRequest):
-        return ApiError(400, str(error))
-    if isinstance(error, MemoryFull):
-        return ApiError(503, str(error), headers={"Retry-After": "1"})
-    logger.exception("%s %r failed", request.method, request.path, exc_info=error)
-    return ApiError(500, f"internal error: {type(error).__name__} (see the server's log)")
 
 
 def _bootstrap(service: AuthnService) -> None:
