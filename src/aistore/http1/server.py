@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final, Protocol
 
 from aistore.http1.connection import Connection
 from aistore.http1.incoming import Body, BrokenRequest, Memory, Request
+from aistore.http1.limits import Limits
 from aistore.http1.message import Pending, Reply
 
 if TYPE_CHECKING:
@@ -27,38 +28,12 @@ REFUSED_AT_ONCE: Final = 100
 
 _RECEIVE_BYTES: Final = 256 * 1024
 _BACKLOG: Final = 1024
-_STALLED_AT_STOP: Final = 2.0
+_STALL_SHARE: Final = 4  # of the time that a stop gives: whoever is silent for that long is not waited for
 _TICK: Final = 0.5
 _NETWORK_BITS: Final = 64  # of an IPv6 address: who has one address has all of its network
 
 Answer = bytes | Reply
 Result = bytes | Reply | Pending | Awaitable[Answer]
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What clients may take of a server. Times are in seconds."""
-
-    connections: int = 10_000
-    per_address: int = 2500
-    """Connections from one address (of IPv6, one network of /64) of another machine; clients on this machine share theirs."""
-    head: float = 16.0
-    """From the first byte of a head to its last, however the rest comes, and from the connection to the first byte."""
-    idle: float = 75.0
-    body: float = 30.0
-    """Longest wait for the next byte of a request body, and how long one may arrive more slowly than `rate`."""
-    write: float = 60.0
-    """Longest wait for a client to take the next byte of an answer, and how long it may take them more slowly than `rate`."""
-    rate: int = 1024
-    """Bytes a second that bodies have to move with."""
-    linger: float = 2.0
-    """How long what a client still sends is dropped after its last answer, so that it can read that."""
-    max_body: int = 1 << 50
-    """Bytes of a request body, announced or in chunks."""
-    memory: int = 512 << 20
-    """Bytes of request bodies that are held in memory at once; requests that need more are answered 503."""
-    unread: int = 256 << 20
-    """Bytes of answers that are held in memory because clients do not take them; further long answers are 503 instead."""
 
 
 class Service(Protocol):
@@ -110,7 +85,7 @@ class HttpServer:
             await asyncio.sleep(0)
         for listener in self._listeners:
             listener.close()
-        limits, stalled = self.limits, max(0.0, min(_STALLED_AT_STOP, grace / 2))
+        limits, stalled = self.limits, grace / _STALL_SHARE
         self.limits = replace(
             limits, head=min(stalled, limits.head), body=min(stalled, limits.body), write=min(stalled, limits.write)
         )
