@@ -52,7 +52,9 @@ class Outflow(asyncio.BufferedProtocol):
 
     # -- sending -----------------------------------------------------------------------------------------------
 
-    async def _send_pieces(self, pieces: AsyncIterator[BytesLike | list[bytes]], chunked: bool) -> None:
+    async def _send_pieces(self, pieces: AsyncIterator[BytesLike | list[bytes]], chunked: bool) -> int:
+        """Send a body; its bytes."""
+        sent = 0
         async for piece in pieces:
             parts = piece if isinstance(piece, list) else (piece,)
             size = sum(map(len, parts))
@@ -62,9 +64,11 @@ class Outflow(asyncio.BufferedProtocol):
             data = b"".join((b"%x\r\n" % size, *parts, b"\r\n") if chunked else parts)
             # The rest of a view, where the socket does not take all at once, is no copy.
             self.transport.write(memoryview(data))
+            sent += size
             await self.drain()
         if chunked:
             self.transport.write(b"0\r\n\r\n")
+        return sent
 
     async def _break_off(self) -> None:
         """End within an answer. What was written of it is good, and goes out before: an abort would drop it."""

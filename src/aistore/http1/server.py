@@ -45,6 +45,9 @@ class Service(Protocol):
     def refuse(self, request: Request, error: BaseException) -> Reply:
         """The reply for an exception raised by `handle`."""
 
+    def answered(self, request: Request, status: int, sent: int, *, whole: bool = True) -> None:
+        """An answer of `sent` bytes is out (not `whole`: it broke off); not called for those that `handle` returned as bytes."""
+
 
 class HttpServer:
     """Listens, keeps the connections and their time limits."""
@@ -58,6 +61,12 @@ class HttpServer:
         self.memory = Memory(self.limits.memory)
         self.unread = Memory(self.limits.unread)
         """Answers that clients do not take."""
+        self.accepted = 0
+        """Connections so far."""
+        self.turned_away = 0
+        """Those of them that were too many."""
+        self.heads_refused = 0
+        """Answers without a service: to what is no request, or too long, and to connections that were too many."""
         self._connections: set[Connection] = set()
         self._from: dict[str, int] = {}
         """Number of connections from each address of another machine."""
@@ -111,6 +120,12 @@ class HttpServer:
     def admit(self, connection: Connection) -> str:
         """Note a new connection; why it is one too many, or nothing."""
         self._connections.add(connection)
+        self.accepted += 1
+        reason = self._too_many(connection)
+        self.turned_away += bool(reason)
+        return reason
+
+    def _too_many(self, connection: Connection) -> str:
         most = self.limits.connections
         if len(self._connections) > most:
             if len(self._connections) > most + REFUSED_AT_ONCE:
