@@ -37,15 +37,19 @@ class Link(Protocol):
 
 
 class Memory:
-    """What the bodies of all connections may hold in memory together."""
+    """What all connections may hold in memory together, of request bodies or of answers."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.used = 0
 
+    def has_room(self, size: int) -> bool:
+        """Whether `size` more bytes would be within the limit."""
+        return self.used + size <= self.limit
+
     def take(self, size: int) -> bool:
         """Count `size` more bytes, if there is room."""
-        if self.used + size > self.limit:
+        if not self.has_room(size):
             return False
         self.used += size
         return True

@@ -12,6 +12,7 @@ import logging
 import socket
 import string
 import time
+from dataclasses import replace
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Final, cast
@@ -19,7 +20,7 @@ from urllib.parse import quote, quote_from_bytes, urlsplit
 
 from aistore.http1.failures import BodyTooLong, MemoryFull
 from aistore.http1.message import Reply, split_target
-from aistore.http1.server import BrokenRequest, HttpServer, Limits, Request, Result
+from aistore.http1.server import BrokenRequest, HttpServer, Request, Result
 from aistore.server import routes
 from aistore.server.api.messages import bucket_identity, reads_message
 from aistore.server.api.s3.errors import is_s3, refusal
@@ -28,6 +29,7 @@ from aistore.server.control import Control
 from aistore.server.descriptors import connections_allowed, shortage
 from aistore.server.etl.registry import Etls
 from aistore.server.guard import Guard
+from aistore.server.limits import NodeLimits
 from aistore.server.listening import bind, url_of
 from aistore.server.relay import ask
 from aistore.server.requests_log import RequestsLog, redirected_id, request_id, without_secret
@@ -104,7 +106,8 @@ class Node:
         """What asks for tokens, if anything does."""
         # On every address of this machine: then each client is sent where it can go.
         self._everywhere = not settings.public_host and settings.host in _WILDCARDS
-        self.server = HttpServer(self, Limits(connections=connections_allowed()))
+        self.limits = replace(settings.limits, connections=connections_allowed(settings.limits.connections))
+        self.server = HttpServer(self, self.limits)
         self.reading: dict[tuple[int, str], int] = {}
         """Long reads under way, by bucket number and object name."""
         self.batches = 0
@@ -134,7 +137,7 @@ class Node:
             undo.push_async_callback(self.store.close)
             await self.store.open()
             await self._join()
-            self.control = Control(self.store)
+            self.control = Control(self.store, self.limits)
             undo.push_async_callback(self.control.close)
             await self.control.jobs.recovered()
             undo.push_async_callback(self.backends.close)
@@ -151,22 +154,31 @@ class Node:
                 self._answer = self.guarded.gate.answer
                 self.control.config.asks_for_tokens = True
             if self.redirects:
-                undo.push_async_callback((await self._start_targets()).stop)
+                undo.push_async_callback((await self._start_targets()).stop, 0.0)
             await self.server.listen(sock)
             undo.pop_all()
 
-    async def stop(self) -> None:
-        """Finish what is under way and close everything."""
+    async def stop(self, grace: float = NodeLimits.grace) -> None:
+        """Finish the requests that are under way, within `grace` seconds, then end jobs and processes, and close everything."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + grace
+        cut = await self.server.stop(grace)
+        if cut:
+            logger.warning("%d requests were cut off: they were not done %g s after the order to stop", cut, grace)
+        if self.targets is not None:  # requests there have gone on meanwhile
+            await self.targets.stop(max(0.0, deadline - loop.time()))
         if self.etls is not None:
             await self.etls.close()
-        await self.server.stop()
         if self.guarded is not None:
             await self.guarded.stop()
-        if self.targets is not None:
-            await self.targets.stop()
         await self.control.close()
         await self.backends.close()
         await self.store.close()
+
+    def kill(self) -> None:
+        """End the processes that belong to it at once: this one is about to end."""
+        if self.targets is not None:
+            self.targets.kill()
 
     async def _join(self) -> None:
         """Learn or make ids and cluster map; ids and cluster uuid are made once and kept in the catalog."""

@@ -147,13 +147,16 @@ class AuthnService:
             await self.server.listen(sock)
             undo.pop_all()
 
-    async def stop(self) -> None:
-        """Finish what is under way and close everything."""
-        await self.server.stop()
+    async def stop(self, grace: float = 0.0) -> None:
+        """Finish what is under way, within `grace` seconds, and close everything."""
+        await self.server.stop(grace)
         await self.pushing.close()
         self.passwords.close()
         await self.in_thread(self.database.close)
         self._thread.shutdown()
+
+    def kill(self) -> None:
+        """No process belongs to it."""
         self.audit.close()
 
     async def in_thread(self, work: Callable[[], T]) -> T:
