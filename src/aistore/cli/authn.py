@@ -35,6 +35,8 @@ def serve(asked: argparse.Namespace) -> int:
         external_url=asked.external_url or "",
         allow_remote=bool(asked.allow_remote),
         log_level=asked.log_level or AuthnSettings.log_level,
+        log_format=asked.log_format or AuthnSettings.log_format,
+        access_log=asked.access_log,
         secret=take_from_environment(environment.SECRET_KEY),
         first=administrator(is_new=not (folder / DATABASE).exists()),
     )
@@ -60,7 +62,7 @@ def _banner(service: object, url: str) -> None:
     from aistore.server.authn.service import AuthnService
 
     assert isinstance(service, AuthnService)
-    how = "HS256, with the secret that clusters share" if service.has_secret else "RS256, with keys of its own"
+    how = "HS256, with the secret that clusters share" if service.keys.secret else "RS256, with keys of its own"
     folder = service.settings.data_dir
     print(
         f"AuthN {__version__} serves {folder}\n"

@@ -37,15 +37,19 @@ class Link(Protocol):
 
 
 class Memory:
-    """What the bodies of all connections may hold in memory together."""
+    """What all connections may hold in memory together, of request bodies or of answers."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.used = 0
 
+    def has_room(self, size: int) -> bool:
+        """Whether `size` more bytes would be within the limit."""
+        return self.used + size <= self.limit
+
     def take(self, size: int) -> bool:
         """Count `size` more bytes, if there is room."""
-        if self.used + size > self.limit:
+        if not self.has_room(size):
             return False
         self.used += size
         return True
@@ -64,11 +68,13 @@ class Request:
 
     __slots__ = (
         "_connection",
+        "began",
         "body",
         "content",
         "first_leg",
         "head",
         "headers",
+        "id",
         "method",
         "path",
         "query",
@@ -86,6 +92,15 @@ class Request:
         self.first_leg = False
         """Whether the client sends the body, and whatever it announced of it, only where a redirect leads (protocol/00 9.5)."""
         self._connection = connection
+        self.began: float
+        """When its answer was begun, for services that note it (seconds of `time.perf_counter`)."""
+        self.id: str
+        """What it is called in logs, by services that give it a name."""
+
+    @property
+    def received(self) -> int:
+        """Bytes of the body that have come."""
+        return len(self.content or b"") if self.body is None else self.body.came
 
     @property
     def params(self) -> Params:
@@ -162,6 +177,11 @@ class Body:
         """The handler has ended."""
         self._connection.memory.give(self._held)
         self._held = 0
+
+    @property
+    def came(self) -> int:
+        """Bytes that were received, or announced by chunks."""
+        return (self.length or 0) - self._left if self._decoder is None else self._decoder.total
 
     @property
     def complete(self) -> bool:

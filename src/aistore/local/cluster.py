@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 from aistore.server.folder import LOCK, OWNER_LOCK, lock_file
-from aistore.server.settings import CA, PROMOTE_ROOT, ServerSettings, parse_size
+from aistore.server.settings import CA, PROMOTE_ROOT, ServerSettings, limits_from, parse_size
 from aistore.server.spawn import Started, start
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class LocalCluster:
     etl         False: a cluster without ETL, which answers 501
     tls         True: HTTPS with a certificate that it makes (needs the extra `[tls]`); or a pair of paths, certificate and key
     authn       URL of the AuthN server whose tokens are asked for; the secret that it shares is in AIS_AUTHN_SECRET_KEY
+    limits      what clients may take, by the names in docs/limits.md: {"jobs": 64, "grace": 3}
 
     `start()` and `stop()` do the same without `with`. Raises `ServerStartError`, `FolderInUseError` and
     `SettingsError` (a `ValueError`). Not for sharing: give other processes `url`.
@@ -63,6 +64,7 @@ class LocalCluster:
         etl: bool = True,
         tls: bool | tuple[str | os.PathLike[str], str | os.PathLike[str]] = False,
         authn: str = "",
+        limits: Mapping[str, int | float | str] | None = None,
         log_level: str = "info",
     ) -> None:
         self._temporary = path is None
@@ -81,6 +83,7 @@ class LocalCluster:
             tls_key=_absolute(key),
             tls_self_signed=tls is True,
             authn=authn,
+            limits=limits_from(limits or {}),
             log_level=log_level,
             temporary=self._temporary,
         )
@@ -171,7 +174,8 @@ class LocalCluster:
         self.stop()
 
     def _run(self, port: int) -> None:
-        self._running = _Running(start(replace(self._asked, data_dir=self.path, port=port)))
+        started = start(replace(self._asked, data_dir=self.path, port=port))
+        self._running = _Running(started, self._asked.limits.grace)
         # Whoever forgets stop() gets it when the object goes or the interpreter ends.
         self._forgotten = weakref.finalize(self, _forget, self._running, self._folder)
 
@@ -189,8 +193,9 @@ def _absolute(path: str | os.PathLike[str]) -> str:
 class _Running:
     """A server process and the pipe that keeps it alive."""
 
-    def __init__(self, started: Started) -> None:
+    def __init__(self, started: Started, grace: float) -> None:
         self.process, self.url, self.lifeline = started.process, started.ready.url, started.lifeline
+        self._grace = grace
         self._owner = os.getpid()
         _alive.add(self)
 
@@ -200,7 +205,7 @@ class _Running:
             return
         self.process.terminate()
         try:
-            self.process.wait(_STOP_SECONDS)
+            self.process.wait(self._grace + _STOP_SECONDS)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

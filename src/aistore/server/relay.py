@@ -38,19 +38,25 @@ async def ask(
         return Reply(502)
 
 
-async def ask_privately(data_dir: Path, node_id: str, url: str, method: str, target: str, body: bytes) -> Reply:
+async def ask_privately(
+    data_dir: Path, node_id: str, url: str, method: str, target: str, body: bytes, headers: Sequence[tuple[str, str]]
+) -> Reply:
     """The answer of a target process through its socket in the data folder; 502 as `ask`."""
     try:
-        return await asyncio.wait_for(_exchange_privately(data_dir, node_id, url, method, target, body), _PATIENCE)
+        return await asyncio.wait_for(
+            _exchange_privately(data_dir, node_id, url, method, target, body, headers), _PATIENCE
+        )
     except (OSError, EOFError, BadHead, ValueError, asyncio.TimeoutError):
         return Reply(502)
 
 
-async def _exchange_privately(data_dir: Path, node_id: str, url: str, method: str, target: str, body: bytes) -> Reply:
+async def _exchange_privately(
+    data_dir: Path, node_id: str, url: str, method: str, target: str, body: bytes, headers: Sequence[tuple[str, str]]
+) -> Reply:
     with private_address(data_dir, node_id) as address:
         reader, writer = await asyncio.open_unix_connection(address)
     try:
-        return await _converse(reader, writer, urlsplit(url).netloc, method, target, body, ())
+        return await _converse(reader, writer, urlsplit(url).netloc, method, target, body, headers)
     finally:
         writer.close()
 
