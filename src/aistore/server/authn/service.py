@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from aistore.server.authn.tokens import Claims
     from aistore.wire.authn import ClusterAcl
 
-__all__ = ["AuthnError", "AuthnService", "Lifetimes", "read_message", "wrapped"]
+__all__ = ["AuthnError", "AuthnService", "Lifetimes", "SigningKeys", "read_message", "wrapped"]
 
 logger = logging.getLogger("aistore.server.authn")
 
@@ -55,6 +55,27 @@ class Lifetimes(msgspec.Struct):
     longest: int = 90 * 24 * 60 * MINUTE
 
 
+class SigningKeys(NamedTuple):
+    """What tokens are signed and checked with: a secret, or else pairs of keys, of which the last one signs.
+
+    They are replaced together: whoever signs or checks meanwhile, in another thread, does so with what belongs together.
+    """
+
+    secret: str
+    private: str
+    public: tuple[PublicKey, ...]
+    verifier: Verifier
+
+    def __repr__(self) -> str:
+        return f"<SigningKeys {self.verifier!r}>"
+
+    def sign(self, claims: dict[str, object]) -> str:
+        """A token with these claims."""
+        if self.secret:
+            return sign(claims, self.secret)
+        return sign(claims, self.private, self.public[-1].kid)
+
+
 class AuthnService:
     """An AuthN server on a folder of its own."""
 
@@ -72,13 +93,9 @@ class AuthnService:
         self.log_level = "3"
         self.on_new_secret: Callable[[], None] = lambda: None
         """Called when tokens are signed with another secret than before."""
-        self.verifier: Verifier
+        self.keys: SigningKeys
         self.revoked: dict[bytes, str] = {}
         """Revoked tokens by digest."""
-        self.public_keys: list[PublicKey] = []
-        """Those of the pairs, the one that signs last; none where there is a secret."""
-        self._secret = ""
-        self._private = ""
         self._guard = Guard(settings)
         self._thread = ThreadPoolExecutor(1, "authn")
         self._server = HttpServer(self, Limits(connections=_CONNECTIONS, max_body=_MESSAGE_MAX))
@@ -133,24 +150,25 @@ class AuthnService:
         if (text := database.meta("lifetimes")) is not None:
             self.lifetimes = msgspec.json.decode(text, type=Lifetimes)
         self.log_level = database.meta("log_level") or self.log_level
-        self._secret = secret or database.meta("secret") or ""
-        if not self._secret and not database.private_keys():
-            database.add_private_key(new_private_key())
         self.revoked = database.revoked()
-        self.load_keys()
+        secret = secret or database.meta("secret") or ""
+        if secret:
+            self.keys = SigningKeys(secret, "", (), Verifier(secret))
+            return
+        if not database.private_keys():
+            database.add_private_key(new_private_key())
+        self.load_pairs()
 
-    def load_keys(self) -> None:
-        """Take over the keys that the database has."""
-        pairs = [] if self._secret else self.database.private_keys()
-        self.public_keys = [public_half(one) for one in pairs]
-        self._private = pairs[-1] if pairs else ""
-        self.verifier = Verifier(self._secret, self.public_keys)
+    def load_pairs(self) -> None:
+        """Take over the pairs of keys that the database has."""
+        pairs = self.database.private_keys()
+        public = tuple(public_half(one) for one in pairs)
+        self.keys = SigningKeys("", pairs[-1], public, Verifier(public_keys=public))
 
     def use_secret(self, secret: str) -> None:
         """Sign with another secret from now on: what was signed before is not valid any more."""
         self.database.set_meta({"secret": check_secret(secret)})
-        self._secret = secret
-        self.load_keys()
+        self.keys = SigningKeys(secret, "", (), Verifier(secret))
 
     async def register(self, cluster: ClusterAcl) -> None:
         """Register the cluster that this server belongs to: its URLs change with its port."""
@@ -174,22 +192,6 @@ class AuthnService:
         """Where clients and clusters reach it."""
         return self.settings.external_url or self.url
 
-    @property
-    def secret(self) -> str:
-        """What tokens are signed with; empty where keys are."""
-        return self._secret
-
-    @property
-    def has_secret(self) -> bool:
-        """Whether tokens are signed with a secret, and not with keys."""
-        return bool(self._secret)
-
-    def sign(self, claims: dict[str, object]) -> str:
-        """A token with these claims."""
-        if self._secret:
-            return sign(claims, self._secret)
-        return sign(claims, self._private, self.public_keys[-1].kid)
-
     def caller(self, request: Request) -> Claims:
         """Who asks. Raises `ApiError` 401."""
         token, _ = token_of(request)
@@ -198,7 +200,7 @@ class AuthnService:
         if digest_of(token) in self.revoked:
             raise ApiError(401, "not authorized (invalid token: token revoked)")
         try:
-            claims = self.verifier.verify(token)
+            claims = self.keys.verifier.verify(token)
         except BadToken as error:
             raise ApiError(401, f"not authorized (invalid token [err: {error}])") from None
         if claims.subject == SERVICE:  # clusters have seen it
