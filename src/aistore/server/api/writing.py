@@ -11,6 +11,7 @@ from aistore.server.api.archive_reading import archive_query
 from aistore.server.api.archive_writing import put_into_archive
 from aistore.server.api.messages import OK
 from aistore.server.api.multipart import put_part
+from aistore.server.api.pieces import hold_two
 from aistore.server.api.reading import object_headers
 from aistore.server.api.remote.copying_out import copy_out
 from aistore.server.store.content import finished, in_thread
@@ -42,8 +43,6 @@ _CHECKSUM_TYPE: Final = header.CHECKSUM_TYPE.lower()
 _CHECKSUM_VALUE: Final = header.CHECKSUM_VALUE.lower()
 _CUSTOM_MD: Final = header.CUSTOM_MD.lower()
 _VERSION: Final = header.VERSION.lower()
-_PIECE: Final = 1 << 20  # bytes received before they are hashed and written in a thread
-_LEAST_PIECE: Final = 64 << 10  # where memory is scarce
 
 
 def put(node: Node, request: Request, bucket: Bucket, name: str) -> Result:
@@ -193,8 +192,7 @@ async def _receive(node: Node, request: Request, kinds: list[str]) -> tuple[byte
             assert body is not None
             if body.length is not None:
                 store.check_room(body.length, in_catalog=body.length <= INLINE_MAX)
-            size = min(_PIECE, body.length or _PIECE)
-            first = bytearray(body.hold(2 * size, 2 * min(size, _LEAST_PIECE)) // 2)  # and another one below
+            first = bytearray(hold_two(body))  # the other one is made below
             n = await body.readinto(first)
             if body.complete and n <= INLINE_MAX:
                 store.check_room(n, in_catalog=True)
