@@ -14,6 +14,7 @@ from aistore.server.api.pieces import LARGE_PIECE, hold_two
 from aistore.server.api.s3.body import expect_checked
 from aistore.server.store.content import finished, in_thread
 from aistore.server.store.errors import PartsRefused, UploadGone
+from aistore.server.store.room import make_room
 from aistore.wire import access
 from aistore.wire import params as param
 from aistore.wire.errors import ApiError
@@ -79,7 +80,7 @@ async def receive_part(
     size = _part_size(request, bucket, name)
     store = node.store
     store.uploads.check(bucket, name, upload_id)
-    await node.backends.space.make_room(size)
+    await make_room(store, size)
     part = await store.uploads.open_part(upload_id, number, size)
     try:
         await _receive(request, part, node.store.durability == "strict", digest)

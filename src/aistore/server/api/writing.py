@@ -17,6 +17,7 @@ from aistore.server.api.remote.copying_out import copy_out
 from aistore.server.store.content import finished, in_thread
 from aistore.server.store.copying import copy_objects
 from aistore.server.store.errors import StoreFull
+from aistore.server.store.room import make_room
 from aistore.server.store.schema import INLINE_MAX
 from aistore.wire import access
 from aistore.wire import headers as header
@@ -172,7 +173,7 @@ async def _receive(node: Node, request: Request, kinds: list[str]) -> tuple[byte
     """Receive a body into the catalog's size or a content file; its checksums by type."""
     store = node.store
     if (length := _announced(request)) is not None:
-        await node.backends.space.make_room(length, in_catalog=length <= INLINE_MAX)
+        await make_room(store, length, in_catalog=length <= INLINE_MAX)
     if request.content is not None and len(request.content) <= INLINE_MAX:
         store.check_room(len(request.content), in_catalog=True)
         return request.content, {kind: digest(kind, request.content) for kind in kinds}
@@ -225,7 +226,7 @@ async def _receive_pieces(
     try:
         while n:
             if body.length is None:
-                node.store.check_room(n)
+                await make_room(node.store, n)
                 upload.reserve(n)
             if writing is not None:
                 await finished(writing)
