@@ -61,6 +61,8 @@ def serve(asked: argparse.Namespace) -> int:
         "public_host": asked.public_host,
         "grace": asked.grace,
         "log_level": asked.log_level,
+        "log_format": asked.log_format,
+        "access_log": asked.access_log or None,
     }
     settings = make_settings(Path(asked.config) if asked.config else None, options, default_port=DEFAULT_PORT)
     settings = with_secrets(_with_administrator(settings))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import re
 import socket
 from typing import TYPE_CHECKING, Final, cast
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from aistore.http1.server import Answer, HttpServer
 
 __all__ = ["Connection"]
-
-logger = logging.getLogger(__name__)
 
 SMALL_BODY: Final = 64 * 1024
 """A body of up to this many bytes is received whole before the service is called."""
@@ -441,9 +438,9 @@ class Connection(Outflow):
         except ConnectionError:
             await self._break_off()
             return
-        except Exception:
+        except Exception as error:
             # The head is out: all that is left is to cut the body short, so that it is not taken for whole.
-            logger.exception("answer to %s %r broke off", request.method, request.path)
+            self._service.broke_off(request, error)
             await self._break_off()
             return
         finally:

@@ -66,7 +66,19 @@ class BrokenRequest(ConnectionError):
 class Request:
     """A request as handlers see it."""
 
-    __slots__ = ("_connection", "began", "body", "content", "head", "headers", "method", "path", "query", "raw_path")
+    __slots__ = (
+        "_connection",
+        "began",
+        "body",
+        "content",
+        "head",
+        "headers",
+        "id",
+        "method",
+        "path",
+        "query",
+        "raw_path",
+    )
 
     def __init__(self, head: RequestHead, content: bytes | None, body: Body | None, connection: Link) -> None:
         self.head = head
@@ -79,6 +91,8 @@ class Request:
         self._connection = connection
         self.began: float
         """When its answer was begun, for services that note it (seconds of `time.perf_counter`)."""
+        self.id: str
+        """What it is called in logs, by services that give it a name."""
 
     @property
     def received(self) -> int:

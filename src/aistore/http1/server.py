@@ -48,6 +48,9 @@ class Service(Protocol):
     def answered(self, request: Request, status: int, sent: int, *, whole: bool = True) -> None:
         """An answer of `sent` bytes is out (not `whole`: it broke off); not called for those that `handle` returned as bytes."""
 
+    def broke_off(self, request: Request, error: Exception) -> None:
+        """What made the body of an answer failed, and the client got a part of it."""
+
 
 class HttpServer:
     """Listens, keeps the connections and their time limits."""

@@ -32,6 +32,7 @@ PROMOTE_ROOT = "/var/lib/ais/promote"
 LOCAL_AUTHN = "local"
 """An AuthN server of its own."""
 LOG_LEVELS = ("debug", "info", "warning", "error")
+LOG_FORMATS = ("text", "json")
 MAX_TARGETS = 64
 # Below this a catalog with its log does not fit.
 MIN_CAPACITY = 1 << 20
@@ -49,7 +50,8 @@ class ServerSettings:
     processes behind one gateway. `capacity` is in bytes, `None` for the whole disk. `promote_root` is the folder that
     files may be promoted from. `idle_exit` is how many seconds a
     server that belongs to nobody stays after its last client. `allow_hosts` are further names in `Host` that are answered (`server/guard.py`). `etl` False makes it a cluster without ETL; `allow_etl` lets those who reach a server beyond loopback run code on it. `public_host`
-    is the name or address that clients are sent to. `limits` are what clients may take (docs/limits.md). `temporary` lets an orphaned server remove its folder.
+    is the name or address that clients are sent to. `limits` are what clients may take (docs/limits.md). `access_log` has all requests logged, in a file of their own.
+    `temporary` lets an orphaned server remove its folder.
     `authn` is the URL of the AuthN server whose tokens are asked for, or `local` for one of its own, which listens on `authn_port`;
     `authn_secret` is what it shares with that server (or else its public key), `authn_first` name and password of the first administrator of
     one of its own; `redirect_key` is what processes of the cluster sign with.
@@ -77,6 +79,8 @@ class ServerSettings:
     limits: NodeLimits = field(default_factory=NodeLimits)
     idle_exit: float | None = None
     log_level: str = "info"
+    log_format: str = "text"
+    access_log: bool = False
     temporary: bool = False
     role: Role = "node"
     node_id: str = ""
@@ -114,6 +118,8 @@ class ServerSettings:
             )
         if self.log_level not in LOG_LEVELS:
             raise SettingsError(f"log_level {self.log_level!r} is none of {', '.join(LOG_LEVELS)}")
+        if self.log_format not in LOG_FORMATS:
+            raise SettingsError(f"log_format {self.log_format!r} is none of {', '.join(LOG_FORMATS)}")
         if self.authn not in ("", LOCAL_AUTHN) and not self.authn.startswith(("http://", "https://")):
             raise SettingsError(f"authn {self.authn!r} is neither {LOCAL_AUTHN!r} nor the URL of an AuthN server")
         if not 0 <= self.authn_port <= 65535:
@@ -201,6 +207,8 @@ _FILE_TYPES: dict[str, tuple[type, ...]] = {
     "public_host": (str,),
     "limits": (dict,),
     "log_level": (str,),
+    "log_format": (str,),
+    "access_log": (bool,),
 }
 
 
