@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
+import signal
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
@@ -65,8 +70,6 @@ def served(cluster: LocalCluster, url: str = "") -> int:
 def tell(cluster: LocalCluster, method: str, path: str) -> tuple[int, bytes]:
     """What the cluster answers to a call that the SDK does not have."""
     context = ssl._create_unverified_context()
-    from urllib.error import HTTPError
-
     try:
         with urlopen(Request(cluster.url + path, method=method), context=context, timeout=30) as answer:
             return answer.status, answer.read()
@@ -206,9 +209,6 @@ def _load(cluster: LocalCluster, authority: Authority) -> Iterator[list[BaseExce
 
 
 def test_a_target_that_was_killed_comes_back_with_tls(authority: Authority, tmp_path: Path, wait_until: Wait) -> None:
-    import os
-    import signal
-
     pair = authority.issue("server", *LOOPBACK)
     with LocalCluster(tmp_path / "data", tls=pair, targets=2, etl=False) as cluster:
         client = Client(cluster.url, ca_cert=str(authority.path))
@@ -291,6 +291,40 @@ def test_only_clients_that_show_a_certificate_are_checked_at_level_3(authority: 
             Client(
                 cluster.url, ca_cert=str(authority.path), client_cert=(str(others.cert), str(others.key))
             ).cluster().get_uuid()
+
+
+# -- the command -------------------------------------------------------------------------------------------------------
+
+
+def test_the_command_serves_and_uses_https(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    ais = [sys.executable, "-m", "aistore.cli.main"]
+    serving = subprocess.Popen(
+        [*ais, "serve", str(folder), "--port", "0", "--tls-self-signed", "--no-etl"], stdout=subprocess.PIPE, text=True
+    )
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*ais, *map(str, arguments)], capture_output=True, text=True, timeout=60)
+
+    with serving:
+        assert serving.stdout is not None
+        said = [next(serving.stdout) for _ in range(10)]
+        url = next(line.split()[1] for line in said if line.startswith("  url"))
+        assert url.startswith("https://")
+        assert f"          export AIS_CLIENT_CA={folder / CA}\n" in said
+        file = tmp_path / "file"
+        file.write_bytes(b"content")
+        trusting = ("--endpoint", url, "--ca-cert", folder / CA)
+        assert run("create", "b", *trusting).returncode == 0
+        assert run("put", file, "b/o", *trusting).returncode == 0
+        assert run("get", "b/o", "-", "--endpoint", url, "--skip-verify").stdout == "content"
+        assert "b/o" in run("ls", "b", "--endpoint", f"local://{folder}").stdout.replace("o\n", "b/o\n")
+        assert "ais://b" in run("status", folder).stdout
+        refused = run("ls", "--endpoint", url)
+        assert refused.returncode == 1
+        assert "AIS_CLIENT_CA" in refused.stderr
+        assert run("stop", folder).returncode == 0
+        assert serving.wait(60) == 0
 
 
 # -- AuthN and ETL -----------------------------------------------------------------------------------------------------
