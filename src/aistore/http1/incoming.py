@@ -62,7 +62,7 @@ class BrokenRequest(ConnectionError):
 class Request:
     """A request as handlers see it."""
 
-    __slots__ = ("_connection", "body", "content", "head", "headers", "method", "path", "query", "raw_path")
+    __slots__ = ("_connection", "body", "content", "head", "headers", "method", "path", "proof", "query", "raw_path")
 
     def __init__(self, head: RequestHead, content: bytes | None, body: Body | None, connection: Link) -> None:
         self.head = head
@@ -72,6 +72,8 @@ class Request:
         self.content = content
         """The whole body, if it was small; None if it has to be read from `body`."""
         self.body = body
+        self.proof: object = None
+        """What its body has to show while it is read, for its handler: set by who has checked its head."""
         self._connection = connection
 
     @property
