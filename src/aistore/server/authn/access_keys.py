@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import secrets
+import string
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +25,7 @@ __all__ = ["delete", "get", "known_to", "post"]
 
 _OF_USER: Final = 100
 _PREFIX: Final = "AISK"
+_LETTERS: Final = string.ascii_letters + string.digits
 
 
 def _shown(key: StoredKey) -> dict[str, object]:
@@ -41,7 +43,7 @@ async def post(service: AuthnService, request: Request, parts: list[str]) -> Rep
         seconds = lifetime(service, 0 if order.expires_in is None else order.expires_in) // SECOND
         now = int(time.time())
         name = _PREFIX + base64.b32encode(secrets.token_bytes(10)).decode()
-        key = StoredKey(name, user, secrets.token_urlsafe(30), now, now + seconds)
+        key = StoredKey(name, user, "".join(secrets.choice(_LETTERS) for _ in range(40)), now, now + seconds)
 
         def add() -> None:
             with service.database.change():

@@ -139,7 +139,7 @@ class Gate:
             return self._handle(self._node, request)
         if path == _TOKENS:
             return self._tokens(request, session)
-        if path == _ACCESS_KEYS:
+        if path == _ACCESS_KEYS and self._node.is_gateway:
             return self._access_keys(request, session)
         if reads_message(request.method, path):
             return self._after_reading(request, session)
@@ -160,9 +160,10 @@ class Gate:
             try:
                 session = self._new_session(key.token, "")
             except ApiError as error:
-                raise ApiError(403, f"the access key cannot be used: {error.message}", "InvalidAccessKeyId") from None
+                code = "ExpiredToken" if "expired" in error.message else "InvalidAccessKeyId"
+                raise ApiError(403, f"the access key cannot be used: {error.message}", code) from None
         if session.expires <= time.time():
-            raise ApiError(400, "the access key has expired", "ExpiredToken")
+            raise ApiError(403, "the access key has expired", "ExpiredToken")
         self._check(request, session)
         return self._handle(self._node, request)
 

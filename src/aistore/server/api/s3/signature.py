@@ -33,6 +33,8 @@ _UNSIGNED: Final = "UNSIGNED-PAYLOAD"
 _CHUNKS: Final = f"STREAMING-{ALGORITHM}-PAYLOAD"
 _CHUNKS_TRAILER: Final = f"{_CHUNKS}-TRAILER"
 _PAYLOADS: Final = frozenset({_UNSIGNED, _CHUNKS, _CHUNKS_TRAILER, f"STREAMING-{_UNSIGNED}-TRAILER"})
+# What of the path clients take for a part of the host's name: most nothing, s3cmd that of the endpoint.
+_BASES: Final = ("", "/s3")
 _EMPTY: Final = hashlib.sha256().hexdigest()
 _hex64: Final = re.compile(r"[0-9a-f]{64}").fullmatch
 _moment: Final = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})T([0-9]{2})([0-9]{2})([0-9]{2})Z").fullmatch
@@ -64,9 +66,7 @@ class Signature(NamedTuple):
         key = f"AWS4{secret}".encode()
         for part in self.scope.split("/"):
             key = hmac.digest(key, part.encode(), "sha256")
-        canonical = hashlib.sha256(self._canonical(request)).hexdigest()
-        expected = _sign(key, f"{ALGORITHM}\n{self.moment}\n{self.scope}\n{canonical}")
-        if not hmac.compare_digest(expected, self.given):
+        if not any(self._is_by(key, request, base) for base in _BASES):
             host = request.headers.get("host", "")
             text = (
                 "the signature is not that of this request by this key: check the secret, and that nothing between "
@@ -77,18 +77,24 @@ class Signature(NamedTuple):
             has_trailer = self.payload == _CHUNKS_TRAILER
             request.proof = ChunkSignatures(key, self.moment, self.scope, self.given, has_trailer=has_trailer)
 
-    def _canonical(self, request: Request) -> bytes:
+    def _is_by(self, key: bytes, request: Request, base: str) -> bool:
+        canonical = hashlib.sha256(self._canonical(request, base)).hexdigest()
+        expected = _sign(key, f"{ALGORITHM}\n{self.moment}\n{self.scope}\n{canonical}")
+        return hmac.compare_digest(expected, self.given)
+
+    def _canonical(self, request: Request, base: str) -> bytes:
         pairs = [(_escaped(name), _escaped(value)) for name, value in _pairs(request.query)]
         if self.in_query:
             pairs = [pair for pair in pairs if pair[0] != "X-Amz-Signature"]
-        path = quote_from_bytes(unquote_to_bytes(split_target(request.head.target)[1]), safe="/")
-        headers = "".join(
-            f"{name}:{','.join(_blanks.sub(' ', line.strip()) for line in request.lines(name))}\n"
-            for name in self.names
-        )
+        path = quote_from_bytes(unquote_to_bytes(split_target(request.head.target)[1]), safe="/").removeprefix(base)
+        headers = "".join(f"{name}:{_value(request, name)}{base * (name == 'host')}\n" for name in self.names)
         query = "&".join(f"{name}={value}" for name, value in sorted(pairs))
         lines = (request.method, path, query, headers, ";".join(self.names), self.payload)
         return "\n".join(lines).encode("latin-1")
+
+
+def _value(request: Request, name: str) -> str:
+    return ",".join(_blanks.sub(" ", line.strip()) for line in request.lines(name))
 
 
 def _pairs(query: str) -> list[tuple[str, str]]:
@@ -174,7 +180,7 @@ def _parsed(credential: str, names: str, given: str, moment: str, payload: str, 
     if day[1] != moment[:8]:
         raise _malformed(in_query, "the day of the credential is not that of the request")
     signed = tuple(names.split(";"))
-    if list(signed) != sorted({name.lower() for name in signed}):
+    if not names.isascii() or list(signed) != sorted({name.lower() for name in signed}):
         raise _malformed(in_query, "the signed headers are not in lower case and sorted")
     if payload not in _PAYLOADS and not _hex64(payload):
         raise invalid(f"{CONTENT_SHA256} is neither a SHA-256 in hex nor one of {', '.join(sorted(_PAYLOADS))}")
