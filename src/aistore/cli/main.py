@@ -107,6 +107,9 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
         "--authn", metavar="URL", help="ask for tokens of this AuthN server, or of one of its own (local)"
     )
     serve.add_argument("--authn-port", type=int, help="port of the AuthN server of its own (default 52001)")
+    serve.add_argument(
+        "--grace", type=float, metavar="SECONDS", help="what runs when it is told to stop may take so long (default 10)"
+    )
     serve.add_argument("--public-host", metavar="NAME", help="name or address that clients are sent to")
     serve.add_argument("--log-level", choices=("debug", "info", "warning", "error"), help="default info")
 

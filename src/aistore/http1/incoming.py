@@ -37,15 +37,19 @@ class Link(Protocol):
 
 
 class Memory:
-    """What the bodies of all connections may hold in memory together."""
+    """What all connections may hold in memory together, of request bodies or of answers."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.used = 0
 
+    def has_room(self, size: int) -> bool:
+        """Whether `size` more bytes would be within the limit."""
+        return self.used + size <= self.limit
+
     def take(self, size: int) -> bool:
         """Count `size` more bytes, if there is room."""
-        if self.used + size > self.limit:
+        if not self.has_room(size):
             return False
         self.used += size
         return True
@@ -62,7 +66,19 @@ class BrokenRequest(ConnectionError):
 class Request:
     """A request as handlers see it."""
 
-    __slots__ = ("_connection", "body", "content", "head", "headers", "method", "path", "proof", "query", "raw_path")
+    __slots__ = (
+        "_connection",
+        "began",
+        "body",
+        "content",
+        "head",
+        "headers",
+        "method",
+        "path",
+        "proof",
+        "query",
+        "raw_path",
+    )
 
     def __init__(self, head: RequestHead, content: bytes | None, body: Body | None, connection: Link) -> None:
         self.head = head
@@ -75,6 +91,13 @@ class Request:
         self.proof: object = None
         """What its body has to show while it is read, for its handler: set by who has checked its head."""
         self._connection = connection
+        self.began: float
+        """When its answer was begun, for services that note it (seconds of `time.perf_counter`)."""
+
+    @property
+    def received(self) -> int:
+        """Bytes of the body that have come."""
+        return len(self.content or b"") if self.body is None else self.body.came
 
     @property
     def params(self) -> Params:
@@ -151,6 +174,11 @@ class Body:
         """The handler has ended."""
         self._connection.memory.give(self._held)
         self._held = 0
+
+    @property
+    def came(self) -> int:
+        """Bytes that were received, or announced by chunks."""
+        return (self.length or 0) - self._left if self._decoder is None else self._decoder.total
 
     @property
     def complete(self) -> bool:

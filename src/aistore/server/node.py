@@ -12,13 +12,15 @@ import logging
 import socket
 import string
 import time
+from dataclasses import replace
 from functools import partial
+from time import perf_counter
 from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import quote, quote_from_bytes, urlsplit
 
 from aistore.http1.failures import BodyTooLong, MemoryFull
 from aistore.http1.message import Reply, split_target
-from aistore.http1.server import BrokenRequest, HttpServer, Limits, Request, Result
+from aistore.http1.server import BrokenRequest, HttpServer, Request, Result
 from aistore.server import routes
 from aistore.server.api.messages import bucket_identity, reads_message
 from aistore.server.api.s3.errors import is_s3, refusal
@@ -27,12 +29,14 @@ from aistore.server.control import Control
 from aistore.server.descriptors import connections_allowed, shortage
 from aistore.server.etl.registry import Etls
 from aistore.server.guard import Guard
+from aistore.server.limits import NodeLimits
 from aistore.server.listening import bind, url_of
 from aistore.server.relay import ask
 from aistore.server.smap import ClusterMap
 from aistore.server.stats import Stats
 from aistore.server.store.errors import BucketGone, CustomTooLong, StoreBroken, StoreFull
 from aistore.server.store.store import Store
+from aistore.server.traffic import Traffic
 from aistore.wire import access
 from aistore.wire import headers as header
 from aistore.wire import params as param
@@ -89,6 +93,8 @@ class Node:
         self.backends = Backends(self)
         """Where remote buckets live."""
         self.stats = Stats()
+        self.traffic = Traffic()
+        self._untold = 0  # requests answered at once that need not be told
         self.gateway_id = ""
         self.target_id = ""
         self._guard = Guard(settings)
@@ -97,7 +103,8 @@ class Node:
         """What asks for tokens, if anything does."""
         # On every address of this machine: then each client is sent where it can go.
         self._everywhere = not settings.public_host and settings.host in _WILDCARDS
-        self.server = HttpServer(self, Limits(connections=connections_allowed()))
+        self.limits = replace(settings.limits, connections=connections_allowed(settings.limits.connections))
+        self.server = HttpServer(self, self.limits)
         self.reading: dict[tuple[int, str], int] = {}
         """Long reads under way, by bucket number and object name."""
         self.batches = 0
@@ -127,7 +134,7 @@ class Node:
             undo.push_async_callback(self.store.close)
             await self.store.open()
             await self._join()
-            self.control = Control(self.store)
+            self.control = Control(self.store, self.limits)
             undo.push_async_callback(self.control.close)
             await self.control.jobs.recovered()
             undo.push_async_callback(self.backends.close)
@@ -144,22 +151,31 @@ class Node:
                 self._answer = self.guarded.gate.answer
                 self.control.config.asks_for_tokens = True
             if self.redirects:
-                undo.push_async_callback((await self._start_targets()).stop)
+                undo.push_async_callback((await self._start_targets()).stop, 0.0)
             await self.server.listen(sock)
             undo.pop_all()
 
-    async def stop(self) -> None:
-        """Finish what is under way and close everything."""
+    async def stop(self, grace: float = NodeLimits.grace) -> None:
+        """Finish the requests that are under way, within `grace` seconds, then end jobs and processes, and close everything."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + grace
+        cut = await self.server.stop(grace)
+        if cut:
+            logger.warning("%d requests were cut off: they were not done %g s after the order to stop", cut, grace)
+        if self.targets is not None:  # requests there have gone on meanwhile
+            await self.targets.stop(max(0.0, deadline - loop.time()))
         if self.etls is not None:
             await self.etls.close()
-        await self.server.stop()
         if self.guarded is not None:
             await self.guarded.stop()
-        if self.targets is not None:
-            await self.targets.stop()
         await self.control.close()
         await self.backends.close()
         await self.store.close()
+
+    def kill(self) -> None:
+        """End the processes that belong to it at once: this one is about to end."""
+        if self.targets is not None:
+            self.targets.kill()
 
     async def _join(self) -> None:
         """Learn or make ids and cluster map; ids and cluster uuid are made once and kept in the catalog."""
@@ -217,10 +233,21 @@ class Node:
 
     def handle(self, request: Request) -> Result:
         """Answer one request (called by the HTTP driver)."""
+        request.began = perf_counter()
         self._guard.check(request)
         if not request.path.startswith("/v1/"):
             routes.rewrite(self, request)
-        return self._answer(request)
+        answer = self._answer(request)
+        if type(answer) is bytes:
+            if self._untold:
+                self._untold -= 1
+            else:
+                self._untold = self.traffic.at_once(request, answer)
+        return answer
+
+    def answered(self, request: Request, status: int, sent: int, *, whole: bool = True) -> None:  # noqa: ARG002 (the driver's signature)
+        """Count what `handle` did not answer at once (called by the HTTP driver)."""
+        self.traffic.answered(request, status, sent)
 
     def refuse(self, request: Request, error: BaseException) -> Reply:
         """The reference's error body for an exception of a handler."""

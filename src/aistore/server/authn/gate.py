@@ -34,7 +34,10 @@ if TYPE_CHECKING:
     from aistore.server.store.rows import Bucket
     from aistore.wire.names import BucketId
 
-__all__ = ["Gate"]
+__all__ = ["REFUSALS", "Gate"]
+
+REFUSALS: Final = ("no token", "bad token", "bad signature", "no right")
+"""Reasons for which requests are refused: the last one 403, those before 401 (a redirect's signature 403)."""
 
 _OBJECTS: Final = "/v1/objects/"
 _BEHIND: Final = len(_OBJECTS)
@@ -74,6 +77,8 @@ class Gate:
         """By the value of `Authorization`, or the token of another header."""
         self._revoked: dict[bytes, int] = {}
         self._keys = KnownKeys(node)
+        self.refusals = dict.fromkeys(REFUSALS, 0)
+        """How many requests were refused, by reason."""
         self._uuid = ""
 
     async def open(self) -> None:
@@ -91,6 +96,10 @@ class Gate:
     def forget(self) -> None:
         """Check signatures again: what was found good was so with keys that are not those of now."""
         self._sessions.clear()
+
+    def _refused(self, reason: str, error: ApiError) -> ApiError:
+        self.refusals[reason] += 1
+        return error
 
     # -- requests --
 
@@ -123,7 +132,7 @@ class Gate:
         if not token:
             if is_s3(path):
                 return self._of_key(request)
-            raise ApiError(401, "token required")
+            raise self._refused("no token", ApiError(401, "token required"))
         session = self._sessions.get(_key(token, source))
         if session is None:
             if self._trust.may_learn(token):
@@ -131,7 +140,7 @@ class Gate:
             session = self._new_session(token, source)
         elif session.expires <= time.time():
             del self._sessions[_key(token, source)]
-            raise _invalid(source, "token expired")
+            raise self._refused("bad token", _invalid(source, "token expired"))
         if bucket is not None:
             bits = bits_of_object(request)
             self._check_one(session, with_system(Wanted(bits, bucket.id)), bucket)
@@ -148,11 +157,14 @@ class Gate:
 
     def _of_key(self, request: Request) -> Result:
         """A request of S3 that is signed with an access key: what that may do, its token says."""
-        key = self._keys.of(request)
+        try:
+            key = self._keys.of(request)
+        except ApiError as error:
+            raise self._refused("bad signature", error) from None
         if key is None:
             if request.method == "POST" and request.headers.get("content-type", "").startswith("multipart/form-data"):
                 raise not_built("an upload by a form")
-            raise ApiError(401, "token required")
+            raise self._refused("no token", ApiError(401, "token required"))
         session = self._sessions.get(_key(key.token, ""))
         if session is None:
             if self._trust.may_learn(key.token):
@@ -163,7 +175,7 @@ class Gate:
                 code = "ExpiredToken" if "expired" in error.message else "InvalidAccessKeyId"
                 raise ApiError(403, f"the access key cannot be used: {error.message}", code) from None
         if session.expires <= time.time():
-            raise ApiError(403, "the access key has expired", "ExpiredToken")
+            raise self._refused("bad token", ApiError(403, "the access key has expired", "ExpiredToken"))
         self._check(request, session)
         return self._handle(self._node, request)
 
@@ -202,13 +214,15 @@ class Gate:
         if self._node.is_target:
             self._recall()  # while it started, or did not answer, nobody could tell it
         if digest_of(token) in self._revoked:
-            raise _invalid(source, "token revoked")
+            raise self._refused("bad token", _invalid(source, "token revoked"))
         try:
             claims = self._trust.verifier.verify(token)
         except BadToken as error:
-            raise _invalid(source, str(error)) from None
+            raise self._refused("bad token", _invalid(source, str(error))) from None
         if claims.subject == authn.SERVICE and self._cluster not in claims.audience:
-            raise _invalid(source, "token has invalid audience")  # another cluster was shown it
+            raise self._refused(
+                "bad token", _invalid(source, "token has invalid audience")
+            )  # another cluster was shown it
         if len(self._sessions) >= _SESSIONS_MAX:
             self._sessions.clear()
         session = self._sessions[_key(token, source)] = Session(claims)
@@ -220,12 +234,12 @@ class Gate:
         if reads_message(request.method, request.path):
             return self._signed_message(request)
         if not (self._signer.is_good(request) and self._signer.is_body(request, b"")):
-            raise _not_signed()
+            raise self._refused("bad signature", _not_signed())
         return self._handle(self._node, request)
 
     async def _signed_message(self, request: Request) -> Answer:
         if not (self._signer.is_good(request) and self._signer.is_body(request, await request.read(_MESSAGE_MAX))):
-            raise _not_signed()
+            raise self._refused("bad signature", _not_signed())
         if request.path == _TOKENS:
             return await self._change_tokens(request)
         return await answered(self._handle(self._node, request))
@@ -248,7 +262,7 @@ class Gate:
         if session.granted.get(identity, 0) & bits != bits:
             claims = session.claims
             if not claims.admin and not self._grants(claims, bits, identity):
-                raise self._denied(claims, bits, identity)
+                raise self._refused("no right", self._denied(claims, bits, identity))
             if len(session.granted) >= _GRANTED_MAX:
                 session.granted.clear()
             session.granted[identity] = session.granted.get(identity, 0) | bits
@@ -318,7 +332,7 @@ class Gate:
         body = await request.read(_MESSAGE_MAX)
         try:
             message = msgspec.json.decode(body, type=RevokedTokens)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise ApiError(400, f"{request.path}: failed to unmarshal [*tokenList] (DELETE), err: {error}") from None
         await self.revoke(message.tokens)
         await self._node.tell_targets("DELETE", _TOKENS, body)

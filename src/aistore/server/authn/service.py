@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 import msgspec
@@ -18,7 +19,8 @@ from aistore.server.authn.keys import AuthnMissing, check_secret, new_private_ke
 from aistore.server.authn.tokens import BadToken, Verifier, digest_of, sign
 from aistore.server.guard import Guard
 from aistore.server.listening import bind, url_of
-from aistore.wire import environment
+from aistore.server.traffic import Traffic
+from aistore.wire import authn, environment
 from aistore.wire.authn import ADMIN_ROLE, SERVICE, Role
 from aistore.wire.errors import ApiError, error_body, url_too_short
 from aistore.wire.headers import JSON, TEXT
@@ -33,13 +35,24 @@ if TYPE_CHECKING:
     from aistore.server.authn.tokens import Claims
     from aistore.wire.authn import ClusterAcl
 
-__all__ = ["AuthnError", "AuthnService", "Lifetimes", "SigningKeys", "read_message", "wrapped"]
+__all__ = ["KINDS", "AuthnError", "AuthnService", "Lifetimes", "SigningKeys", "read_message", "wrapped"]
 
 logger = logging.getLogger("aistore.server.authn")
 
 _MESSAGE_MAX: Final = 1 << 20
 _CONNECTIONS: Final = 1000
 MINUTE: Final = 60 * SECOND
+_KEYS: Final = "keys"
+_LOGIN: Final = "login"
+_OTHER: Final = "other"
+_RESOURCES: Final = {
+    **{name: name for name in (authn.USERS, authn.ROLES, authn.CLUSTERS, authn.TOKENS)},
+    "daemon": "daemon",
+    "public-key": _KEYS,
+    "rotate-key": _KEYS,
+}
+KINDS: Final = (*dict.fromkeys(_RESOURCES.values()), _LOGIN, _OTHER)
+"""Kinds of requests to an AuthN server, in its metrics."""
 
 T = TypeVar("T")
 
@@ -96,9 +109,10 @@ class AuthnService:
         self.keys: SigningKeys
         self.revoked: dict[bytes, str] = {}
         """Revoked tokens by digest."""
+        self.traffic = Traffic(KINDS, kind_of)
         self._guard = Guard(settings)
         self._thread = ThreadPoolExecutor(1, "authn")
-        self._server = HttpServer(self, Limits(connections=_CONNECTIONS, max_body=_MESSAGE_MAX))
+        self.server = HttpServer(self, Limits(connections=_CONNECTIONS, max_body=_MESSAGE_MAX))
 
     def __repr__(self) -> str:
         return f"<AuthnService {self.url or self.settings.data_dir}>"
@@ -128,17 +142,20 @@ class AuthnService:
             undo.callback(self.passwords.close)
             self.pushing = Pushing(self)
             self.url = url_of(*sock.getsockname()[:2])
-            await self._server.listen(sock)
+            await self.server.listen(sock)
             await self.pushing.start()
             undo.pop_all()
 
-    async def stop(self) -> None:
-        """Finish what is under way and close everything."""
-        await self._server.stop()
+    async def stop(self, grace: float = 0.0) -> None:
+        """Finish what is under way, within `grace` seconds, and close everything."""
+        await self.server.stop(grace)
         await self.pushing.close()
         self.passwords.close()
         await self.in_thread(self.database.close)
         self._thread.shutdown()
+
+    def kill(self) -> None:
+        """No process belongs to it."""
         self.audit.close()
 
     async def in_thread(self, work: Callable[[], T]) -> T:
@@ -219,10 +236,15 @@ class AuthnService:
 
     def handle(self, request: Request) -> Result:
         """Answer one request (called by the HTTP driver)."""
+        request.began = perf_counter()
         self._guard.check(request)
         from aistore.server.authn.routes import route
 
         return route(self, request)
+
+    def answered(self, request: Request, status: int, sent: int, *, whole: bool = True) -> None:  # noqa: ARG002 (the driver's signature)
+        """Count what was answered (called by the HTTP driver)."""
+        self.traffic.answered(request, status, sent)
 
     def refuse(self, request: Request, error: BaseException) -> Reply:
         """The error document for an exception of a handler."""
@@ -231,6 +253,18 @@ class AuthnService:
         body = error_body(error, request.method, request.path, request.peer, "", "")
         headers = [("Content-Type", JSON), ("X-Content-Type-Options", "nosniff"), *error.headers.items()]
         return Reply(error.status, headers, b"" if request.method == "HEAD" else body)
+
+
+def kind_of(request: Request) -> str:
+    """The kind of a request, by its path and method."""
+    _, version, resource, *more = (*request.path.split("/"), "", "")
+    if version == ".well-known":
+        return _KEYS
+    if version != "v1":
+        return _OTHER
+    if resource == authn.USERS and request.method == "POST" and more[:1] > [""]:
+        return _LOGIN
+    return _RESOURCES.get(resource, _OTHER)
 
 
 def _as_api_error(request: Request, error: BaseException) -> ApiError:

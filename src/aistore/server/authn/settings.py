@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from aistore.server.folder import LOG
+from aistore.server.limits import NodeLimits
 from aistore.server.settings import SettingsError, is_loopback
 from aistore.wire import environment
 
@@ -50,6 +51,11 @@ class AuthnSettings:
     # What `server.guard` wants to know.
     etl = False
     allow_etl = False
+
+    @property
+    def grace(self) -> float:
+        """Seconds that requests may take which are under way when the server is told to stop."""
+        return NodeLimits.grace
 
     @property
     def log_path(self) -> Path:
