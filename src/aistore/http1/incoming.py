@@ -66,7 +66,20 @@ class BrokenRequest(ConnectionError):
 class Request:
     """A request as handlers see it."""
 
-    __slots__ = ("_connection", "began", "body", "content", "head", "headers", "method", "path", "query", "raw_path")
+    __slots__ = (
+        "_connection",
+        "began",
+        "body",
+        "content",
+        "first_leg",
+        "head",
+        "headers",
+        "id",
+        "method",
+        "path",
+        "query",
+        "raw_path",
+    )
 
     def __init__(self, head: RequestHead, content: bytes | None, body: Body | None, connection: Link) -> None:
         self.head = head
@@ -76,9 +89,13 @@ class Request:
         self.content = content
         """The whole body, if it was small; None if it has to be read from `body`."""
         self.body = body
+        self.first_leg = False
+        """Whether the client sends the body, and whatever it announced of it, only where a redirect leads (protocol/00 9.5)."""
         self._connection = connection
         self.began: float
         """When its answer was begun, for services that note it (seconds of `time.perf_counter`)."""
+        self.id: str
+        """What it is called in logs, by services that give it a name."""
 
     @property
     def received(self) -> int:
