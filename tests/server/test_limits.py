@@ -245,6 +245,8 @@ OTHERS = {
     "aistore.server.api.multipart:_LONGEST_ID": "a longer one names no upload",
     "aistore.server.api.multipart:_SPARE_MAX": "buffers that are kept",
     "aistore.server.relay:_ANSWER_MAX": "of the cluster's own nodes",
+    "aistore.server.requests_log:_PATH_MAX": "of a text that is logged",
+    "aistore.server.requests_log:_VALUE_MAX": "of a text that is logged",
     "aistore.server.guard:_KNOWN_MAX": "remembered",
     "aistore.server.node:_KNOWN_MAX": "remembered",
     "aistore.server.etl.launching:_PROBE_PAUSE_MAX": "a pause",
