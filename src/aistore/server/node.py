@@ -31,7 +31,7 @@ from aistore.server.listening import bind, url_of
 from aistore.server.relay import ask
 from aistore.server.smap import ClusterMap
 from aistore.server.stats import Stats
-from aistore.server.store.errors import BucketGone, CustomTooLong, StoreBroken, StoreFull
+from aistore.server.store.errors import BucketGone, ContentDamaged, CustomTooLong, StoreBroken, StoreFull
 from aistore.server.store.store import Store
 from aistore.wire import access
 from aistore.wire import headers as header
@@ -41,6 +41,7 @@ from aistore.wire.errors import (
     ApiError,
     access_denied,
     bucket_not_found,
+    damaged,
     error_body,
     out_of_space,
 )
@@ -248,6 +249,9 @@ class Node:
             return out_of_space(str(error))
         if isinstance(error, StoreBroken):
             return ApiError(500, f"{self.name}: {error}")
+        if isinstance(error, ContentDamaged):
+            bucket = next((one for one in self.store.buckets() if one.bid == error.bid), None)
+            return damaged(str(error), bucket.id.object_cname(error.name) if bucket is not None else error.name)
         if isinstance(error, BucketGone):
             return ApiError(404, f'bucket "{error}" does not exist', "ErrBckNotFound")
         if isinstance(error, (BrokenRequest, CustomTooLong)):
