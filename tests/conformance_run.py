@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import pytest
 
+from bench.environments import VERSIONS, official_python, why_missing
 from expected_differences import LIST, expected
 
 HERE = Path(__file__).resolve().parent / "conformance"
+
+PACKAGES = ("ours", *(f"official-{version}" for version in VERSIONS))
+"""Whose classes run the scenarios of the SDK: the part of such a run's name before the slash."""
 
 # The slowest run takes a fraction of this.
 _RUN_SECONDS = 280
@@ -33,6 +38,17 @@ class Tally:
 def labels(kind: str) -> list[str]:
     """All scenarios of `kind` (http, sdk) as `area.name`, from the golden files."""
     return sorted(path.name.removesuffix(".jsonl") for path in (HERE / "golden" / kind).glob("*.jsonl"))
+
+
+def interpreter(run: str) -> str:
+    """The Python that has the package of a run of the SDK. Skips where it is missing."""
+    package = run.partition("/")[0]
+    if package == "ours":
+        return sys.executable
+    version = package.removeprefix("official-")
+    if reason := why_missing(version):
+        pytest.skip(reason)
+    return str(official_python(version))
 
 
 def is_slow(run: str, label: str) -> bool:

@@ -47,6 +47,7 @@ class ShowingService:
     def __init__(self) -> None:
         self.seen: list[tuple[str, str]] = []
         self.errors: list[BaseException] = []
+        self.answers: list[tuple[str, int, int, bool]] = []
         self.release = asyncio.Event()
         self.files_open = 0
         self.generators_open = 0
@@ -106,6 +107,9 @@ class ShowingService:
                 raise RuntimeError("broke off")
         finally:
             self.generators_open -= 1
+
+    def answered(self, request: Request, status: int, sent: int, *, whole: bool = True) -> None:
+        self.answers.append((request.path, status, sent, whole))
 
     def refuse(self, request: Request, error: BaseException) -> Reply:
         self.errors.append(error)

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bench.environments import VERSIONS, official_python, why_missing
-from conformance_run import judge, parameters, run_harness
+from conformance_run import PACKAGES, interpreter, judge, parameters, run_harness
 
 if TYPE_CHECKING:
     from guarding import AuthnServer, Guarded
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
 AREA = "authn"
 CLUSTERS = {"one-authn": "guarded", "three-authn": "guarded3"}
 HAS = {"one-authn": "single,own", "three-authn": "targets,own"}
-PACKAGES = ("ours", *(f"official-{version}" for version in VERSIONS))
 
 
 @pytest.mark.parametrize(("run", "label"), parameters("http", tuple(f"http/{on}" for on in CLUSTERS), AREA))
@@ -45,14 +43,8 @@ def test_sdk(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    package, on = run.split("/")
-    python = sys.executable
-    if package != "ours":
-        version = package.removeprefix("official-")
-        if reason := why_missing(version):
-            pytest.skip(reason)
-        python = str(official_python(version))
-    guarded: Guarded = request.getfixturevalue(CLUSTERS[on])
+    python = interpreter(run)
+    guarded: Guarded = request.getfixturevalue(CLUSTERS[run.partition("/")[2]])
     folder = tmp_path_factory.getbasetemp()
     has = f"authn={authn.url}"
     judge(run, label, run_harness("sdk_conform.py", "sdk", run, False, python, guarded.url, has, folder, AREA))

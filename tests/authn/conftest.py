@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,3 +17,14 @@ if TYPE_CHECKING:
 def there(request: pytest.FixtureRequest) -> Iterator[Guarded]:
     """Each of them."""
     yield request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="module")
+def bucket(there: Guarded) -> Iterator[str]:
+    name = f"gate-{uuid.uuid4().hex[:8]}"
+    with there.admin as root:
+        root.make_bucket(name)
+        assert root.put(name, "o", b"content").status == 200
+    yield name
+    with there.admin as root:  # the server has closed the first one's connection by then
+        root.action("DELETE", f"/v1/buckets/{name}", "destroy-bck")

@@ -249,6 +249,11 @@ def test_numbers_of_properties(call: Caller, change: object) -> None:
     assert got.status == 400, got.body
 
 
+@pytest.mark.parametrize("copies", ["9" * 5000, 10**30, -1, True, "x"])
+def test_numbers_of_copies(call: Caller, copies: object) -> None:
+    assert call.action("POST", "/v1/buckets/b", "make-n-copies", copies).status == 400
+
+
 @pytest.mark.parametrize(
     ("query", "value"),
     [("log.level=%ff", {"log": {"level": 5}}), ("disk.disk_util_max_wm=101", {"disk": {"disk_util_max_wm": 10**100}}),

@@ -45,6 +45,16 @@ def _request(method: str, resource: str, name: str = "", message: object = None)
     return Request(method, path, body=None if message is None else msgspec.json.encode(message))
 
 
+def _delete(resource: str, name: str, missing_ok: bool) -> Steps[None]:
+    from aistore.sdk.authn.errors import ErrRoleNotFound, ErrUserNotFound
+
+    try:
+        yield _request("DELETE", resource, name)
+    except (ErrRoleNotFound, ErrUserNotFound):
+        if not missing_ok:
+            raise
+
+
 # -- tokens --
 
 
@@ -203,13 +213,7 @@ def _grant(role: RoleInfo, uuid: str, perms: Sequence[AccessAttr], bucket_name: 
 
 def delete_role(name: str, missing_ok: bool) -> Steps[None]:
     """Delete a role; its users lose it."""
-    try:
-        yield _request("DELETE", authn.ROLES, name)
-    except Exception as error:
-        from aistore.sdk.authn.errors import ErrRoleNotFound
-
-        if not (missing_ok and isinstance(error, ErrRoleNotFound)):
-            raise
+    return _delete(authn.ROLES, name, missing_ok)
 
 
 # -- users --
@@ -258,10 +262,4 @@ def update_user(username: str, password: str | None, role_names: Sequence[str] |
 
 def delete_user(username: str, missing_ok: bool) -> Steps[None]:
     """Delete a user."""
-    try:
-        yield _request("DELETE", authn.USERS, username)
-    except Exception as error:
-        from aistore.sdk.authn.errors import ErrUserNotFound
-
-        if not (missing_ok and isinstance(error, ErrUserNotFound)):
-            raise
+    return _delete(authn.USERS, username, missing_ok)

@@ -6,6 +6,7 @@ The standard library's `tarfile` takes a tenth of a millisecond for an entry, mo
 from __future__ import annotations
 
 import json
+import lzma
 import struct
 import tempfile
 import zipfile
@@ -34,6 +35,10 @@ _WITHOUT_CONTENT: Final = frozenset(b"LKxg5")  # extended headers, and folders
 _UNPACKED: Final = 1 << 20
 _ZIP_IN_MEMORY: Final = 64 << 20
 _METADATA_MAX: Final = 256 << 20
+# How the standard library fails at a ZIP that is damaged.
+_BAD_ZIP: Final = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, OSError, EOFError, ValueError, OverflowError, NotImplementedError,
+)  # fmt: skip
 _UNREADABLE: Final = "Failed to read {} archive stream: {}"
 
 
@@ -261,10 +266,12 @@ class _ZipDecoder:
                 archive = zipfile.ZipFile(file)
             except zipfile.BadZipFile as error:
                 raise Cut(str(error)) from error
+            except _BAD_ZIP as error:
+                raise RuntimeError(_UNREADABLE.format("zip", error)) from error
             for info in archive.infolist():
                 try:  # by entry, since names need not be unique
                     content = archive.read(info)
-                except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+                except _BAD_ZIP as error:
                     raise RuntimeError(_UNREADABLE.format("zip", error)) from error
                 yield info.filename, content
 
@@ -317,7 +324,7 @@ class Multipart:
             raise MultipartDecodeError("the parts of an answer are not metadata and archive")
         try:
             metadata = json.loads(document)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise MultipartDecodeError(f"the metadata of an answer is no JSON: {error}") from error
         if not isinstance(metadata, dict) or not isinstance(metadata.get("out"), list):
             raise MultipartDecodeError("the metadata of an answer has no records")

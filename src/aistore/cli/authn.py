@@ -60,7 +60,7 @@ def _banner(service: object, url: str) -> None:
     from aistore.server.authn.service import AuthnService
 
     assert isinstance(service, AuthnService)
-    how = "HS256, with the secret that clusters share" if service.has_secret else "RS256, with keys of its own"
+    how = "HS256, with the secret that clusters share" if service.keys.secret else "RS256, with keys of its own"
     folder = service.settings.data_dir
     print(
         f"AuthN {__version__} serves {folder}\n"

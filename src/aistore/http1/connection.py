@@ -346,10 +346,7 @@ class Connection(asyncio.BufferedProtocol):
             answer = pending.render(pending.future.result())
         except (Exception, asyncio.CancelledError) as error:
             answer = self._service.refuse(request, error)
-        if isinstance(answer, bytes):
-            self._send_bytes(request.head, answer)
-        else:
-            self._send(request, answer)
+        self._send_made(request, answer)
         self._advance(self._answered())
 
     async def _await(self, request: Request, coroutine: Coroutine[object, object, Answer]) -> None:
@@ -360,13 +357,10 @@ class Connection(asyncio.BufferedProtocol):
         finally:
             if request.body is not None:
                 request.body.release()
-        if isinstance(answer, bytes):
-            self._send_bytes(request.head, answer)
-        elif isinstance(answer.body, bytes):
-            self._send(request, answer)
-        else:
+        if not isinstance(answer, bytes) and not isinstance(answer.body, bytes):
             await self._send_slowly(request, answer)
             return
+        self._send_made(request, answer)
         self._advance(self._answered())
 
     def _answered(self, rest: bytes = b"") -> bytes | None:
@@ -402,6 +396,14 @@ class Connection(asyncio.BufferedProtocol):
         # While the client waits for leave to send a body, nobody can tell whether what comes next is the body or a request.
         return not head.keep_alive or self.close_after_reply or self._continue
 
+    def _send_made(self, request: Request, answer: bytes | Reply) -> None:
+        """Send an answer that took more than a call of the service."""
+        if isinstance(answer, Reply):
+            self._send(request, answer)
+        else:
+            self._service.answered(request, int(answer[9:12]), len(answer))
+            self._send_bytes(request.head, answer)
+
     def _send_bytes(self, head: RequestHead, answer: bytes) -> None:
         if self._lost:
             return
@@ -414,12 +416,15 @@ class Connection(asyncio.BufferedProtocol):
             self.transport.write(answer)
 
     def _send(self, request: Request, reply: Reply) -> None:
-        if self._lost:
-            return
         assert isinstance(reply.body, bytes)
         closes = reply.close or self._closes(request.head)
-        head = encode_reply_head(reply, request.head, chunked=False, close=closes)
-        self.transport.write(head if request.method == "HEAD" else head + reply.body)
+        data = encode_reply_head(reply, request.head, chunked=False, close=closes)
+        if request.method != "HEAD":
+            data += reply.body
+        self._service.answered(request, reply.status, len(data), whole=not self._lost)
+        if self._lost:
+            return
+        self.transport.write(data)
         if closes:
             self._end_after_body()
 
@@ -432,14 +437,20 @@ class Connection(asyncio.BufferedProtocol):
         sized = is_file or any(name == "Content-Length" for name, _ in reply.headers)
         chunked = not sized and not request.head.old
         closes = reply.close or self._closes(request.head) or not (sized or chunked)
+        whole = False
+        sent = 0
         try:
             self.check_alive()
-            self.transport.write(encode_reply_head(reply, request.head, chunked=chunked, close=closes))
+            head = encode_reply_head(reply, request.head, chunked=chunked, close=closes)
+            self.transport.write(head)
+            sent = len(head)
             if request.method != "HEAD":
                 if isinstance(body, FilePart):
                     await send_file(self, body)
+                    sent += body.length
                 else:
-                    await self._send_pieces(body, chunked)
+                    sent += await self._send_pieces(body, chunked)
+            whole = True
         except ConnectionError:
             await self._break_off()
             return
@@ -449,6 +460,7 @@ class Connection(asyncio.BufferedProtocol):
             await self._break_off()
             return
         finally:
+            self._service.answered(request, reply.status, sent, whole=whole)
             if isinstance(body, FilePart):
                 body.close()
             elif (
@@ -459,7 +471,9 @@ class Connection(asyncio.BufferedProtocol):
             self._end_after_body()
         self._advance(self._answered())
 
-    async def _send_pieces(self, pieces: AsyncIterator[BytesLike | list[bytes]], chunked: bool) -> None:
+    async def _send_pieces(self, pieces: AsyncIterator[BytesLike | list[bytes]], chunked: bool) -> int:
+        """Send a body; its bytes."""
+        sent = 0
         async for piece in pieces:
             parts = piece if isinstance(piece, list) else (piece,)
             size = sum(map(len, parts))
@@ -469,9 +483,11 @@ class Connection(asyncio.BufferedProtocol):
             data = b"".join((b"%x\r\n" % size, *parts, b"\r\n") if chunked else parts)
             # The rest of a view, where the socket does not take all at once, is no copy.
             self.transport.write(memoryview(data))
+            sent += size
             await self.drain()
         if chunked:
             self.transport.write(b"0\r\n\r\n")
+        return sent
 
     async def _break_off(self) -> None:
         """End within an answer. What was written of it is good, and goes out before: an abort would drop it."""
@@ -518,6 +534,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _refuse(self, status: int, reason: str, headers: tuple[tuple[str, str], ...] = ()) -> None:
         """Answer what is no request, and end: nobody can tell where the next one would begin."""
+        self._server.heads_refused += 1
         reply = Reply(status, (("Content-Type", "text/plain; charset=utf-8"), *headers), reason.encode())
         self.transport.write(encode_reply_head(reply, None, chunked=False, close=True) + reason.encode())
         self._end()

@@ -62,7 +62,7 @@ class BrokenRequest(ConnectionError):
 class Request:
     """A request as handlers see it."""
 
-    __slots__ = ("_connection", "body", "content", "head", "headers", "method", "path", "query", "raw_path")
+    __slots__ = ("_connection", "began", "body", "content", "head", "headers", "method", "path", "query", "raw_path")
 
     def __init__(self, head: RequestHead, content: bytes | None, body: Body | None, connection: Link) -> None:
         self.head = head
@@ -73,6 +73,13 @@ class Request:
         """The whole body, if it was small; None if it has to be read from `body`."""
         self.body = body
         self._connection = connection
+        self.began: float
+        """When its answer was begun, for services that note it (seconds of `time.perf_counter`)."""
+
+    @property
+    def received(self) -> int:
+        """Bytes of the body that have come."""
+        return len(self.content or b"") if self.body is None else self.body.came
 
     @property
     def params(self) -> Params:
@@ -149,6 +156,11 @@ class Body:
         """The handler has ended."""
         self._connection.memory.give(self._held)
         self._held = 0
+
+    @property
+    def came(self) -> int:
+        """Bytes that were received, or announced by chunks."""
+        return (self.length or 0) - self._left if self._decoder is None else self._decoder.total
 
     @property
     def complete(self) -> bool:

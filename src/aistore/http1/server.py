@@ -59,6 +59,9 @@ class Service(Protocol):
     def refuse(self, request: Request, error: BaseException) -> Reply:
         """The reply for an exception raised by `handle`."""
 
+    def answered(self, request: Request, status: int, sent: int, *, whole: bool = True) -> None:
+        """An answer of `sent` bytes is out (not `whole`: it broke off); not called for those that `handle` returned as bytes."""
+
 
 class HttpServer:
     """Listens, keeps the connections and their time limits."""
@@ -70,6 +73,12 @@ class HttpServer:
         """Coarse clock of the time limits (seconds, one step behind at most)."""
         self.receive_view = memoryview(bytearray(_RECEIVE_BYTES))
         self.memory = Memory(self.limits.memory)
+        self.accepted = 0
+        """Connections so far."""
+        self.turned_away = 0
+        """Those of them that were too many."""
+        self.heads_refused = 0
+        """Answers without a service: to what is no request, or too long, and to connections that were too many."""
         self._connections: set[Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._listeners: list[asyncio.Server] = []
@@ -113,9 +122,12 @@ class HttpServer:
     def admit(self, connection: Connection) -> bool:
         """Note a new connection; False if there are too many."""
         self._connections.add(connection)
+        self.accepted += 1
         if len(self._connections) > self.limits.connections + _REFUSED_AT_ONCE:
             connection.transport.abort()
-        return len(self._connections) <= self.limits.connections
+        admitted = len(self._connections) <= self.limits.connections
+        self.turned_away += not admitted
+        return admitted
 
     def forget(self, connection: Connection) -> None:
         """A connection is gone."""

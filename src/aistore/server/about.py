@@ -30,6 +30,7 @@ __all__ = [
     "node_state",
     "node_stats",
     "node_status",
+    "resident_bytes",
     "system",
 ]
 
@@ -147,13 +148,18 @@ def system(node: Node, role: SpokenRole) -> dict[str, object]:
     return document
 
 
+def resident_bytes() -> int:
+    """Resident bytes of this process; where the system does not tell, the most that there were."""
+    try:
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except FileNotFoundError:  # macOS, which counts in bytes
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
 def _memory() -> tuple[int, int]:
     """Resident bytes of this process, and bytes available on the machine."""
     page = os.sysconf("SC_PAGE_SIZE")
-    try:
-        used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * page
-    except FileNotFoundError:  # macOS, which counts in bytes
-        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    used = resident_bytes()
     try:
         available = os.sysconf("SC_AVPHYS_PAGES") * page
     except (ValueError, OSError):  # macOS does not tell

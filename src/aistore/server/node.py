@@ -13,6 +13,7 @@ import socket
 import string
 import time
 from functools import partial
+from time import perf_counter
 from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import quote, quote_from_bytes, urlsplit
 
@@ -33,6 +34,7 @@ from aistore.server.smap import ClusterMap
 from aistore.server.stats import Stats
 from aistore.server.store.errors import BucketGone, ContentDamaged, CustomTooLong, StoreBroken, StoreFull
 from aistore.server.store.store import Store
+from aistore.server.traffic import Traffic
 from aistore.wire import access
 from aistore.wire import headers as header
 from aistore.wire import params as param
@@ -90,6 +92,8 @@ class Node:
         self.backends = Backends(self)
         """Where remote buckets live."""
         self.stats = Stats()
+        self.traffic = Traffic()
+        self._untold = 0  # requests answered at once that need not be told
         self.gateway_id = ""
         self.target_id = ""
         self._guard = Guard(settings)
@@ -218,10 +222,21 @@ class Node:
 
     def handle(self, request: Request) -> Result:
         """Answer one request (called by the HTTP driver)."""
+        request.began = perf_counter()
         self._guard.check(request)
         if not request.path.startswith("/v1/"):
             routes.rewrite(self, request)
-        return self._answer(request)
+        answer = self._answer(request)
+        if type(answer) is bytes:
+            if self._untold:
+                self._untold -= 1
+            else:
+                self._untold = self.traffic.at_once(request, answer)
+        return answer
+
+    def answered(self, request: Request, status: int, sent: int, *, whole: bool = True) -> None:  # noqa: ARG002 (the driver's signature)
+        """Count what `handle` did not answer at once (called by the HTTP driver)."""
+        self.traffic.answered(request, status, sent)
 
     def refuse(self, request: Request, error: BaseException) -> Reply:
         """The reference's error body for an exception of a handler."""

@@ -1,9 +1,12 @@
-"""Counters of a node: the `tracker` of `node_status`, the list of metrics, and Prometheus text (protocol/00 13.2)."""
+"""Counters of a node that the reference has, too: the `tracker` of `node_status`, and the list of metrics (protocol/00 13.2)."""
 
 from __future__ import annotations
 
 import time
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["Stats"]
 
@@ -45,13 +48,19 @@ class Stats:
         self.counters: dict[str, int] = dict.fromkeys(
             (name for name, metric in _METRICS.items() if metric.kind in ("counter", "size")), 0
         )
+        # Apart from the others, because the path of small reads counts here: an attribute costs half of an entry.
+        self._reads = 0
+        self._read_bytes = 0
         self._started = time.monotonic_ns()
+        self.cache_hits = 0
+        """Reads of objects of remote buckets that were cached."""
+        self.cache_misses = 0
+        """Those that were not."""
 
     def read(self, size: int, count: int = 1) -> None:
         """An object, or a part of it, was read; or `count` of them, of `size` bytes together."""
-        counters = self.counters
-        counters["get.n"] += count
-        counters["get.size"] += size
+        self._reads += count
+        self._read_bytes += size
 
     def fetched(self, size: int) -> None:
         """An object came from a backend."""
@@ -88,15 +97,20 @@ class Stats:
         for name in self.counters:
             if not errors_only or name.startswith("err."):
                 self.counters[name] = 0
+        if not errors_only:
+            self._reads = self._read_bytes = 0
 
     @property
     def uptime(self) -> int:
         """Nanoseconds since the start."""
         return time.monotonic_ns() - self._started
 
+    def _values(self) -> dict[str, int]:
+        return {**self.counters, "get.n": self._reads, "get.size": self._read_bytes}
+
     def tracker(self) -> dict[str, int]:
         """The counters that are not zero, and the gauges."""
-        shown = {name: value for name, value in self.counters.items() if value}
+        shown = {name: value for name, value in self._values().items() if value}
         return {**shown, "up.ns.time": self.uptime, "state.flags": HEALTHY}
 
     @staticmethod
@@ -104,13 +118,9 @@ class Stats:
         """Kind of each metric by name (`what=metrics`)."""
         return {name: metric.kind for name, metric in sorted(_METRICS.items())}
 
-    def prometheus(self, role: str, node_id: str) -> bytes:
-        """All metrics in Prometheus' text format; `role` is `proxy` or `target`."""
-        values = {**self.counters, **self.tracker()}
-        out = []
+    def exported(self) -> Iterator[tuple[str, str, str, int]]:
+        """Name, type, meaning and value of each metric as it is exported, without what says of whom."""
+        values = {**self._values(), **self.tracker()}
         for name, metric in _METRICS.items():
-            full = f"ais_{role}_{metric.exported}"
-            out.append(f"# HELP {full} {metric.help}")
-            out.append(f"# TYPE {full} {'counter' if metric.kind in ('counter', 'size') else 'gauge'}")
-            out.append(f'{full}{{node_id="{node_id}"}} {values[name]}')
-        return "\n".join([*out, ""]).encode()
+            kind = "counter" if metric.kind in ("counter", "size") else "gauge"
+            yield metric.exported, kind, metric.help, values[name]

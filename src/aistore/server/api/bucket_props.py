@@ -74,7 +74,7 @@ async def go_over(node: Node, bucket: Bucket, kind: str) -> Reply:
 async def make_copies(node: Node, bucket: Bucket, value: object) -> Reply:
     """Set how many copies a mirrored bucket is to have, and start the job that would make them."""
     text = str(value)
-    if isinstance(value, bool) or not text.isdecimal() or not 1 <= int(text) <= _MAX_COPIES:
+    if isinstance(value, bool) or not text.isdecimal() or len(text) > 9 or not 1 <= int(text) <= _MAX_COPIES:
         raise ApiError(400, f"invalid number of copies {text[:64]} (expected value in range [1, {_MAX_COPIES}])")
     await _change(node, bucket, {"mirror": {"enabled": int(text) > 1, "copies": int(text)}})
     return await go_over(node, bucket, actions.MAKE_COPIES)

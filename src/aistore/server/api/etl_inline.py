@@ -40,7 +40,6 @@ def is_inline(request: Request) -> bool:
     """Whether a GET or PUT of an object names an ETL."""
     return (
         request.method in ("GET", "PUT")
-        and param.ETL_NAME in request.query
         and bool(request.params.get(param.ETL_NAME))
         and (request.method == "GET" or bool(request.params.get(param.OBJECT_TO)))
     )

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from typing import TYPE_CHECKING, Final, cast
 
 from aistore.http1.message import Reply
 from aistore.server.about import node_state, uptime_headers
 from aistore.server.api.messages import ALL_METHODS, json_reply, method_refused
+from aistore.server.exposition import CONTENT_TYPE, merge
+from aistore.server.metrics import node_metrics, targets_up
 from aistore.wire import params as param
 from aistore.wire.errors import ApiError
 from aistore.wire.values import parse_bool
 
 if TYPE_CHECKING:
-    from aistore.http1.server import Request
+    from aistore.http1.server import Request, Result
     from aistore.server.node import Node
 
 __all__ = ["health", "metrics"]
+
+_SCRAPE_SECONDS: Final = 5.0  # Prometheus waits for ten
 
 
 def health(node: Node, request: Request) -> Reply:
@@ -40,11 +45,26 @@ def health(node: Node, request: Request) -> Reply:
     return Reply(200, headers)
 
 
-def metrics(node: Node, request: Request) -> Reply:
-    """The counters as Prometheus text."""
+def metrics(node: Node, request: Request) -> Result:
+    """The metrics of this process in Prometheus' text format; a gateway's with those of its targets, which `node_id` tells apart."""
     if request.method not in ("GET", "HEAD"):
         return method_refused(request, "GET, HEAD")
-    body = node.stats.prometheus("target" if node.target_id else "proxy", node.target_id or node.gateway_id)
-    return Reply(
-        200, [("Content-Type", "text/plain; version=0.0.4; charset=utf-8")], body if request.method == "GET" else b""
-    )
+    if node.redirects:
+        return _metrics_of_all(node)
+    return _metrics_reply(node_metrics(node))
+
+
+async def _metrics_of_all(node: Node) -> Reply:
+    urls = node.smap.targets.values()
+    try:
+        asked = await asyncio.wait_for(
+            asyncio.gather(*(node.ask(url, "GET", "/metrics") for url in urls)), _SCRAPE_SECONDS
+        )
+    except asyncio.TimeoutError:
+        asked = []
+    texts = [cast("bytes", answer.body).decode() for answer in asked if answer.status == 200]
+    return _metrics_reply(merge([node_metrics(node), targets_up(node, len(texts)), *texts]))
+
+
+def _metrics_reply(text: str) -> Reply:
+    return Reply(200, [("Content-Type", CONTENT_TYPE)], text.encode())

@@ -71,7 +71,7 @@ def _handle(node: Node, request: Request, bucket_name: str, object_name: str) ->
         raise ApiError(400, "dpq: exceeded maximum number of iterations (100)")
     bucket = node.bucket(bucket_name, request)
     name = check_object_name(object_name, directory=method == "HEAD")
-    if request.query and node.settings.etl and is_inline(request):
+    if param.ETL_NAME in request.query and node.settings.etl and is_inline(request):
         return transform_inline(node, request, bucket, name)
     if node.redirects:
         if "arch" in request.query:

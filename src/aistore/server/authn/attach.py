@@ -85,7 +85,7 @@ class Guarded:
         service = self.service
         if service is None:
             return replace(settings, redirect_key=self.signer.key)
-        return replace(settings, authn=service.url, authn_secret=service.secret, redirect_key=self.signer.key)
+        return replace(settings, authn=service.url, authn_secret=service.keys.secret, redirect_key=self.signer.key)
 
 
 def _of_its_own(settings: ServerSettings) -> AuthnSettings:

@@ -33,7 +33,10 @@ if TYPE_CHECKING:
     from aistore.server.store.rows import Bucket
     from aistore.wire.names import BucketId
 
-__all__ = ["Gate"]
+__all__ = ["REFUSALS", "Gate"]
+
+REFUSALS: Final = ("no token", "bad token", "bad signature", "no right")
+"""Reasons for which requests are refused: the last one 403, those before 401 (a redirect's signature 403)."""
 
 _OBJECTS: Final = "/v1/objects/"
 _BEHIND: Final = len(_OBJECTS)
@@ -71,6 +74,8 @@ class Gate:
         self._sessions: dict[str, Session] = {}
         """By the value of `Authorization`, or the token of another header."""
         self._revoked: dict[bytes, int] = {}
+        self.refusals = dict.fromkeys(REFUSALS, 0)
+        """How many requests were refused, by reason."""
         self._uuid = ""
 
     async def open(self) -> None:
@@ -87,6 +92,10 @@ class Gate:
     def forget(self) -> None:
         """Check signatures again: what was found good was so with keys that are not those of now."""
         self._sessions.clear()
+
+    def _refused(self, reason: str, error: ApiError) -> ApiError:
+        self.refusals[reason] += 1
+        return error
 
     # -- requests --
 
@@ -117,7 +126,7 @@ class Gate:
             return self._handle(self._node, request)
         token, source = token_of(request)
         if not token:
-            raise ApiError(401, "token required")
+            raise self._refused("no token", ApiError(401, "token required"))
         session = self._sessions.get(_key(token, source))
         if session is None:
             if self._trust.may_learn(token):
@@ -125,7 +134,7 @@ class Gate:
             session = self._new_session(token, source)
         elif session.expires <= time.time():
             del self._sessions[_key(token, source)]
-            raise _invalid(source, "token expired")
+            raise self._refused("bad token", _invalid(source, "token expired"))
         if bucket is not None:
             bits = bits_of_object(request)
             self._check_one(session, with_system(Wanted(bits, bucket.id)), bucket)
@@ -170,13 +179,15 @@ class Gate:
         if self._node.is_target:
             self._recall()  # while it started, or did not answer, nobody could tell it
         if digest_of(token) in self._revoked:
-            raise _invalid(source, "token revoked")
+            raise self._refused("bad token", _invalid(source, "token revoked"))
         try:
             claims = self._trust.verifier.verify(token)
         except BadToken as error:
-            raise _invalid(source, str(error)) from None
+            raise self._refused("bad token", _invalid(source, str(error))) from None
         if claims.subject == authn.SERVICE and self._cluster not in claims.audience:
-            raise _invalid(source, "token has invalid audience")  # another cluster was shown it
+            raise self._refused(
+                "bad token", _invalid(source, "token has invalid audience")
+            )  # another cluster was shown it
         if len(self._sessions) >= _SESSIONS_MAX:
             self._sessions.clear()
         session = self._sessions[_key(token, source)] = Session(claims)
@@ -188,12 +199,12 @@ class Gate:
         if reads_message(request.method, request.path):
             return self._signed_message(request)
         if not (self._signer.is_good(request) and self._signer.is_body(request, b"")):
-            raise _not_signed()
+            raise self._refused("bad signature", _not_signed())
         return self._handle(self._node, request)
 
     async def _signed_message(self, request: Request) -> Answer:
         if not (self._signer.is_good(request) and self._signer.is_body(request, await request.read(_MESSAGE_MAX))):
-            raise _not_signed()
+            raise self._refused("bad signature", _not_signed())
         if request.path == _TOKENS:
             return await self._change_tokens(request)
         return await answered(self._handle(self._node, request))
@@ -216,7 +227,7 @@ class Gate:
         if session.granted.get(identity, 0) & bits != bits:
             claims = session.claims
             if not claims.admin and not self._grants(claims, bits, identity):
-                raise self._denied(claims, bits, identity)
+                raise self._refused("no right", self._denied(claims, bits, identity))
             if len(session.granted) >= _GRANTED_MAX:
                 session.granted.clear()
             session.granted[identity] = session.granted.get(identity, 0) | bits
@@ -278,7 +289,7 @@ class Gate:
         body = await request.read(_MESSAGE_MAX)
         try:
             message = msgspec.json.decode(body, type=RevokedTokens)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise ApiError(400, f"{request.path}: failed to unmarshal [*tokenList] (DELETE), err: {error}") from None
         await self.revoke(message.tokens)
         await self._node.tell_targets("DELETE", _TOKENS, body)

@@ -41,31 +41,34 @@ async def discovery(service: AuthnService, request: Request, parts: list[str]) -
 
 async def jwks(service: AuthnService, request: Request, parts: list[str]) -> Reply:  # noqa: ARG001  as all handlers
     """All public keys, so that tokens outlive a rotation."""
-    if service.has_secret:
+    public = service.keys.public
+    if not public:
         raise ApiError(400, "JWKS not available for current signing method")
-    body = msgspec.json.encode({"keys": [key.jwk for key in service.public_keys]})
+    body = msgspec.json.encode({"keys": [key.jwk for key in public]})
     return Reply(200, [("Content-Type", JSON), ("Cache-Control", "max-age=86400, public")], body)
 
 
 async def public_key(service: AuthnService, request: Request, parts: list[str]) -> Reply:  # noqa: ARG001  as all handlers
     """The public key that tokens are signed for now."""
-    if service.has_secret:
+    public = service.keys.public
+    if not public:
         raise ApiError(400, "current signing method does not have a public key")
-    return json_answer({"public_key": service.public_keys[-1].pem})
+    return json_answer({"public_key": public[-1].pem})
 
 
 async def rotate(service: AuthnService, request: Request, parts: list[str]) -> Reply:  # noqa: ARG001  as all handlers
     """Sign with a new pair of keys from now on."""
     actor = service.administrator(request)
-    if service.has_secret:
-        raise ApiError(400, "rotation not supported for current signing method")
 
-    def make() -> None:
+    def make() -> str:
+        if service.keys.secret:
+            raise ApiError(400, "rotation not supported for current signing method")
         service.database.add_private_key(new_private_key())
-        service.load_keys()
+        service.load_pairs()
+        return service.keys.public[-1].kid
 
-    await service.in_thread(make)
-    service.audit.note(actor, address_of(request), "rotate key", service.public_keys[-1].kid)
+    kid = await service.in_thread(make)
+    service.audit.note(actor, address_of(request), "rotate key", kid)
     return Reply(200)
 
 
@@ -90,15 +93,14 @@ class _Change(msgspec.Struct):
 async def configuration(service: AuthnService, request: Request, parts: list[str]) -> Reply:  # noqa: ARG001  as all handlers
     """The settings, without the secret."""
     service.administrator(request)
-    settings, lifetimes = service.settings, service.lifetimes
-    public = service.public_keys[-1].pem if service.public_keys else None
+    settings, lifetimes, keys = service.settings, service.lifetimes, service.keys
     return json_answer(
         {
             "auth": {
-                "secret": _HIDDEN if service.has_secret else "",
+                "secret": _HIDDEN if keys.secret else "",
                 "expiration_time": format_duration(lifetimes.default),
                 "max_token_age": format_duration(lifetimes.longest),
-                "public_key": public,
+                "public_key": keys.public[-1].pem if keys.public else None,
                 "signing_key": {"bits": RSA_BITS},
                 "db": {"type": "sqlite", "filepath": str(settings.data_dir / DATABASE)},
             },

@@ -98,7 +98,7 @@ class Pushing:
             "exp": now + _LIFETIME,
             "iat": now,
         }
-        headers = (("Authorization", f"Bearer {self._service.sign(claims)}"),)
+        headers = (("Authorization", f"Bearer {self._service.keys.sign(claims)}"),)
         answer: Reply | None = None
         for url in cluster.urls or ():
             answer = await ask(url, method, f"/v1/{authn.TOKENS}", body, headers)

@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
+from aistore.http1.message import Reply
 from aistore.server.api.messages import method_refused
 from aistore.server.authn import clusters, keyring, roles, users
 from aistore.server.authn.service import not_found
+from aistore.server.exposition import CONTENT_TYPE
+from aistore.server.metrics import service_metrics
 from aistore.wire import authn
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from aistore.http1.message import Reply
     from aistore.http1.server import Request, Result
     from aistore.server.authn.service import AuthnService
 
@@ -41,6 +43,8 @@ def route(service: AuthnService, request: Request) -> Result:
     """Answer one request."""
     # A slash within a name is encoded, and separates nothing.
     parts = [unquote(part) for part in request.raw_path.split("/") if part]
+    if request.path == "/metrics" and request.method in ("GET", "HEAD"):
+        return Reply(200, [("Content-Type", CONTENT_TYPE)], service_metrics(service).encode())
     methods: dict[str, Handler] = {}
     if parts[:1] == ["v1"] and len(parts) > 1:
         methods = _RESOURCES.get(parts[1], {})

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final, TypeVar
+from time import perf_counter
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -18,7 +19,8 @@ from aistore.server.authn.keys import AuthnMissing, check_secret, new_private_ke
 from aistore.server.authn.tokens import BadToken, Verifier, digest_of, sign
 from aistore.server.guard import Guard
 from aistore.server.listening import bind, url_of
-from aistore.wire import environment
+from aistore.server.traffic import Traffic
+from aistore.wire import authn, environment
 from aistore.wire.authn import ADMIN_ROLE, SERVICE, Role
 from aistore.wire.errors import ApiError, error_body, url_too_short
 from aistore.wire.headers import JSON, TEXT
@@ -33,13 +35,24 @@ if TYPE_CHECKING:
     from aistore.server.authn.tokens import Claims
     from aistore.wire.authn import ClusterAcl
 
-__all__ = ["AuthnError", "AuthnService", "Lifetimes", "read_message", "wrapped"]
+__all__ = ["KINDS", "AuthnError", "AuthnService", "Lifetimes", "SigningKeys", "read_message", "wrapped"]
 
 logger = logging.getLogger("aistore.server.authn")
 
 _MESSAGE_MAX: Final = 1 << 20
 _CONNECTIONS: Final = 1000
 MINUTE: Final = 60 * SECOND
+_KEYS: Final = "keys"
+_LOGIN: Final = "login"
+_OTHER: Final = "other"
+_RESOURCES: Final = {
+    **{name: name for name in (authn.USERS, authn.ROLES, authn.CLUSTERS, authn.TOKENS)},
+    "daemon": "daemon",
+    "public-key": _KEYS,
+    "rotate-key": _KEYS,
+}
+KINDS: Final = (*dict.fromkeys(_RESOURCES.values()), _LOGIN, _OTHER)
+"""Kinds of requests to an AuthN server, in its metrics."""
 
 T = TypeVar("T")
 
@@ -53,6 +66,27 @@ class Lifetimes(msgspec.Struct):
 
     default: int = 24 * 60 * MINUTE
     longest: int = 90 * 24 * 60 * MINUTE
+
+
+class SigningKeys(NamedTuple):
+    """What tokens are signed and checked with: a secret, or else pairs of keys, of which the last one signs.
+
+    They are replaced together: whoever signs or checks meanwhile, in another thread, does so with what belongs together.
+    """
+
+    secret: str
+    private: str
+    public: tuple[PublicKey, ...]
+    verifier: Verifier
+
+    def __repr__(self) -> str:
+        return f"<SigningKeys {self.verifier!r}>"
+
+    def sign(self, claims: dict[str, object]) -> str:
+        """A token with these claims."""
+        if self.secret:
+            return sign(claims, self.secret)
+        return sign(claims, self.private, self.public[-1].kid)
 
 
 class AuthnService:
@@ -72,16 +106,13 @@ class AuthnService:
         self.log_level = "3"
         self.on_new_secret: Callable[[], None] = lambda: None
         """Called when tokens are signed with another secret than before."""
-        self.verifier: Verifier
+        self.keys: SigningKeys
         self.revoked: dict[bytes, str] = {}
         """Revoked tokens by digest."""
-        self.public_keys: list[PublicKey] = []
-        """Those of the pairs, the one that signs last; none where there is a secret."""
-        self._secret = ""
-        self._private = ""
+        self.traffic = Traffic(KINDS, kind_of)
         self._guard = Guard(settings)
         self._thread = ThreadPoolExecutor(1, "authn")
-        self._server = HttpServer(self, Limits(connections=_CONNECTIONS, max_body=_MESSAGE_MAX))
+        self.server = HttpServer(self, Limits(connections=_CONNECTIONS, max_body=_MESSAGE_MAX))
 
     def __repr__(self) -> str:
         return f"<AuthnService {self.url or self.settings.data_dir}>"
@@ -111,12 +142,12 @@ class AuthnService:
             undo.callback(self.passwords.close)
             self.pushing = Pushing(self)
             self.url = url_of(*sock.getsockname()[:2])
-            await self._server.listen(sock)
+            await self.server.listen(sock)
             undo.pop_all()
 
     async def stop(self) -> None:
         """Finish what is under way and close everything."""
-        await self._server.stop()
+        await self.server.stop()
         await self.pushing.close()
         self.passwords.close()
         await self.in_thread(self.database.close)
@@ -133,24 +164,25 @@ class AuthnService:
         if (text := database.meta("lifetimes")) is not None:
             self.lifetimes = msgspec.json.decode(text, type=Lifetimes)
         self.log_level = database.meta("log_level") or self.log_level
-        self._secret = secret or database.meta("secret") or ""
-        if not self._secret and not database.private_keys():
-            database.add_private_key(new_private_key())
         self.revoked = database.revoked()
-        self.load_keys()
+        secret = secret or database.meta("secret") or ""
+        if secret:
+            self.keys = SigningKeys(secret, "", (), Verifier(secret))
+            return
+        if not database.private_keys():
+            database.add_private_key(new_private_key())
+        self.load_pairs()
 
-    def load_keys(self) -> None:
-        """Take over the keys that the database has."""
-        pairs = [] if self._secret else self.database.private_keys()
-        self.public_keys = [public_half(one) for one in pairs]
-        self._private = pairs[-1] if pairs else ""
-        self.verifier = Verifier(self._secret, self.public_keys)
+    def load_pairs(self) -> None:
+        """Take over the pairs of keys that the database has."""
+        pairs = self.database.private_keys()
+        public = tuple(public_half(one) for one in pairs)
+        self.keys = SigningKeys("", pairs[-1], public, Verifier(public_keys=public))
 
     def use_secret(self, secret: str) -> None:
         """Sign with another secret from now on: what was signed before is not valid any more."""
         self.database.set_meta({"secret": check_secret(secret)})
-        self._secret = secret
-        self.load_keys()
+        self.keys = SigningKeys(secret, "", (), Verifier(secret))
 
     async def register(self, cluster: ClusterAcl) -> None:
         """Register the cluster that this server belongs to: its URLs change with its port."""
@@ -174,22 +206,6 @@ class AuthnService:
         """Where clients and clusters reach it."""
         return self.settings.external_url or self.url
 
-    @property
-    def secret(self) -> str:
-        """What tokens are signed with; empty where keys are."""
-        return self._secret
-
-    @property
-    def has_secret(self) -> bool:
-        """Whether tokens are signed with a secret, and not with keys."""
-        return bool(self._secret)
-
-    def sign(self, claims: dict[str, object]) -> str:
-        """A token with these claims."""
-        if self._secret:
-            return sign(claims, self._secret)
-        return sign(claims, self._private, self.public_keys[-1].kid)
-
     def caller(self, request: Request) -> Claims:
         """Who asks. Raises `ApiError` 401."""
         token, _ = token_of(request)
@@ -198,7 +214,7 @@ class AuthnService:
         if digest_of(token) in self.revoked:
             raise ApiError(401, "not authorized (invalid token: token revoked)")
         try:
-            claims = self.verifier.verify(token)
+            claims = self.keys.verifier.verify(token)
         except BadToken as error:
             raise ApiError(401, f"not authorized (invalid token [err: {error}])") from None
         if claims.subject == SERVICE:  # clusters have seen it
@@ -216,10 +232,15 @@ class AuthnService:
 
     def handle(self, request: Request) -> Result:
         """Answer one request (called by the HTTP driver)."""
+        request.began = perf_counter()
         self._guard.check(request)
         from aistore.server.authn.routes import route
 
         return route(self, request)
+
+    def answered(self, request: Request, status: int, sent: int, *, whole: bool = True) -> None:  # noqa: ARG002 (the driver's signature)
+        """Count what was answered (called by the HTTP driver)."""
+        self.traffic.answered(request, status, sent)
 
     def refuse(self, request: Request, error: BaseException) -> Reply:
         """The error document for an exception of a handler."""
@@ -228,6 +249,18 @@ class AuthnService:
         body = error_body(error, request.method, request.path, request.peer, "", "")
         headers = [("Content-Type", JSON), ("X-Content-Type-Options", "nosniff"), *error.headers.items()]
         return Reply(error.status, headers, b"" if request.method == "HEAD" else body)
+
+
+def kind_of(request: Request) -> str:
+    """The kind of a request, by its path and method."""
+    _, version, resource, *more = (*request.path.split("/"), "", "")
+    if version == ".well-known":
+        return _KEYS
+    if version != "v1":
+        return _OTHER
+    if resource == authn.USERS and request.method == "POST" and more[:1] > [""]:
+        return _LOGIN
+    return _RESOURCES.get(resource, _OTHER)
 
 
 def _as_api_error(request: Request, error: BaseException) -> ApiError:

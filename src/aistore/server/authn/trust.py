@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING, Final, Protocol
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from aistore.server.authn.keys import AuthnMissing, KeyRefused, check_secret, read_jwks, read_public_key
@@ -26,39 +27,39 @@ _REFRESH_SECONDS: Final = 30.0
 _RETRY_SECONDS: Final = 2.0  # after a failure
 
 
-class Trust(Protocol):
-    """Where keys come from."""
+class Trust(ABC):
+    """Where keys come from: by default there is nobody to ask for others."""
 
     @property
+    @abstractmethod
     def verifier(self) -> Verifier:
         """Checks tokens with the keys that are known now."""
 
-    def may_learn(self, token: str) -> bool:
+    def may_learn(self, token: str) -> bool:  # noqa: ARG002  of those who can
         """Whether asking for keys again could make a token acceptable."""
+        return False
 
-    async def learn(self) -> None:
+    async def learn(self) -> None:  # noqa: B027  by default there is nobody to ask
         """Ask for keys again."""
 
 
-class WithKey:
+class WithKey(Trust):
     """One key that the node was started with: the secret that it shares with the AuthN server, or that server's public key."""
 
     def __init__(self, secret: str = "", public_key: str = "") -> None:
         _require_libraries()
         if public_key:
-            self.verifier = Verifier(public_keys=[read_public_key(public_key)], any_key=True)
+            self._verifier = Verifier(public_keys=[read_public_key(public_key)], any_key=True)
         else:
-            self.verifier = Verifier(check_secret(secret))
+            self._verifier = Verifier(check_secret(secret))
 
-    def may_learn(self, token: str) -> bool:  # noqa: ARG002  as all
-        """No."""
-        return False
-
-    async def learn(self) -> None:
-        """There is nobody to ask."""
+    @property
+    def verifier(self) -> Verifier:
+        """With that key."""
+        return self._verifier
 
 
-class WithService:
+class WithService(Trust):
     """The AuthN service of the same process."""
 
     def __init__(self, service: AuthnService) -> None:
@@ -67,17 +68,10 @@ class WithService:
     @property
     def verifier(self) -> Verifier:
         """As of now: keys may be rotated."""
-        return self._service.verifier
-
-    def may_learn(self, token: str) -> bool:  # noqa: ARG002  as all
-        """No: it is known at once."""
-        return False
-
-    async def learn(self) -> None:
-        """Nothing to do."""
+        return self._service.keys.verifier
 
 
-class Published:
+class Published(Trust):
     """The public keys that an AuthN server publishes; asked for again, now and then, when a token names one that is not known."""
 
     def __init__(self, url: str, *, same_machine: bool = False) -> None:
@@ -93,14 +87,19 @@ class Published:
         self._url = url.rstrip("/")
         self._not_before = 0.0
         self._learning: asyncio.Future[None] | None = None
-        self.verifier = Verifier()
+        self._verifier = Verifier()
+
+    @property
+    def verifier(self) -> Verifier:
+        """With the keys that were published last."""
+        return self._verifier
 
     def may_learn(self, token: str) -> bool:
         """Whether the token names a key that is not known, and the server was not asked just before."""
         if self._learning is None and time.monotonic() < self._not_before:
             return False
         kid = key_id_of(token)
-        return bool(kid) and not self.verifier.knows(kid)
+        return bool(kid) and not self._verifier.knows(kid)
 
     async def learn(self) -> None:
         """Ask for the keys; who comes meanwhile waits for the same answer.
@@ -125,7 +124,7 @@ class Published:
             logger.warning("the keys of %s cannot be had: status %d", self._url, answer.status)
             return
         try:
-            self.verifier = Verifier(public_keys=read_jwks(answer.body))
+            self._verifier = Verifier(public_keys=read_jwks(answer.body))
         except KeyRefused as error:
             logger.warning("%s", error)
             return

@@ -180,7 +180,7 @@ async def _login(service: AuthnService, request: Request, name: str) -> Reply:
     aud = claims.pop("aud")
     issued = {**claims, "iss": service.external_url, "sub": name, **({"aud": aud} if aud else {}), **times}
     service.audit.note(name, address, "login", name)
-    return json_answer({"token": service.sign(issued)})
+    return json_answer({"token": service.keys.sign(issued)})
 
 
 def _lifetime(service: AuthnService, asked: int | None) -> int:
@@ -238,7 +238,7 @@ async def revoke(service: AuthnService, request: Request, parts: list[str]) -> R
     if not token:
         raise ApiError(400, "empty token")
     try:
-        claims = service.verifier.verify(token)
+        claims = service.keys.verifier.verify(token)
     except BadToken as error:
         raise ApiError(401, f"invalid token [err: {error}]", "wrapErrors") from None
     digest = digest_of(token)

@@ -22,6 +22,7 @@ _INIT_TIMEOUT: Final = 45 * SECOND
 _OBJ_TIMEOUT: Final = 10 * SECOND
 _PORT: Final = 8000
 _PORT_NAME: Final = "default"
+_SPEC_MAX: Final = 64 << 10  # manifests have a few KiB, and the parser takes a second for this many
 
 
 class Variable(msgspec.Struct):
@@ -198,7 +199,7 @@ def _memory(resources: dict[str, object]) -> int:
     """Bytes of a Kubernetes limit such as `512Mi` or `2G`; 0 without one, or for one that cannot be read."""
     limits = resources.get("limits")
     text = limits.get("memory") if isinstance(limits, dict) else None
-    if text is None:
+    if not isinstance(text, (str, int, float)):  # lists of a manifest may be longer than memory
         return 0
     try:
         return parse_size(str(text), decimal=True)
@@ -220,26 +221,29 @@ class _Container:
         if len(ports) != 1:
             raise self._bad(f"unsupported number of container ports ({len(ports)}), expected: 1")
         port = _dict(ports[0])
-        if port.get("name") != _PORT_NAME:
-            raise self._bad(f'expected port name: "{_PORT_NAME}", got: "{port.get("name") or ""}"')
+        name = self._text(port.get("name"))
+        if name != _PORT_NAME:
+            raise self._bad(f'expected port name: "{_PORT_NAME}", got: "{name}"')
         number = port.get("containerPort")
         self.port = number if isinstance(number, int) and 0 < number < 65536 else _PORT
         self.probe = self._probe(container)
-        self.image = str(container.get("image") or "")
+        self.image = self._text(container.get("image"))
         if not self.image:
             raise self._bad("container image must be specified")
-        self.command = tuple(map(str, _list(container.get("command"))))
-        self.args = tuple(map(str, _list(container.get("args"))))
+        self.command = tuple(map(self._text, _list(container.get("command"))))
+        self.args = tuple(map(self._text, _list(container.get("args"))))
         self.env = {
-            str(one.get("name") or ""): _text(one.get("value")) for one in map(_dict, _list(container.get("env")))
+            self._text(one.get("name")): self._text(one.get("value")) for one in map(_dict, _list(container.get("env")))
         }
         self.resources = _dict(container.get("resources"))
         annotations = _dict(_dict(pod.get("metadata")).get("annotations"))
-        self.direct_put = parse_bool(_text(annotations.get("support_direct_put")))
+        self.direct_put = parse_bool(self._text(annotations.get("support_direct_put")))
 
     def _parse(self, spec: str) -> dict[str, object]:
         import yaml
 
+        if len(spec) > _SPEC_MAX:
+            raise self._bad(f"the pod spec has {len(spec)} characters (at most {_SPEC_MAX})")
         text = ""
         try:
             text = base64.b64decode(spec, validate=True).decode()
@@ -257,12 +261,23 @@ class _Container:
         get = _dict(_dict(container.get("readinessProbe")).get("httpGet"))
         if not get:
             raise self._bad("httpGet missing in the readinessProbe")
-        path = _text(get.get("path"))
+        path = self._text(get.get("path"))
         if not path:
             raise self._bad("expected non-empty path for readinessProbe")
         if get.get("port") != _PORT_NAME:
             raise self._bad(f'readinessProbe port must be the "{_PORT_NAME}" port')
         return path if path.startswith("/") else f"/{path}"
+
+    def _text(self, value: object) -> str:
+        """A value of a manifest as a variable has it; YAML's true is `true`."""
+        if isinstance(value, (dict, list, set, tuple)):  # in which aliases may stand for any number of values
+            raise self._bad("expected a text, and found a list or mapping")
+        if isinstance(value, bool):
+            return "true" if value else "false"
+        try:
+            return "" if value is None else str(value)
+        except ValueError:  # a number of thousands of digits, written to another base
+            raise self._bad("expected a text, and found a number that is too large") from None
 
     def _bad(self, text: str) -> ApiError:
         return ApiError(400, f'[etl="{self._name}"] {text}')
@@ -274,10 +289,3 @@ def _dict(value: object) -> dict[str, object]:
 
 def _list(value: object) -> list[object]:
     return cast("list[object]", value) if isinstance(value, list) else []
-
-
-def _text(value: object) -> str:
-    """A value of a manifest as a variable has it; YAML's true is `true`."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return "" if value is None else str(value)

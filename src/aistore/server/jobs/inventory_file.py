@@ -144,7 +144,7 @@ class Inventory:
             if not stream.eof:
                 raise BadInventory(f"its part at {offset} is cut short or too long")
             return decode(data)
-        except (zlib.error, msgspec.DecodeError) as error:
+        except (zlib.error, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BadInventory(f"its part at {offset} is damaged: {error}") from error
 
 

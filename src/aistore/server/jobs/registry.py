@@ -268,6 +268,8 @@ class JobRegistry:
         # In the order of ends, the latest last. A plain dict takes longer and longer to find its first key when keys are taken from it.
         self._finished: OrderedDict[str, Job] = OrderedDict()
         self._keeping: set[asyncio.Future[None]] = set()
+        self.ended: dict[tuple[str, bool], int] = {}
+        """How many jobs have ended since the start, by kind and whether they were aborted or failed."""
         for data in load_records(store.catalog):
             record = msgspec.json.decode(data, type=_Record)
             self._finished[record.id] = Job(record)
@@ -408,6 +410,8 @@ class JobRegistry:
 
     def _end(self, job: Job, record: _Record) -> None:
         record.ended = time.time_ns()
+        outcome = record.kind, bool(record.abort_reason)
+        self.ended[outcome] = self.ended.get(outcome, 0) + 1
         del self._running[job.id]
         self._finished[job.id] = job
         self._note(record, self._forget_old())

@@ -19,6 +19,7 @@ import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from aistore.server.store.errors import StoreBroken, StoreClosed, StoreFull
@@ -123,6 +124,10 @@ class Catalog:
         self._scheduled = False
         self.commits = 0
         """Number of batches so far."""
+        self.changes = 0
+        """Number of changes in them."""
+        self.commit_seconds = 0.0
+        """How long their commits took: in mode `strict` mostly waiting for the disk."""
         self._checkpointing = False
         self._checkpoint_work: Future[None] | None = None
         self._log = path.with_name(path.name + "-wal")
@@ -267,7 +272,9 @@ class Catalog:
         try:
             if batch.failure is None:
                 batch.committing = True
+                began = perf_counter()
                 self._writer.execute("COMMIT")
+                self.commit_seconds += perf_counter() - began
         except BaseException as error:
             batch.failure = error
         if batch.failure is not None:
@@ -307,6 +314,7 @@ class Catalog:
             for future, (reason, undo) in batch.refused.items():
                 _refuse(future, reason, undo)
         self.commits += 1
+        self.changes += len(batch.results)
         if self.commits % _CHECKPOINT_EVERY == 0:
             self._checkpoint_if_large()
         if self._catch_up_due:

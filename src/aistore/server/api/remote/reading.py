@@ -70,7 +70,7 @@ def get(node: Node, request: Request, bucket: Bucket, name: str, dress: Dress | 
     row = node.store.lookup(bucket, name)
     if row is not None and not _wants_latest(node, request, bucket):
         try:
-            return reading.get(node, request, bucket, name, dress)
+            answer = reading.get(node, request, bucket, name, dress)
         except ContentDamaged:
             if SOURCE not in row.custom:
                 raise
@@ -79,6 +79,9 @@ def get(node: Node, request: Request, bucket: Bucket, name: str, dress: Dress | 
             if row is not None:
                 raise
             # Another process has evicted it at this moment.
+        else:
+            node.stats.cache_hits += 1
+            return answer
     return _get(node, request, bucket, name, row, dress)
 
 
@@ -118,9 +121,12 @@ async def _get(
             answer = await _from_cache(node, request, bucket, name, dress)
             if answer is None:
                 raise
+            node.stats.cache_hits += 1
             return _with_header(answer, _STALE)
         if current and (answer := await _from_cache(node, request, bucket, name, dress)) is not None:
+            node.stats.cache_hits += 1
             return answer
+    node.stats.cache_misses += 1
     blob = parse_blob(request)
     for attempt in range(_ROUNDS):
         answer = await _get_cold(node, request, bucket, name, blob, row, dress)

@@ -1,0 +1,126 @@
+"""Revoked tokens: refused by every process of a registered cluster, at once and later."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+
+import pytest
+
+from aistore import Client, LocalCluster
+from aistore.http1.message import Reply, parse_params
+from aistore.sdk import AuthNClient
+from aistore.sdk.errors import AISError
+from aistore.server.authn.gate import Gate
+from aistore.server.authn.signing import Signer, new_key
+from aistore.server.authn.tokens import digest_of
+from aistore.server.authn.trust import WithKey
+from aistore.wire import access
+from aistore.wire.errors import ApiError
+from guarding import PASSWORD, SECRET, As, AuthnServer, Guarded, token
+
+
+def test_a_revoked_token_is_refused_by_every_process(there: Guarded, bucket: str) -> None:
+    bad = token(there.uuid, access.ALL, jti=uuid.uuid4().hex)
+    with As(there.url, bad) as user, there.admin as root:
+        assert user.get(bucket, "o").status == 200
+        smap = json.loads(root("GET", "/v1/daemon?what=smap").body)
+        nodes = {node["public_net"]["direct_url"] for node in smap["tmap"].values()}
+        assert all(_get(url, bucket, bad) == 200 for url in nodes)
+        body = json.dumps({"tokens": [bad], "version": "0"}).encode()
+        assert root("DELETE", "/v1/tokens", body).status == 200
+        got = user.get(bucket, "o")
+        assert got.status == 401
+        assert b"revoked" in got.body
+        assert all(_get(url, bucket, bad) == 401 for url in nodes)
+
+
+def _get(url: str, bucket: str, bearer: str) -> int:
+    with As(url, bearer) as user:
+        return user.get(bucket, "o").status
+
+
+def test_a_target_that_was_not_told_finds_out_itself() -> None:
+    """It may have been starting when the others were told."""
+    from types import SimpleNamespace
+
+    noted: dict[str, str] = {}
+    node = SimpleNamespace(is_target=True, store=SimpleNamespace(catalog=SimpleNamespace(meta=noted.get)))
+    node.smap = SimpleNamespace(uuid="here")
+    gate = Gate(node, WithKey(SECRET), Signer(new_key()), lambda _, request: Reply(200))  # type: ignore[arg-type]  # as much of a node as it looks at
+    asyncio.run(gate.open())
+    bad = token(admin=True)
+    noted["revoked"] = json.dumps({digest_of(bad).hex(): time.time() + 600})
+    request = SimpleNamespace(
+        method="GET", path="/v1/daemon", query="", params=parse_params(""), headers={"authorization": f"Bearer {bad}"}
+    )
+    with pytest.raises(ApiError, match="revoked"):
+        gate.answer(request)  # type: ignore[arg-type]  # as above
+
+
+@pytest.mark.parametrize("targets", [1, 2])
+def test_revoked_tokens_stay_so_after_a_restart(
+    authn: AuthnServer, monkeypatch: pytest.MonkeyPatch, targets: int
+) -> None:
+    monkeypatch.setenv("AIS_AUTHN_SECRET_KEY", SECRET)
+    bad = token(admin=True, subject="thief")
+    with LocalCluster(authn=authn.url, etl=False, targets=targets) as cluster:
+        with As(cluster.url, token(admin=True)) as root:
+            assert root("DELETE", "/v1/tokens", json.dumps({"tokens": [bad]}).encode()).status == 200
+        cluster.restart()
+        with As(cluster.url, bad) as thief, As(cluster.url, token(admin=True)) as root:
+            assert thief("GET", "/v1/daemon?what=smap").status == 401
+            smap = json.loads(root("GET", "/v1/daemon?what=smap").body)
+        for node in smap["tmap"].values():
+            assert _get(node["public_net"]["direct_url"], "nothing-here", bad) in (401, 404)
+            with As(node["public_net"]["direct_url"], bad) as thief:
+                assert thief("GET", "/v1/daemon?what=smap").status == 401
+
+
+def test_logging_out_is_known_to_a_registered_cluster_at_once(authn: AuthnServer, guarded: Guarded) -> None:
+    client = AuthNClient(authn.url)
+    bearer = client.login("admin", PASSWORD)
+    clusters = client.cluster_manager()
+    clusters.register("logout", [guarded.url])
+    try:
+        leaving = AuthNClient(authn.url)
+        left = leaving.login("admin", PASSWORD)
+        cluster = Client(guarded.url, token=left).cluster()
+        assert cluster.get_uuid() == guarded.uuid
+        leaving.logout()
+        with pytest.raises(AISError, match="revoked") as refused:
+            cluster.get_uuid()
+        assert refused.value.status_code == 401
+    finally:
+        clusters.delete(cluster_alias="logout")
+    assert Client(guarded.url, token=bearer).cluster().get_uuid() == guarded.uuid
+
+
+def test_a_cluster_that_is_registered_is_told_what_was_revoked_before(authn: AuthnServer, guarded: Guarded) -> None:
+    client = AuthNClient(authn.url)
+    client.login("admin", PASSWORD)
+    bad = AuthNClient(authn.url).login("admin", PASSWORD)
+    client.token_manager().revoke(bad)
+    with As(guarded.url, bad) as thief:
+        assert thief("GET", "/v1/daemon?what=smap").status == 200
+        client.cluster_manager().register("before", [guarded.url])
+        try:
+            assert thief("GET", "/v1/daemon?what=smap").status == 401
+        finally:
+            client.cluster_manager().delete(cluster_alias="before")
+
+
+def test_a_cluster_with_another_secret_is_not_registered(
+    authn: AuthnServer, cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIS_AUTHN_SECRET_KEY", "another secret, which is long enough, too")
+    client = AuthNClient(authn.url)
+    client.login("admin", PASSWORD)
+    with LocalCluster(authn=authn.url, etl=False) as other, As(authn.url, client.client.token) as admin:
+        body = json.dumps({"id": "other", "alias": "other", "urls": [other.url]}).encode()
+        got = admin("POST", "/v1/clusters", body)
+    assert got.status == 400
+    assert b"failed to validate-signer" in got.body
+    assert "other" not in client.cluster_manager().list().clusters
