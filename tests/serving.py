@@ -41,7 +41,7 @@ class ShowingService:
     """Answers in every way that a service can.
 
     `/echo` what it was given; `/ignore` without looking at the body; `/refuse` an exception at once; `/late` after `release` was set;
-    `/raw/N`, `/file/N`, `/pieces/N` N bytes as encoded bytes, file or generator; `/broken` a body that breaks off.
+    `/raw/N`, `/whole/N`, `/file/N`, `/pieces/N` N bytes as encoded bytes, in one piece, file or generator; `/broken` a body that breaks off.
     """
 
     def __init__(self) -> None:
@@ -55,13 +55,15 @@ class ShowingService:
     def handle(self, request: Request) -> Result:
         self.seen.append((request.method, request.path))
         _, kind, *rest = request.path.split("/")
-        size = int(rest[0]) if rest and kind in ("raw", "file", "pieces") else 0
+        size = int(rest[0]) if rest and kind in ("raw", "whole", "file", "pieces") else 0
         if kind == "refuse":
             raise ValueError("refused")
         if kind == "ignore":
             return Reply(404, (), b"not looked at")
         if kind == "raw":
             return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (size, b"x" * size)
+        if kind == "whole":
+            return Reply(200, (), b"x" * size)
         if kind == "file":
             return Reply(200, (), self._file(size))
         if kind == "pieces":
@@ -110,6 +112,9 @@ class ShowingService:
 
     def answered(self, request: Request, status: int, sent: int, *, whole: bool = True) -> None:
         self.answers.append((request.path, status, sent, whole))
+
+    def broke_off(self, request: Request, error: Exception) -> None:
+        self.errors.append(error)
 
     def refuse(self, request: Request, error: BaseException) -> Reply:
         self.errors.append(error)

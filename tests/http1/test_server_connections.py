@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import socket
 import threading
@@ -13,6 +14,7 @@ import pytest
 
 from aistore.http1 import server as server_module
 from aistore.http1.connection import Connection
+from aistore.http1.failures import MemoryFull
 from aistore.http1.head import CHUNKED
 from aistore.http1.server import BrokenRequest, HttpServer, Limits
 from serving import DEADLINE, Raw, Serving, ShowingService, chunked, expected, request
@@ -109,12 +111,12 @@ def test_a_download_that_is_broken_off_lets_go_of_everything(path: str, way: str
     assert open_descriptors() == before
 
 
-def test_a_body_that_breaks_off_is_not_taken_for_whole(serving: Serving, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_body_that_breaks_off_is_not_taken_for_whole(serving: Serving) -> None:
     with serving.connect() as raw:
         raw.send(request("GET", "/broken"))
         with pytest.raises((EOFError, ConnectionResetError)):
             raw.answer()
-    assert "broke off" in caplog.text
+    serving.until(lambda: [str(error) for error in serving.service.errors[-1:]] == ["broke off"])
     serving.until(lambda: serving.service.generators_open == 0)
 
 
@@ -164,15 +166,17 @@ def test_an_idle_client_is_dropped(impatient: Serving) -> None:
         assert raw.rest() == b""
 
 
-@pytest.mark.parametrize("drip", [b"\r\n", b"x"])
-def test_a_head_has_to_come_in_time_as_a_whole(impatient: Serving, drip: bytes) -> None:
+@pytest.mark.parametrize("drips", [[b"\r\n"], [b"x"], [b"\r", b"\n"]])
+def test_a_head_has_to_come_in_time_as_a_whole(impatient: Serving, drips: list[bytes]) -> None:
     with impatient.connect() as raw:
         stop = threading.Event()
 
         def send() -> None:
-            while not stop.wait(0.01):
+            for each in itertools.cycle(drips):
+                if stop.wait(0.01):
+                    return
                 try:
-                    raw.send(drip)
+                    raw.send(each)
                 except OSError:
                     return
 
@@ -262,26 +266,76 @@ class StillTransport(asyncio.Transport):
         self.aborted = True
 
 
-def test_a_slow_reader_is_no_stalled_one() -> None:
+@pytest.mark.parametrize(("taken", "lasts"), [(110, True), (90, False)])
+def test_an_answer_has_to_be_taken_at_some_rate(taken: int, lasts: bool) -> None:
+    """`taken` bytes a second, of answers that wait in memory."""
+
     async def main() -> None:
-        server = HttpServer(ShowingService(), Limits(write=10))
+        server = HttpServer(ShowingService(), Limits(write=10, rate=100))
         connection = Connection(server)
         transport = StillTransport()
         connection.connection_made(transport)
-        transport.unsent = 1000
+        transport.unsent = 100_000
         connection.pause_writing()
-        for _ in range(5):
-            server.now = connection.deadline + 1
-            transport.unsent -= 1
+        assert server.unread.used == 100_000
+        while server.now < 300 and not transport.aborted:
+            passed = max(1, int(connection.deadline - server.now) + 1)
+            server.now += passed
+            transport.unsent -= passed * taken
             connection.expire()
-            assert not transport.aborted
-            assert connection.deadline == server.now + 10
-        server.now = connection.deadline + 1
-        connection.expire()
-        assert transport.aborted
+            assert transport.aborted or server.unread.used == transport.unsent
+        assert transport.aborted is not lasts
+        assert bool(transport.sock.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8)[0]) is not lasts
+        connection.connection_lost(None)
+        assert server.unread.used == 0
         transport.sock.close()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(("taken", "lasts"), [(110, True), (90, False)])
+def test_a_file_has_to_be_taken_at_some_rate(taken: int, lasts: bool) -> None:
+    """`taken` bytes a second, of an answer that is sent from a file, in turns of 5 seconds."""
+
+    async def main() -> None:
+        server = HttpServer(ShowingService(), Limits(write=10, rate=100))
+        connection = Connection(server)
+        transport = StillTransport()
+        connection.connection_made(transport)
+        sent = -1
+        while server.now < 300:
+            waiting = asyncio.ensure_future(connection.writable(transport.sock.fileno(), sent))
+            await asyncio.sleep(0)
+            over = connection.deadline < server.now
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+            if over:
+                break
+            server.now += 5
+            sent = 5 * taken
+        assert over is not lasts
+        transport.sock.close()
+
+    asyncio.run(main())
+
+
+def test_long_answers_that_nobody_takes_have_a_common_limit() -> None:
+    size = 8_000_000  # the kernel takes some
+    with Serving(Limits(unread=20_000_000)) as serving, contextlib.ExitStack() as stack:
+        deaf = [stack.enter_context(Raw(serving.port, receive_buffer=4096)) for _ in range(12)]
+        for raw in deaf:
+            raw.send(request("GET", f"/whole/{size}"))
+        serving.until(lambda: len(serving.service.seen) == len(deaf))
+        assert any(isinstance(error, MemoryFull) for error in serving.service.errors)
+        assert serving.server.unread.used <= 20_000_000
+        with serving.connect() as other:  # what is short is answered still
+            assert other.ask("GET", "/echo").status == 200
+        statuses = [raw.answer().status for raw in deaf]
+        assert statuses[0] == 200
+        assert set(statuses) == {200, 503}
+        serving.until(lambda: serving.server.unread.used == 0)
+        with serving.connect() as other:
+            assert len(other.ask("GET", f"/whole/{size}").body) == size
 
 
 # -- too many of them, and the end ----------------------------------------------------------------------------------
@@ -306,6 +360,45 @@ def test_connections_beyond_the_limit_are_told_so() -> None:
             client.sock.close()
 
 
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2::7", "20010db800010002"),
+        ("fe80::1%eth0", "fe80000000000000"),
+        ("127.0.0.1", ""),
+        ("127.3.4.5", ""),
+        ("::1", ""),
+        ("::ffff:127.0.0.1", ""),
+        ("", ""),
+    ],
+)
+def test_whose_connections_count_together(address: str, network: str) -> None:
+    assert server_module.origin_of(address) == network
+
+
+def test_connections_from_one_address_beyond_the_limit_are_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "origin_of", lambda address: address)  # as if loopback were elsewhere
+    with Serving(Limits(per_address=3)) as serving:
+        clients = [serving.connect() for _ in range(3)]
+        assert [client.ask("GET", "/echo").status for client in clients] == [200] * 3
+        with serving.connect() as refused:
+            answer = refused.answer()
+            assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+            assert refused.rest() == b""
+        serving.until(lambda: serving.server.connections == 3)
+        clients.pop().sock.close()
+        serving.until(lambda: serving.server.connections == 2)
+        with serving.connect() as raw:
+            assert raw.ask("GET", "/echo").status == 200
+        for client in clients:
+            assert client.ask("GET", "/echo").status == 200
+            client.sock.close()
+        serving.until(lambda: serving.server.connections == 0)
+        assert serving.server._from == {}
+
+
 def test_stopping_finishes_what_is_being_answered() -> None:
     serving = Serving()
     with serving:
@@ -318,7 +411,10 @@ def test_stopping_finishes_what_is_being_answered() -> None:
         stopping = threading.Thread(target=serving.stop)
         stopping.start()
         assert idle.rest() == b""
-        assert partial.rest() == b""
+        partial.send(b"t")  # its last byte: what had begun is taken
+        answer = partial.answer()
+        assert answer.shown == expected("PUT", "/echo", b"content")
+        assert answer.headers["connection"] == "close"
         serving.call(serving.service.release.set)
         answer = late.answer()
         assert (answer.status, answer.headers["connection"]) == (200, "close")
@@ -338,7 +434,7 @@ def test_stopping_does_not_wait_for_ever() -> None:
         serving.until(lambda: len(serving.service.seen) == 2)
 
         async def stop() -> None:
-            await serving.server.stop(grace=0.05)
+            assert await serving.server.stop(grace=0.05) == 2
 
         serving.run(stop())
         for client in (raw, other):
@@ -348,14 +444,13 @@ def test_stopping_does_not_wait_for_ever() -> None:
 
 def test_stopping_does_not_wait_for_clients_that_stall(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_module, "_TICK", 0.02)
-    monkeypatch.setattr(server_module, "_STALLED_AT_STOP", 0.1)
     with Serving() as serving, serving.connect() as sender, Raw(serving.port, receive_buffer=4096) as reader:
         sender.send(request("PUT", "/echo", BIG)[:-1])
         reader.send(request("GET", "/file/50000000"))
         serving.until(lambda: len(serving.service.seen) == 2)
 
         async def stop() -> None:
-            await serving.server.stop(grace=1e9)
+            assert await serving.server.stop(grace=DEADLINE / 2) == 0  # nobody was left
 
         serving.run(stop())
         assert serving.server.connections == 0

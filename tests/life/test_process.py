@@ -48,7 +48,7 @@ def test_ctrl_c_on_the_terminal_is_for_the_starter(tmp_path: Path) -> None:
 def test_folder_tells_its_format_and_who_serves_it(tmp_path: Path) -> None:
     with LocalCluster(tmp_path) as cluster:
         assert json.loads((tmp_path / "format").read_text()) == {"format": 1}
-        assert json.loads((tmp_path / "lock").read_text()) == {"pid": cluster.pid, "url": cluster.url}
+        assert json.loads((tmp_path / "lock").read_text()) == {"pid": cluster.pid, "url": cluster.url, "grace": 10.0}
 
 
 def test_log_rotates_and_standard_error_follows(program: Run, tmp_path: Path) -> None:

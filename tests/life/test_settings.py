@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from aistore.server.limits import NodeLimits
 from aistore.server.settings import ServerSettings, SettingsError, is_loopback, make_settings, parse_size
 
 
@@ -44,6 +45,7 @@ def test_what_is_no_size(text: str) -> None:
         ({"host": "0.0.0.0"}, "--allow-remote"),
         ({"allow_hosts": ["http://a"]}, "'http://a' is not the name of a host"),
         ({"host": "::"}, "--allow-remote"),
+        ({"grace": -1.0}, "limits.grace = -1.0 is not between 0 and 3600"),
         ({"public_host": "http://a:80"}, "public_host 'http://a:80' is not a name"),
         ({"host": "example.org"}, "--allow-remote"),
     ],
@@ -66,7 +68,7 @@ def test_other_hosts_have_to_be_allowed() -> None:
 def test_file_and_options(tmp_path: Path) -> None:
     file = tmp_path / "ais.toml"
     file.write_text(
-        'data_dir = "here"\nport = 9000\ncapacity = "1GiB"\ntargets = 2\nallow_hosts = ["dev.example"]\n[backends.aws]\nregion = "eu-north-1"\n'
+        'data_dir = "here"\nport = 9000\nlimits = {grace = 2.5, memory = "1GiB"}\ncapacity = "1GiB"\ntargets = 2\nallow_hosts = ["dev.example"]\n[backends.aws]\nregion = "eu-north-1"\n'
     )
     settings = make_settings(file, {"port": 9001, "targets": None}, default_port=8080)
     assert settings == ServerSettings(
@@ -75,9 +77,11 @@ def test_file_and_options(tmp_path: Path) -> None:
         targets=2,
         capacity=1 << 30,
         allow_hosts=("dev.example",),
+        limits=NodeLimits(grace=2.5, memory=1 << 30),
         backends={"aws": {"region": "eu-north-1"}},
     )
     assert ServerSettings.decode(settings.encode()) == settings
+    assert make_settings(file, {"grace": 4.0}, default_port=0).limits == NodeLimits(grace=4.0, memory=1 << 30)
 
 
 @pytest.mark.parametrize(
@@ -92,6 +96,16 @@ def test_file_and_options(tmp_path: Path) -> None:
         ("allow_hosts = [1]", "allow_hosts has to be a list of names"),
         ("capacity = 'lots'", "'lots' is not a size"),
         ("[backends.aws]\nregion = 1", "backends.aws has to be a table of strings"),
+        ("limits = 3", "limits = 3 is not dict"),
+        ("[limits]\nconections = 3", "limits.conections: there is no such limit; did you mean 'connections'"),
+        ("[limits]\nno = 3", r"limits.no: there is no such limit \(there are connections, per_address"),
+        ("[limits]\nhead = 0", "limits.head = 0 is not between 1 and 3600"),
+        ("[limits]\ngrace = nan", "limits.grace = nan is not between 0 and 3600"),
+        ("[limits]\nidle = '1 minute'", "limits.idle = '1 minute' is not a number of seconds"),
+        ("[limits]\nmemory = 'much'", "limits.memory = 'much' is not a size; write for example 512MiB"),
+        ("[limits]\nmemory = '1KiB'", "limits.memory = '1KiB' is not between"),
+        ("[limits]\njobs = 1.5", "limits.jobs = 1.5 is not a whole number"),
+        ("[limits]\nconnections = true", "limits.connections = True is not a whole number"),
         ("port = ", "is not TOML"),
     ],
 )

@@ -408,7 +408,7 @@ def test_a_folder_that_is_served_is_left_alone(folder: Path, tmp_path: Path) -> 
     (folder / "format").write_text('{"format": 1}')
     served = ServedFolder(folder)
     try:
-        served.serving("http://127.0.0.1:1")
+        served.serving("http://127.0.0.1:1", 1.0)
         with pytest.raises(FolderInUseError):
             Patient(folder)
     finally:

@@ -120,8 +120,17 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
         "--authn", metavar="URL", help="ask for tokens of this AuthN server, or of one of its own (local)"
     )
     serve.add_argument("--authn-port", type=int, help="port of the AuthN server of its own (default 52001)")
+    serve.add_argument(
+        "--grace", type=float, metavar="SECONDS", help="what runs when it is told to stop may take so long (default 10)"
+    )
     serve.add_argument("--public-host", metavar="NAME", help="name or address that clients are sent to")
+    _add_logs(serve)
+
+
+def _add_logs(serve: argparse.ArgumentParser) -> None:
     serve.add_argument("--log-level", choices=("debug", "info", "warning", "error"), help="default info")
+    serve.add_argument("--log-format", choices=("text", "json"), help="default text")
+    serve.add_argument("--access-log", action="store_true", help="log all requests, in a file of their own")
 
 
 def _add_authn(authn: argparse.ArgumentParser) -> None:
@@ -133,7 +142,7 @@ def _add_authn(authn: argparse.ArgumentParser) -> None:
     serve.add_argument("--port", type=int, help="default 52001; 0 takes a free one")
     serve.add_argument("--external-url", metavar="URL", help="where clients and clusters reach it")
     serve.add_argument("--allow-remote", action="store_true", help="bind other than loopback addresses")
-    serve.add_argument("--log-level", choices=("debug", "info", "warning", "error"), help="default info")
+    _add_logs(serve)
 
 
 def _add_doctor(doctor: argparse.ArgumentParser) -> None:

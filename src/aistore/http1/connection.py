@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import re
 import socket
 from typing import TYPE_CHECKING, Final, cast
 
-from aistore.http1.failures import BadBody, BodyTooLong
+from aistore.http1.failures import BadBody, BodyTooLong, MemoryFull
 from aistore.http1.head import CHUNKED, BadHead, find_head_end, parse_request
 from aistore.http1.incoming import Body, BrokenRequest, Request
 from aistore.http1.message import FilePart, Pending, Reply, encode_reply_head
+from aistore.http1.outflow import Outflow
+from aistore.http1.pace import Pace
 from aistore.http1.sending import send_file
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
+    from collections.abc import Callable, Coroutine
 
     from aistore.http1.head import RequestHead
-    from aistore.http1.message import BytesLike
     from aistore.http1.server import Answer, HttpServer
 
 __all__ = ["Connection"]
-
-logger = logging.getLogger(__name__)
 
 SMALL_BODY: Final = 64 * 1024
 """A body of up to this many bytes is received whole before the service is called."""
@@ -37,7 +35,7 @@ _TRY_AGAIN: Final = (("Retry-After", "1"),)
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class Connection(asyncio.BufferedProtocol):
+class Connection(Outflow):
     """One client's connection.
 
     It goes from request to request: a head, then its body (`_head` and `_pending` while a small one arrives, `_body` for a large one),
@@ -46,34 +44,30 @@ class Connection(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        "_blocked", "_body", "_busy", "_continue", "_credit", "_ended", "_head", "_held", "_lost", "_over", "_paused", "_pending", "_scanned",
-        "_server", "_service", "_since", "_unsent", "_waiter", "close_after_reply", "deadline", "memory", "peer", "transport",
+        "_body", "_busy", "_continue", "_ended", "_head", "_head_began", "_held", "_intake", "_over", "_paused", "_pending", "_scanned",
+        "_service", "close_after_reply", "memory", "origin", "peer",
     )  # fmt: skip
 
     def __init__(self, server: HttpServer) -> None:
-        self._server = server
+        super().__init__(server)
         self._service = server.service
         self._pending = b""
         self._scanned = 0
+        self._head_began = False  # some of a head is here, and its time runs
         self._head: RequestHead | None = None
         self._body: Body | None = None
         self._held = 0  # memory counted for a small body that is still to come
-        self._credit = 0.0  # seconds for which a body may still be slow
-        self._since = 0.0
+        self._intake: Pace  # of the body that is received
         self.memory = server.memory
         self._busy = False
         self._continue = False  # the client waits for leave to send the body
         self._paused = False  # nothing is received
         self._ended = False  # the client has sent all that it will
-        self._blocked = False  # the client does not take its answers
         self._over = False
-        self._lost = False
-        self._unsent = 0
-        self._waiter: asyncio.Future[None] | None = None
         self.close_after_reply = False
-        self.deadline = 0.0
         self.peer = ""
-        self.transport: asyncio.Transport
+        self.origin = ""
+        """The address that it counts for, if it counts for one."""
 
     # -- asyncio callbacks -------------------------------------------------------------------------------------
 
@@ -84,13 +78,14 @@ class Connection(asyncio.BufferedProtocol):
         with contextlib.suppress(OSError):  # macOS refuses it when the client is gone already
             transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.deadline = self._server.now + self._server.limits.head
-        if not self._server.admit(self):
-            self._refuse(503, "too many connections", _TRY_AGAIN)
+        if reason := self._server.admit(self):
+            self._refuse(503, reason, _TRY_AGAIN)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio's signature)
         self._lost = self._over = True
         self._server.forget(self)
         self._let_go()
+        self._count_unread(0)
         if self._body is not None:
             self._body.fail(BrokenRequest("the client closed the connection before its request was complete"))
         self._wake()
@@ -110,7 +105,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         body = self._body
         if body is not None and not body.complete:
-            self._note_arrival(nbytes)
+            self.deadline = self._intake.moved(nbytes, self._server.now)
             if body.sink() is not None:
                 body.received(nbytes)
             else:
@@ -136,14 +131,8 @@ class Connection(asyncio.BufferedProtocol):
         # A client may end its side after its requests and still read the answers.
         return not self._over and (self._busy or (self._blocked and bool(self._pending)))
 
-    def pause_writing(self) -> None:
-        self._blocked = True
-        self._unsent = self.transport.get_write_buffer_size()
-        self.deadline = self._server.now + self._server.limits.write
-
     def resume_writing(self) -> None:
-        self._blocked = False
-        self._wake()
+        super().resume_writing()
         if self._busy:
             self.deadline = float("inf")
         elif not self._over:
@@ -167,16 +156,8 @@ class Connection(asyncio.BufferedProtocol):
         if self._continue:
             self._continue = False
             self.transport.write(_CONTINUE)
-        self._since = self._server.now
-        self.deadline = self._since + self._credit
+        self.deadline = self._intake.wait(self._server.now)
         self._unpause()
-
-    def _note_arrival(self, nbytes: int) -> None:
-        """Bytes of a body have come: those earn time, waiting for them costs it."""
-        now, limits = self._server.now, self._server.limits
-        self._credit = min(limits.body, self._credit - (now - self._since) + nbytes / limits.rate)
-        self._since = now
-        self.deadline = now + self._credit
 
     def had_body(self) -> None:
         """A handler has what it waited for, and may take its time with it."""
@@ -221,11 +202,12 @@ class Connection(asyncio.BufferedProtocol):
                     return None
             end = find_head_end(data, self._scanned)
             if end < 0:
-                if not self._scanned and data:
+                if not self._head_began and data:
+                    self._head_began = True
                     self.deadline = self._server.now + self._server.limits.head
                 self._pending, self._scanned = data, len(data)
                 return None
-            self._scanned = 0
+            self._scanned, self._head_began = 0, False
             head = parse_request(data[:end])
             data = data[end:]
             self._check_head(head)
@@ -275,7 +257,8 @@ class Connection(asyncio.BufferedProtocol):
     def _begin_body(self, head: RequestHead, length: int, data: bytes) -> bytes | None:
         """Serve a request whose body is read by its handler."""
         body = Body(self, length, self._server.limits.max_body)
-        self._credit, self._since = self._server.limits.body, self._server.now
+        limits = self._server.limits
+        self._intake = Pace(limits.body, limits.rate, self._server.now)
         request = Request(head, None, body, self)
         if data:
             try:
@@ -375,8 +358,7 @@ class Connection(asyncio.BufferedProtocol):
                 if body.failed:
                     self._end()
                     return None
-                self._since = self._server.now
-                self.deadline = self._since + self._credit
+                self.deadline = self._intake.wait(self._server.now)
                 self._unpause()
                 return None
             self._body = None
@@ -417,10 +399,12 @@ class Connection(asyncio.BufferedProtocol):
 
     def _send(self, request: Request, reply: Reply) -> None:
         assert isinstance(reply.body, bytes)
+        if len(reply.body) > SMALL_BODY and not self._server.unread.has_room(len(reply.body)):
+            reply = self._service.refuse(request, MemoryFull("too many answers wait for clients that do not take them"))
         closes = reply.close or self._closes(request.head)
         data = encode_reply_head(reply, request.head, chunked=False, close=closes)
         if request.method != "HEAD":
-            data += reply.body
+            data += cast("bytes", reply.body)
         self._service.answered(request, reply.status, len(data), whole=not self._lost)
         if self._lost:
             return
@@ -454,9 +438,9 @@ class Connection(asyncio.BufferedProtocol):
         except ConnectionError:
             await self._break_off()
             return
-        except Exception:
+        except Exception as error:
             # The head is out: all that is left is to cut the body short, so that it is not taken for whole.
-            logger.exception("answer to %s %r broke off", request.method, request.path)
+            self._service.broke_off(request, error)
             await self._break_off()
             return
         finally:
@@ -470,65 +454,6 @@ class Connection(asyncio.BufferedProtocol):
         if closes:
             self._end_after_body()
         self._advance(self._answered())
-
-    async def _send_pieces(self, pieces: AsyncIterator[BytesLike | list[bytes]], chunked: bool) -> int:
-        """Send a body; its bytes."""
-        sent = 0
-        async for piece in pieces:
-            parts = piece if isinstance(piece, list) else (piece,)
-            size = sum(map(len, parts))
-            if not size:  # an empty chunk would be the end
-                continue
-            # Not `writelines`: until 3.12.8 and 3.13.1 it never says that the client does not keep up (CVE-2024-12254).
-            data = b"".join((b"%x\r\n" % size, *parts, b"\r\n") if chunked else parts)
-            # The rest of a view, where the socket does not take all at once, is no copy.
-            self.transport.write(memoryview(data))
-            sent += size
-            await self.drain()
-        if chunked:
-            self.transport.write(b"0\r\n\r\n")
-        return sent
-
-    async def _break_off(self) -> None:
-        """End within an answer. What was written of it is good, and goes out before: an abort would drop it."""
-        with contextlib.suppress(ConnectionError):
-            if not self._lost:
-                self.transport.set_write_buffer_limits(0)
-                await self.drain()
-        self.transport.abort()
-
-    def check_alive(self) -> None:
-        """Raise `ConnectionResetError` if the client is gone."""
-        if self._lost:
-            raise ConnectionResetError("the client closed the connection")
-
-    async def drain(self) -> None:
-        """Wait until more may be written."""
-        if self._blocked and not self._lost:
-            await self._wait()
-        self.check_alive()
-
-    async def writable(self, fd: int) -> None:
-        """Wait until a duplicate of the socket's descriptor takes more bytes."""
-        loop = asyncio.get_running_loop()
-        self.deadline = self._server.now + self._server.limits.write
-        loop.add_writer(fd, self._wake)
-        try:
-            await self._wait()
-        finally:
-            loop.remove_writer(fd)
-            self.deadline = float("inf")
-
-    async def _wait(self) -> None:
-        self._waiter = asyncio.get_running_loop().create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
 
     # -- ending ------------------------------------------------------------------------------------------------
 
@@ -569,21 +494,30 @@ class Connection(asyncio.BufferedProtocol):
 
     def expire(self) -> None:
         """A time limit has passed."""
-        if self._blocked and not self._over:
-            unsent = self.transport.get_write_buffer_size()
-            if unsent < self._unsent:  # slow, but it takes something
-                self._unsent = unsent
-                self.deadline = self._server.now + self._server.limits.write
-                return
+        if self._blocked and not self._over and self.takes_more():
+            return
         if self._body is not None and not self._body.complete:
             self._body.fail(BrokenRequest("no byte of the request body arrived in time"))
-        self.transport.abort()
+        self.cut()
+
+    def cut(self) -> None:
+        """End at once."""
+        if self._over or not (self._blocked or self._waiter is not None):
+            self.transport.abort()
+        else:
+            self.drop()
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether a request is under way: some of it came, and its answer is not out."""
+        return not self._over and (self._busy or self._blocked or self._head_began or self._head is not None)
 
     def end_soon(self) -> None:
-        """The server stops: finish the request that is being answered, and begin no other."""
+        """The server stops: finish the request that is under way, and begin no other."""
         self.close_after_reply = True
+        now, limits = self._server.now, self._server.limits
         if self.deadline != float("inf"):  # it waits for the client
-            self.deadline = min(self.deadline, self._server.now + self._server.limits.body)
-        if not self._busy and not self.transport.is_closing():
+            self.deadline = min(self.deadline, now + max(limits.body, limits.write))
+        if not self.is_at_work and not self.transport.is_closing():
             self._over = True
             self.transport.close()

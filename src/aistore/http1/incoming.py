@@ -37,15 +37,19 @@ class Link(Protocol):
 
 
 class Memory:
-    """What the bodies of all connections may hold in memory together."""
+    """What all connections may hold in memory together, of request bodies or of answers."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.used = 0
 
+    def has_room(self, size: int) -> bool:
+        """Whether `size` more bytes would be within the limit."""
+        return self.used + size <= self.limit
+
     def take(self, size: int) -> bool:
         """Count `size` more bytes, if there is room."""
-        if self.used + size > self.limit:
+        if not self.has_room(size):
             return False
         self.used += size
         return True
@@ -62,7 +66,19 @@ class BrokenRequest(ConnectionError):
 class Request:
     """A request as handlers see it."""
 
-    __slots__ = ("_connection", "began", "body", "content", "head", "headers", "method", "path", "query", "raw_path")
+    __slots__ = (
+        "_connection",
+        "began",
+        "body",
+        "content",
+        "head",
+        "headers",
+        "id",
+        "method",
+        "path",
+        "query",
+        "raw_path",
+    )
 
     def __init__(self, head: RequestHead, content: bytes | None, body: Body | None, connection: Link) -> None:
         self.head = head
@@ -75,6 +91,8 @@ class Request:
         self._connection = connection
         self.began: float
         """When its answer was begun, for services that note it (seconds of `time.perf_counter`)."""
+        self.id: str
+        """What it is called in logs, by services that give it a name."""
 
     @property
     def received(self) -> int:

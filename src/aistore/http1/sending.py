@@ -26,8 +26,8 @@ class Sender(Protocol):
     async def drain(self) -> None:
         """Wait until more may be written."""
 
-    async def writable(self, fd: int) -> None:
-        """Wait until a duplicate of the socket's descriptor takes more bytes."""
+    async def writable(self, fd: int, sent: int) -> None:
+        """Wait until a duplicate of the socket's descriptor takes more bytes; `sent` are those that it took since the last wait, -1 for the first."""
 
 
 async def send_file(sender: Sender, part: FilePart) -> None:
@@ -42,7 +42,7 @@ async def send_file(sender: Sender, part: FilePart) -> None:
         await sender.drain()
         out = transport.get_extra_info("socket").fileno()
         offset, end = part.offset, part.offset + part.length
-        waiting = -1
+        waiting, since = -1, -1
         try:
             while offset < end:
                 sender.check_alive()
@@ -58,11 +58,14 @@ async def send_file(sender: Sender, part: FilePart) -> None:
                 except BlockingIOError:
                     if waiting < 0:
                         waiting = os.dup(out)  # asyncio lets nobody else wait on a transport's own descriptor
-                    await sender.writable(waiting)
+                    await sender.writable(waiting, since)
+                    since = 0
                     continue
                 if sent == 0:
                     raise OSError(f"content file ended {end - offset} bytes early")
                 offset += sent
+                if waiting >= 0:
+                    since += sent
         finally:
             if waiting >= 0:
                 os.close(waiting)

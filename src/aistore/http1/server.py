@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import lru_cache
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final, Protocol
 
 from aistore.http1.connection import Connection
 from aistore.http1.incoming import Body, BrokenRequest, Memory, Request
+from aistore.http1.limits import Limits
 from aistore.http1.message import Pending, Reply
 
 if TYPE_CHECKING:
@@ -20,34 +23,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Answer", "Body", "BrokenRequest", "HttpServer", "Limits", "Request", "Result", "Service"]
 
+REFUSED_AT_ONCE: Final = 100
+"""Connections beyond a limit that are told so; more are closed without a word."""
+
 _RECEIVE_BYTES: Final = 256 * 1024
-_REFUSED_AT_ONCE: Final = 100  # connections beyond the limit that are told so
-_STALLED_AT_STOP: Final = 1.0
+_BACKLOG: Final = 1024
+_STALL_SHARE: Final = 4  # of the time that a stop gives: whoever is silent for that long is not waited for
 _TICK: Final = 0.5
+_NETWORK_BITS: Final = 64  # of an IPv6 address: who has one address has all of its network
 
 Answer = bytes | Reply
 Result = bytes | Reply | Pending | Awaitable[Answer]
-
-
-@dataclass
-class Limits:
-    """Bounds of a connection's life, in seconds, and of the number of connections."""
-
-    head: float = 16.0
-    idle: float = 75.0
-    body: float = 30.0
-    """Longest wait for the next byte of a request body, and how long one may arrive more slowly than `rate`."""
-    rate: int = 1024
-    """Bytes a second that a request body has to arrive with."""
-    write: float = 60.0
-    """Longest wait for a client to take the next byte of an answer."""
-    linger: float = 2.0
-    """How long what a client still sends is dropped after its last answer, so that it can read that."""
-    connections: int = 10_000
-    max_body: int = 1 << 50
-    """Bytes of a request body, announced or in chunks."""
-    memory: int = 512 << 20
-    """Bytes of request bodies that are held in memory at once; requests that need more are answered 503."""
 
 
 class Service(Protocol):
@@ -62,6 +48,9 @@ class Service(Protocol):
     def answered(self, request: Request, status: int, sent: int, *, whole: bool = True) -> None:
         """An answer of `sent` bytes is out (not `whole`: it broke off); not called for those that `handle` returned as bytes."""
 
+    def broke_off(self, request: Request, error: Exception) -> None:
+        """What made the body of an answer failed, and the client got a part of it."""
+
 
 class HttpServer:
     """Listens, keeps the connections and their time limits."""
@@ -73,6 +62,8 @@ class HttpServer:
         """Coarse clock of the time limits (seconds, one step behind at most)."""
         self.receive_view = memoryview(bytearray(_RECEIVE_BYTES))
         self.memory = Memory(self.limits.memory)
+        self.unread = Memory(self.limits.unread)
+        """Answers that clients do not take."""
         self.accepted = 0
         """Connections so far."""
         self.turned_away = 0
@@ -80,6 +71,8 @@ class HttpServer:
         self.heads_refused = 0
         """Answers without a service: to what is no request, or too long, and to connections that were too many."""
         self._connections: set[Connection] = set()
+        self._from: dict[str, int] = {}
+        """Number of connections from each address of another machine."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._listeners: list[asyncio.Server] = []
         self._ticker: asyncio.TimerHandle | None = None
@@ -88,50 +81,78 @@ class HttpServer:
         """Accept connections on a bound socket."""
         loop = asyncio.get_running_loop()
         self.now = loop.time()
-        self._listeners.append(await loop.create_server(lambda: Connection(self), sock=sock, backlog=1024))
+        self._listeners.append(await loop.create_server(lambda: Connection(self), sock=sock, backlog=_BACKLOG))
         if self._ticker is None:
             self._tick()
 
-    async def stop(self, grace: float = 10.0) -> None:
-        """Accept no more, let running requests finish within `grace` seconds, close everything.
+    async def stop(self, grace: float = 10.0) -> int:
+        """Accept no more, let running requests finish within `grace` seconds, close everything. The number of requests that were cut off.
 
         Nobody waits long for clients that have stopped to send or to read what belongs to their requests.
         """
-        stalled = min(_STALLED_AT_STOP, self.limits.body, self.limits.write)
-        self.limits = replace(self.limits, body=stalled, write=stalled)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + grace
+        # Who has connected and sent a request already is answered: what lies in the kernel comes with the next pass of the loop.
+        for _ in range(2):
+            await asyncio.sleep(0)
         for listener in self._listeners:
             listener.close()
-        deadline = asyncio.get_running_loop().time() + grace
-        while self._connections and asyncio.get_running_loop().time() < deadline:
+        limits, stalled = self.limits, grace / _STALL_SHARE
+        self.limits = replace(
+            limits, head=min(stalled, limits.head), body=min(stalled, limits.body), write=min(stalled, limits.write)
+        )
+        while self._connections and loop.time() < deadline:
             for connection in list(self._connections):
                 connection.end_soon()
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01 if len(self._connections) < REFUSED_AT_ONCE else 0.1)
+        cut = sum(connection.is_at_work for connection in self._connections)
         for connection in list(self._connections):
-            connection.transport.abort()
+            connection.cut()
         if self._ticker is not None:
             self._ticker.cancel()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        return cut
 
     @property
     def connections(self) -> int:
         """Number of open connections."""
         return len(self._connections)
 
-    def admit(self, connection: Connection) -> bool:
-        """Note a new connection; False if there are too many."""
+    def admit(self, connection: Connection) -> str:
+        """Note a new connection; why it is one too many, or nothing."""
         self._connections.add(connection)
         self.accepted += 1
-        if len(self._connections) > self.limits.connections + _REFUSED_AT_ONCE:
-            connection.transport.abort()
-        admitted = len(self._connections) <= self.limits.connections
-        self.turned_away += not admitted
-        return admitted
+        reason = self._too_many(connection)
+        self.turned_away += bool(reason)
+        return reason
+
+    def _too_many(self, connection: Connection) -> str:
+        most = self.limits.connections
+        if len(self._connections) > most:
+            if len(self._connections) > most + REFUSED_AT_ONCE:
+                connection.transport.abort()
+            return "too many connections"
+        origin, most = origin_of(connection.peer.rpartition(":")[0]), self.limits.per_address
+        if origin:
+            connection.origin = origin
+            count = self._from[origin] = self._from.get(origin, 0) + 1
+            if count > most:
+                if count > most + REFUSED_AT_ONCE:
+                    connection.transport.abort()
+                return "too many connections from one address"
+        return ""
 
     def forget(self, connection: Connection) -> None:
         """A connection is gone."""
         self._connections.discard(connection)
+        origin = connection.origin
+        if origin:
+            connection.origin = ""
+            self._from[origin] -= 1
+            if not self._from[origin]:
+                del self._from[origin]
 
     def spawn(self, coroutine: Coroutine[object, object, None]) -> None:
         """Run the rest of an answer as a task."""
@@ -145,3 +166,18 @@ class HttpServer:
         for connection in [c for c in self._connections if c.deadline < self.now]:
             connection.expire()
         self._ticker = loop.call_later(_TICK, self._tick)
+
+
+@lru_cache(1024)
+def origin_of(address: str) -> str:
+    """Whose connections count together: those of an address, or of an IPv6 network; empty for this machine itself."""
+    try:
+        found = ip_address(address.partition("%")[0])
+    except ValueError:
+        return ""
+    if found.version == 6:
+        if found.ipv4_mapped is None:
+            network = int(found) >> (128 - _NETWORK_BITS)
+            return "" if found.is_loopback else f"{network:x}"
+        found = found.ipv4_mapped
+    return "" if found.is_loopback else str(found)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from aistore.server.folder import LOCK, OWNER_LOCK, lock_file
-from aistore.server.settings import PROMOTE_ROOT, ServerSettings, parse_size
+from aistore.server.settings import PROMOTE_ROOT, ServerSettings, limits_from, parse_size
 from aistore.server.spawn import Started, start
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class LocalCluster:
     allow_hosts further names of this machine that requests may be sent to; addresses and `localhost` always are
     etl         False: a cluster without ETL, which answers 501
     authn       URL of the AuthN server whose tokens are asked for; the secret that it shares is in AIS_AUTHN_SECRET_KEY
+    limits      what clients may take, by the names in docs/limits.md: {"jobs": 64, "grace": 3}
 
     `start()` and `stop()` do the same without `with`. Raises `ServerStartError`, `FolderInUseError` and
     `SettingsError` (a `ValueError`). Not for sharing: give other processes `url`.
@@ -61,6 +62,7 @@ class LocalCluster:
         allow_hosts: Sequence[str] = (),
         etl: bool = True,
         authn: str = "",
+        limits: Mapping[str, int | float | str] | None = None,
         log_level: str = "info",
     ) -> None:
         self._temporary = path is None
@@ -75,6 +77,7 @@ class LocalCluster:
             allow_hosts=tuple(allow_hosts),
             etl=etl,
             authn=authn,
+            limits=limits_from(limits or {}),
             log_level=log_level,
             temporary=self._temporary,
         )
@@ -154,7 +157,8 @@ class LocalCluster:
         self.stop()
 
     def _run(self, port: int) -> None:
-        self._running = _Running(start(replace(self._asked, data_dir=self.path, port=port)))
+        started = start(replace(self._asked, data_dir=self.path, port=port))
+        self._running = _Running(started, self._asked.limits.grace)
         # Whoever forgets stop() gets it when the object goes or the interpreter ends.
         self._forgotten = weakref.finalize(self, _forget, self._running, self._folder)
 
@@ -168,8 +172,9 @@ class LocalCluster:
 class _Running:
     """A server process and the pipe that keeps it alive."""
 
-    def __init__(self, started: Started) -> None:
+    def __init__(self, started: Started, grace: float) -> None:
         self.process, self.url, self.lifeline = started.process, started.ready.url, started.lifeline
+        self._grace = grace
         self._owner = os.getpid()
         _alive.add(self)
 
@@ -179,7 +184,7 @@ class _Running:
             return
         self.process.terminate()
         try:
-            self.process.wait(_STOP_SECONDS)
+            self.process.wait(self._grace + _STOP_SECONDS)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

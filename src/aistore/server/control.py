@@ -13,6 +13,7 @@ from aistore.server.jobs.summary import Summaries
 from aistore.server.store.scan import Scanner
 
 if TYPE_CHECKING:
+    from aistore.server.limits import NodeLimits
     from aistore.server.store.store import Store
 
 __all__ = ["Control"]
@@ -21,9 +22,9 @@ __all__ = ["Control"]
 class Control:
     """State of one node beside its store."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, limits: NodeLimits) -> None:
         self.config = ConfigKeeper(store)
-        self.jobs = JobRegistry(store)
+        self.jobs = JobRegistry(store, at_once=limits.jobs)
         self.sorts = Sorts(store)
         self.scanner = Scanner(store.catalog)
         self.archives = Archives(store)

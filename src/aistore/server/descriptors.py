@@ -8,7 +8,6 @@ import resource
 import time
 from typing import TYPE_CHECKING, Final
 
-from aistore.http1.server import Limits
 from aistore.wire.errors import ApiError
 
 if TYPE_CHECKING:
@@ -23,13 +22,13 @@ _CONNECTIONS_MIN: Final = 16
 _TOLD_EVERY: Final = 60.0
 
 
-def connections_allowed() -> int:
-    """How many connections there may be, after raising the process's limit of descriptors as far as it goes.
+def connections_allowed(connections: int) -> int:
+    """How many of so many connections there may be, after raising the process's limit of descriptors as far as it goes.
 
     A connection that reads an object has up to three: its socket, that once more to wait on, and the file.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 3 * Limits.connections + _OTHERS
+    wanted = 3 * connections + _OTHERS
     most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < most:
         try:

@@ -1,6 +1,6 @@
 """A data folder between processes: who serves it, who uses it, which format it has.
 
-    lock          held (flock) by the server while it runs; JSON inside: pid, url (once it serves)
+    lock          held (flock) by the server while it runs; JSON inside: pid, url, grace (once it serves)
     start.lock    held by the one process that is starting a server which belongs to nobody
     clients.lock  held, shared, by every process that uses such a server; the server leaves when it gets it alone
     owner.lock    held by the process whose temporary folder this is
@@ -72,6 +72,8 @@ class RunningServer:
 
     pid: int | None
     url: str
+    grace: float = 0.0
+    """How long, when it is told to stop, what runs may take."""
 
 
 def make_folder(data_dir: Path) -> None:
@@ -125,7 +127,7 @@ def find_server(data_dir: Path) -> RunningServer | None:
 def _read_holder(fd: int) -> RunningServer:
     try:
         said = json.loads(os.pread(fd, 4096, 0))
-        holder = RunningServer(int(said["pid"]), str(said["url"]))
+        holder = RunningServer(int(said["pid"]), str(said["url"]), float(said.get("grace", 0)))
         os.kill(int(said["pid"]), 0)
     except (ValueError, KeyError, TypeError, ProcessLookupError):
         # Empty, or left by a server that was killed: the present holder has not written yet.
@@ -175,9 +177,9 @@ class ServedFolder:
                 "Upgrade with: pip install -U aistore-py"
             )
 
-    def serving(self, url: str) -> None:
+    def serving(self, url: str, grace: float) -> None:
         """Tell whoever looks at the folder where its server answers."""
-        os.pwrite(self._fd, json.dumps({"pid": os.getpid(), "url": url}).encode() + b"\n", 0)
+        os.pwrite(self._fd, json.dumps({"pid": os.getpid(), "url": url, "grace": grace}).encode() + b"\n", 0)
 
     def leaving(self) -> None:
         """From here on nobody is sent to this server."""

@@ -12,6 +12,7 @@ import logging
 import socket
 import string
 import time
+from dataclasses import replace
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Final, cast
@@ -19,7 +20,7 @@ from urllib.parse import quote, quote_from_bytes, urlsplit
 
 from aistore.http1.failures import BodyTooLong, MemoryFull
 from aistore.http1.message import Reply, split_target
-from aistore.http1.server import BrokenRequest, HttpServer, Limits, Request, Result
+from aistore.http1.server import BrokenRequest, HttpServer, Request, Result
 from aistore.server import routes
 from aistore.server.api.messages import bucket_identity, reads_message
 from aistore.server.api.s3.errors import is_s3, refusal
@@ -28,8 +29,10 @@ from aistore.server.control import Control
 from aistore.server.descriptors import connections_allowed, shortage
 from aistore.server.etl.registry import Etls
 from aistore.server.guard import Guard
+from aistore.server.limits import NodeLimits
 from aistore.server.listening import bind, url_of
 from aistore.server.relay import ask
+from aistore.server.requests_log import RequestsLog, redirected_id, request_id, without_secret
 from aistore.server.smap import ClusterMap
 from aistore.server.stats import Stats
 from aistore.server.store.errors import BucketGone, ContentDamaged, CustomTooLong, StoreBroken, StoreFull
@@ -65,6 +68,7 @@ __all__ = ["Node"]
 logger = logging.getLogger(__name__)
 
 _CALLER_NAME: Final = header.CALLER_NAME.lower()
+_REQUEST_ID: Final = header.REQUEST_ID.lower()
 _KNOWN_MAX: Final = 4096
 _WILDCARDS: Final = ("", "0.0.0.0", "::")  # noqa: S104 (a comparison)
 # Addresses for documentation (RFC 5737, RFC 3849): outside of every network, which is all that counts.
@@ -92,7 +96,8 @@ class Node:
         self.backends = Backends(self)
         """Where remote buckets live."""
         self.stats = Stats()
-        self.traffic = Traffic()
+        self.traffic = Traffic(each=settings.access_log)
+        self._log = RequestsLog(logger, all_of_them=settings.access_log, user_of=self._user_of)
         self._untold = 0  # requests answered at once that need not be told
         self.gateway_id = ""
         self.target_id = ""
@@ -102,7 +107,8 @@ class Node:
         """What asks for tokens, if anything does."""
         # On every address of this machine: then each client is sent where it can go.
         self._everywhere = not settings.public_host and settings.host in _WILDCARDS
-        self.server = HttpServer(self, Limits(connections=connections_allowed()))
+        self.limits = replace(settings.limits, connections=connections_allowed(settings.limits.connections))
+        self.server = HttpServer(self, self.limits)
         self.reading: dict[tuple[int, str], int] = {}
         """Long reads under way, by bucket number and object name."""
         self.batches = 0
@@ -132,7 +138,7 @@ class Node:
             undo.push_async_callback(self.store.close)
             await self.store.open()
             await self._join()
-            self.control = Control(self.store)
+            self.control = Control(self.store, self.limits)
             undo.push_async_callback(self.control.close)
             await self.control.jobs.recovered()
             undo.push_async_callback(self.backends.close)
@@ -149,22 +155,31 @@ class Node:
                 self._answer = self.guarded.gate.answer
                 self.control.config.asks_for_tokens = True
             if self.redirects:
-                undo.push_async_callback((await self._start_targets()).stop)
+                undo.push_async_callback((await self._start_targets()).stop, 0.0)
             await self.server.listen(sock)
             undo.pop_all()
 
-    async def stop(self) -> None:
-        """Finish what is under way and close everything."""
+    async def stop(self, grace: float = NodeLimits.grace) -> None:
+        """Finish the requests that are under way, within `grace` seconds, then end jobs and processes, and close everything."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + grace
+        cut = await self.server.stop(grace)
+        if cut:
+            logger.warning("%d requests were cut off: they were not done %g s after the order to stop", cut, grace)
+        if self.targets is not None:  # requests there have gone on meanwhile
+            await self.targets.stop(max(0.0, deadline - loop.time()))
         if self.etls is not None:
             await self.etls.close()
-        await self.server.stop()
         if self.guarded is not None:
             await self.guarded.stop()
-        if self.targets is not None:
-            await self.targets.stop()
         await self.control.close()
         await self.backends.close()
         await self.store.close()
+
+    def kill(self) -> None:
+        """End the processes that belong to it at once: this one is about to end."""
+        if self.targets is not None:
+            self.targets.kill()
 
     async def _join(self) -> None:
         """Learn or make ids and cluster map; ids and cluster uuid are made once and kept in the catalog."""
@@ -232,23 +247,35 @@ class Node:
                 self._untold -= 1
             else:
                 self._untold = self.traffic.at_once(request, answer)
+                if self._log.wants_all:
+                    self._log.answered(request, 200, len(answer))
         return answer
 
-    def answered(self, request: Request, status: int, sent: int, *, whole: bool = True) -> None:  # noqa: ARG002 (the driver's signature)
-        """Count what `handle` did not answer at once (called by the HTTP driver)."""
+    def answered(self, request: Request, status: int, sent: int, *, whole: bool = True) -> None:
+        """Count and log what `handle` did not answer at once (called by the HTTP driver)."""
         self.traffic.answered(request, status, sent)
+        if status >= 400 or self._log.wants_all:
+            self._log.answered(request, status, sent, whole=whole)
+
+    def broke_off(self, request: Request, error: Exception) -> None:
+        """Log why an answer was cut (called by the HTTP driver)."""
+        self._log.failed(request, "broke off", error)
+
+    def _user_of(self, request: Request) -> str:
+        return self.guarded.gate.user_of(request) if self.guarded is not None else ""
 
     def refuse(self, request: Request, error: BaseException) -> Reply:
         """The reference's error body for an exception of a handler."""
         api_error = self._as_api_error(request, error)
         if is_s3(request.path):
             self.stats.refused(request.method, request.path)
-            return refusal(request, api_error, close=isinstance(error, BrokenRequest))
+            return refusal(request, api_error, close=isinstance(error, BrokenRequest), request_id=request_id(request))
         caller = request.headers.get(_CALLER_NAME, "")
-        body = error_body(api_error, request.method, request.path, request.peer, caller, self.name)
+        body = error_body(api_error, request.method, without_secret(request.path), request.peer, caller, self.name)
         headers = [
             ("Content-Type", header.JSON),
             ("X-Content-Type-Options", "nosniff"),
+            (header.REQUEST_ID, request_id(request)),
             *api_error.headers.items(),
         ]
         self.stats.refused(request.method, request.path)
@@ -277,7 +304,7 @@ class Node:
             return ApiError(503, str(error), headers={"Retry-After": "1"})
         if (refusal := shortage(error)) is not None:
             return refusal
-        logger.exception("%s %r failed", request.method, request.path, exc_info=error)
+        self._log.failed(request, "failed", error)
         return ApiError(500, f"{self.name}: internal error: {type(error).__name__}: {error} (see the server's log)")
 
     def bucket(self, name: str, request: Request) -> Bucket:
@@ -357,19 +384,24 @@ class Node:
             raise ApiError(400, "no storage targets in the cluster", "ErrNoNodes")
         return self.redirect_to(request, url)
 
-    async def ask(self, url: str, method: str, target: str, body: bytes = b"") -> Reply:
-        """What another node of the cluster answers to a request; 502 when that cannot be had."""
+    async def ask(
+        self, url: str, method: str, target: str, body: bytes = b"", *, on_behalf: Request | None = None
+    ) -> Reply:
+        """What another node of the cluster answers to a request, which has the id of the one `on_behalf` of which it is made; 502 when that cannot be had."""
+        headers = [(header.REQUEST_ID, request_id(on_behalf))] if on_behalf is not None else []
         if self.guarded is not None:
             path, _, query = split_target(target.encode("latin-1"))
             covered = body if reads_message(method, path) else b""
             query = self.guarded.signer.marked(method, path, query, self.gateway_id, covered)
             target = f"{target.partition('?')[0]}?{query}"
-        return await ask(url, method, target, body)
+        return await ask(url, method, target, body, headers)
 
-    async def tell_targets(self, method: str, target: str, body: bytes) -> None:
-        """Send a request to all target processes."""
+    async def tell_targets(self, request: Request, target: str, body: bytes) -> None:
+        """Send a request to all target processes, with the method of the one that it is about."""
+        method = request.method
         if self.redirects:
-            answers = await asyncio.gather(*(self.ask(url, method, target, body) for url in self.smap.targets.values()))
+            urls = self.smap.targets.values()
+            answers = await asyncio.gather(*(self.ask(url, method, target, body, on_behalf=request) for url in urls))
             for answer in answers:
                 if answer.status != 200:
                     logger.warning("a target answered %s %s with status %d", method, target, answer.status)
@@ -381,15 +413,18 @@ class Node:
             query = quote_from_bytes(query.encode("latin-1"), safe=string.punctuation)
         if self._everywhere:
             url = url_of(request.reached, urlsplit(url).port or 80)
+        when = base36(time.time_ns())
         if self.guarded is None:
             query = f"{query}&" if query else ""
-            query += f"{param.PROXY_ID}={self.gateway_id}&{param.REDIRECT_TIME}={base36(time.time_ns())}"
+            query += f"{param.PROXY_ID}={self.gateway_id}&{param.REDIRECT_TIME}={when}"
         else:
             signer, body = self.guarded.signer, b""
             if reads_message(request.method, request.path):
                 body = request.content or b""
-            since = signer.since(request)
-            query = signer.marked(request.method, request.path, query, self.gateway_id, body, since)
+            when = signer.since(request) or when
+            query = signer.marked(request.method, request.path, query, self.gateway_id, body, when)
+        if self._log.wants_all and _REQUEST_ID not in request.headers:
+            request.id = redirected_id(self.gateway_id, when)
         location = f"{url}{quote(request.path)}?{query}"
         headers = (("Location", location), ("Cache-Control", "no-store"))
         return Reply(301 if request.method == "GET" else 307, headers)

@@ -1,7 +1,7 @@
 """The life of a server process around its node: the data folder's lock, the log, and what makes it stop.
 
 A process stops on SIGTERM (also SIGINT and SIGHUP), when its starter is gone (`parent`), or when nobody has used it for
-a while (`settings.idle_exit`).
+a while (`settings.idle_exit`). Requests that are under way have `settings.grace` seconds then; a second SIGTERM or SIGINT ends it at once.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ import threading
 import time
 from dataclasses import replace
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING
 
 from aistore.server.folder import CLIENTS_LOCK, ServedFolder, lock_file
-from aistore.server.logs import LogFormatter, errors_log, first_line
+from aistore.server.logs import access_log, errors_log, first_line, formatter
+from aistore.server.requests_log import ACCESS
 from aistore.server.settings import LOCAL_AUTHN
 from aistore.wire import environment
 
@@ -66,8 +68,20 @@ if TYPE_CHECKING:
             """Whether an orphaned server removes its folder."""
 
         @property
+        def grace(self) -> float:
+            """Seconds that requests may take which are under way when it is told to stop."""
+
+        @property
         def log_level(self) -> str:
             """What is logged."""
+
+        @property
+        def log_format(self) -> str:
+            """In which form."""
+
+        @property
+        def access_log(self) -> bool:
+            """Whether requests that went well are logged, too."""
 
         @property
         def log_path(self) -> Path:
@@ -81,8 +95,11 @@ if TYPE_CHECKING:
         async def start(self) -> None:
             """Open the store and serve; `url` is set afterwards."""
 
-        async def stop(self) -> None:
-            """Finish what is under way and close everything."""
+        async def stop(self, grace: float) -> None:
+            """Finish what is under way, within `grace` seconds, and close everything."""
+
+        def kill(self) -> None:
+            """End the processes that belong to it at once: this one is about to end."""
 
 
 log = logging.getLogger("aistore.server")
@@ -90,7 +107,7 @@ log = logging.getLogger("aistore.server")
 _LOG_BYTES = 4 << 20
 _LOGS_KEPT = 3
 
-# How long a stop may take before the process ends regardless: what was acknowledged is safe in either mode.
+# How long closing may take, behind the grace, before the process ends regardless: what was acknowledged is safe in either mode.
 _STOP_SECONDS = 20.0
 
 
@@ -197,17 +214,30 @@ async def _serve(
 
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(on_loop_error)
-    stopped: asyncio.Future[Stop] = loop.create_future()
+    stopped: asyncio.Future[tuple[Stop, float]] = loop.create_future()
+    told = False
 
-    def stop(reason: Stop) -> None:
+    def stop(reason: Stop, grace: float = settings.grace) -> None:
         if not stopped.done():
-            stopped.set_result(reason)
+            stopped.set_result((reason, grace))
+
+    def signalled(number: signal.Signals) -> None:
+        nonlocal told
+        # A terminal that is closed may send SIGHUP more than once.
+        if told and number != signal.SIGHUP:
+            log.warning("told to stop once more: ending at once")
+            node.kill()
+            os._exit(128 + number)
+        told = True
+        stop(Stop.SIGNAL)
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
-            loop.add_signal_handler(number, stop, Stop.SIGNAL)
+            loop.add_signal_handler(number, signalled, number)
     if parent is not None:
-        threading.Thread(target=_watch_parent, args=(parent, loop, stop), daemon=True, name="parent").start()
+        threading.Thread(
+            target=_watch_parent, args=(parent, loop, stop, settings.grace), daemon=True, name="parent"
+        ).start()
 
     try:
         await node.start()
@@ -217,21 +247,22 @@ async def _serve(
         why = os.strerror(error.errno).lower()
         raise PortError(f"cannot serve on {settings.host}:{settings.port}: {why} (port 0 takes a free one)") from error
     idle: asyncio.Task[None] | None = None
+    grace = settings.grace
     try:
         if folder:
-            folder.serving(node.url)
+            folder.serving(node.url, settings.grace)
         log.info("serving %s at %s (%s, process %d)", settings.data_dir, node.url, settings.durability, os.getpid())
         announce(node.url)
         if settings.idle_exit is not None:
             idle = asyncio.create_task(_watch_clients(settings, stop))
-        reason = await stopped
+        reason, grace = await stopped
         log.info("stopping: %s", reason.value)
     finally:
         if idle:
             idle.cancel()
         if folder:
             folder.leaving()
-        await _within(_STOP_SECONDS, node.stop())
+        await _within(grace + _STOP_SECONDS, node.stop(grace))
     return reason
 
 
@@ -242,13 +273,19 @@ async def _within(seconds: float, stopping: Coroutine[object, object, None]) -> 
         log.warning("did not stop within %g s; ending anyway", seconds)
 
 
-def _watch_parent(fd: int, loop: asyncio.AbstractEventLoop, stop: Callable[[Stop], None]) -> None:
-    """Wait for the end of the starter's pipe. A thread, so that a loop which hangs does not keep an orphan alive."""
-    while os.read(fd, 4096):
-        pass
+def _watch_parent(fd: int, loop: asyncio.AbstractEventLoop, stop: Callable[[Stop, float], None], grace: float) -> None:
+    """Wait for the end of the starter's pipe. A thread, so that a loop which hangs does not keep an orphan alive.
+
+    A starter that says so, in a line before the end, gives what runs less time than the settings do.
+    """
+    said = b""
+    while data := os.read(fd, 4096):
+        said = data
+    with contextlib.suppress(ValueError):  # it has said nothing
+        grace = min(grace, float(said))
     with contextlib.suppress(RuntimeError):  # the loop is closed: the process is ending already
-        loop.call_soon_threadsafe(stop, Stop.ORPHAN)
-    time.sleep(2 * _STOP_SECONDS)
+        loop.call_soon_threadsafe(stop, Stop.ORPHAN, grace)
+    time.sleep(grace + 2 * _STOP_SECONDS)
     os._exit(1)
 
 
@@ -289,7 +326,7 @@ class _LogFile(logging.handlers.RotatingFileHandler):
 
     def __init__(self, path: Path, stderr_follows: bool, first_line: Callable[[], str] = str) -> None:
         self._first_line = first_line
-        super().__init__(path, maxBytes=_LOG_BYTES, backupCount=_LOGS_KEPT, encoding="utf-8")
+        super().__init__(path, maxBytes=_LOG_BYTES, backupCount=_LOGS_KEPT, encoding="utf-8", errors="backslashreplace")
         self._stderr_follows = stderr_follows
         self._redirect()
 
@@ -311,15 +348,22 @@ class _LogFile(logging.handlers.RotatingFileHandler):
 
 def _open_log(settings: ProcessSettings, stderr_to_log: bool) -> None:
     path = settings.log_path
+    form = formatter(settings.log_format)
     errors = _LogFile(errors_log(path), stderr_follows=False)
     errors.setLevel(logging.WARNING)
-    handlers: list[logging.Handler] = [_LogFile(path, stderr_to_log, first_line), errors]
+    handlers: list[logging.Handler] = [_LogFile(path, stderr_to_log, partial(first_line, settings.log_format)), errors]
     if not stderr_to_log:
         terminal = logging.StreamHandler()
         terminal.setLevel(logging.WARNING)
         handlers.append(terminal)
     for handler in handlers:
-        handler.setFormatter(LogFormatter())
+        handler.setFormatter(form)
         log.addHandler(handler)
     log.setLevel(settings.log_level.upper())
     log.propagate = False
+    if settings.access_log:
+        requests, access = logging.getLogger(ACCESS), _LogFile(access_log(path), stderr_follows=False)
+        access.setFormatter(form)
+        requests.addHandler(access)
+        requests.setLevel(logging.INFO)
+        requests.propagate = False

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 from aistore.server.folder import LOG
+from aistore.server.limits import NodeLimits, make_limits
 from aistore.server.store.durability import DURABILITIES, Durability
 from aistore.wire.environment import AUTHN_PORT
 from aistore.wire.values import parse_size as parse_wire_size
@@ -31,6 +32,7 @@ PROMOTE_ROOT = "/var/lib/ais/promote"
 LOCAL_AUTHN = "local"
 """An AuthN server of its own."""
 LOG_LEVELS = ("debug", "info", "warning", "error")
+LOG_FORMATS = ("text", "json")
 MAX_TARGETS = 64
 # Below this a catalog with its log does not fit.
 MIN_CAPACITY = 1 << 20
@@ -48,7 +50,8 @@ class ServerSettings:
     processes behind one gateway. `capacity` is in bytes, `None` for the whole disk. `promote_root` is the folder that
     files may be promoted from. `idle_exit` is how many seconds a
     server that belongs to nobody stays after its last client. `allow_hosts` are further names in `Host` that are answered (`server/guard.py`). `etl` False makes it a cluster without ETL; `allow_etl` lets those who reach a server beyond loopback run code on it. `public_host`
-    is the name or address that clients are sent to. `temporary` lets an orphaned server remove its folder.
+    is the name or address that clients are sent to. `limits` are what clients may take (docs/limits.md). `access_log` has all requests logged, in a file of their own.
+    `temporary` lets an orphaned server remove its folder.
     `authn` is the URL of the AuthN server whose tokens are asked for, or `local` for one of its own, which listens on `authn_port`;
     `authn_secret` is what it shares with that server (or else its public key), `authn_first` name and password of the first administrator of
     one of its own; `redirect_key` is what processes of the cluster sign with.
@@ -73,12 +76,20 @@ class ServerSettings:
     authn_first: tuple[str, str] = field(default=("", ""), repr=False)
     redirect_key: str = field(default="", repr=False)
     public_host: str = ""
+    limits: NodeLimits = field(default_factory=NodeLimits)
     idle_exit: float | None = None
     log_level: str = "info"
+    log_format: str = "text"
+    access_log: bool = False
     temporary: bool = False
     role: Role = "node"
     node_id: str = ""
     gateway_url: str = ""
+
+    @property
+    def grace(self) -> float:
+        """Seconds that requests may take which are under way when the server is told to stop."""
+        return self.limits.grace
 
     @property
     def log_path(self) -> Path:
@@ -107,6 +118,8 @@ class ServerSettings:
             )
         if self.log_level not in LOG_LEVELS:
             raise SettingsError(f"log_level {self.log_level!r} is none of {', '.join(LOG_LEVELS)}")
+        if self.log_format not in LOG_FORMATS:
+            raise SettingsError(f"log_format {self.log_format!r} is none of {', '.join(LOG_FORMATS)}")
         if self.authn not in ("", LOCAL_AUTHN) and not self.authn.startswith(("http://", "https://")):
             raise SettingsError(f"authn {self.authn!r} is neither {LOCAL_AUTHN!r} nor the URL of an AuthN server")
         if not 0 <= self.authn_port <= 65535:
@@ -127,6 +140,7 @@ class ServerSettings:
         values = json.loads(line)
         for name in ("allow_hosts", "authn_first"):
             values[name] = tuple(values[name])
+        values["limits"] = NodeLimits(**values["limits"])
         return cls(**{**values, "data_dir": Path(values["data_dir"])})
 
 
@@ -191,7 +205,10 @@ _FILE_TYPES: dict[str, tuple[type, ...]] = {
     "authn": (str,),
     "authn_port": (int,),
     "public_host": (str,),
+    "limits": (dict,),
     "log_level": (str,),
+    "log_format": (str,),
+    "access_log": (bool,),
 }
 
 
@@ -217,6 +234,8 @@ def read_settings_file(path: Path) -> dict[str, object]:
         wanted = _FILE_TYPES[name]
         if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
             raise SettingsError(f"{path}: {name} = {value!r} is not {' or '.join(t.__name__ for t in wanted)}")
+    if "limits" in values:
+        values["limits"] = limits_from(cast("dict[str, object]", values["limits"]), f"{path}: ")
     if "backends" in values:
         _check_backends(path, cast("dict[str, object]", values["backends"]))
     hosts = cast("list[object]", values.get("allow_hosts", []))
@@ -227,6 +246,14 @@ def read_settings_file(path: Path) -> dict[str, object]:
     if "data_dir" in values:
         values["data_dir"] = path.parent.absolute() / Path(str(values["data_dir"])).expanduser()
     return values
+
+
+def limits_from(values: Mapping[str, object], where: str = "", base: NodeLimits | None = None) -> NodeLimits:
+    """Limits from a table of some of them, over those of `base`. Raises `SettingsError`."""
+    try:
+        return make_limits(values, base)
+    except ValueError as error:
+        raise SettingsError(f"{where}limits.{error}") from error
 
 
 def _check_backends(path: Path, backends: dict[str, object]) -> None:
@@ -243,6 +270,8 @@ def make_settings(file: Path | None, options: Mapping[str, object], default_port
     if options.get("backends") is not None:
         given = cast("Mapping[str, Mapping[str, str]]", options["backends"])
         values["backends"] = {**tables, **{name: {**tables.get(name, {}), **table} for name, table in given.items()}}
+    if (grace := values.pop("grace", None)) is not None:
+        values["limits"] = limits_from({"grace": grace}, base=cast("NodeLimits | None", values.get("limits")))
     data_dir = Path(str(values.pop("data_dir", None) or user_data_dir())).expanduser().absolute()
     values["allow_hosts"] = tuple(cast("list[str]", values.get("allow_hosts", ())))
     return ServerSettings(data_dir, **values)  # type: ignore[arg-type]  # names and types were checked above

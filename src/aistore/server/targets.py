@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ log = logging.getLogger("aistore.server.targets")
 _ATTEMPTS = 5
 _STEADY_SECONDS = 30.0
 _FIRST_PAUSE = 0.1
-_STOP_SECONDS = 10.0
+_STOP_SECONDS = 10.0  # beyond what they give to what runs
 
 
 @dataclass
@@ -73,7 +74,7 @@ class TargetProcesses:
             if isinstance(result, TargetProcess):
                 self._serving[result.id] = result
         if failures:
-            await self.stop()
+            await self.stop(0.0)
             raise failures[0]
         self._keepers = [asyncio.create_task(self._keep(one)) for one in self._serving.values()]
         return self.urls
@@ -85,13 +86,19 @@ class TargetProcesses:
             if one.process.stdin:
                 one.process.stdin.close()
 
-    async def stop(self) -> None:
-        """End all of them: the end of their standard input tells them to finish."""
+    async def stop(self, grace: float) -> None:
+        """End all of them: the end of their standard input tells them to finish, within `grace` seconds what runs."""
         for keeper in self._keepers:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
-        await asyncio.gather(*(_end(one.process) for one in self._serving.values()))
+        await asyncio.gather(*(_end(one.process, grace) for one in self._serving.values()))
         self._serving.clear()
+
+    def kill(self) -> None:
+        """End all of them at once."""
+        for one in self._serving.values():
+            with contextlib.suppress(ProcessLookupError):
+                one.process.kill()
 
     async def _spawn(self, node_id: str, port: int) -> TargetProcess:
         settings = replace(self._settings, node_id=node_id, port=port)
@@ -110,7 +117,7 @@ class TargetProcesses:
             line = await asyncio.wait_for(process.stdout.readline(), START_SECONDS)
             ready = read_answer(settings, line, None if line else await process.wait())
         except BaseException as error:
-            await _end(process)
+            await _end(process, 0.0)
             if isinstance(error, asyncio.TimeoutError):
                 raise ServerStartError(settings.data_dir, f"target {node_id} did not answer") from error
             raise
@@ -144,12 +151,14 @@ class TargetProcesses:
         log.error("target %s keeps failing and is left out of the cluster map", target.id)
 
 
-async def _end(process: Process) -> None:
-    """Let a process finish, and kill it if it does not."""
+async def _end(process: Process, grace: float) -> None:
+    """Let a process finish, and kill it if it does not. It reads how long what runs may take, as a line."""
     if process.stdin:
+        with contextlib.suppress(OSError):  # it has ended already
+            process.stdin.write(b"%g\n" % grace)
         process.stdin.close()
     try:
-        await asyncio.wait_for(process.wait(), _STOP_SECONDS)
+        await asyncio.wait_for(process.wait(), grace + _STOP_SECONDS)
     except asyncio.TimeoutError:
         process.kill()
         await process.wait()

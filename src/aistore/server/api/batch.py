@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["buckets_of", "ml"]
 
 _ENTRIES_MAX: Final = 100_000
-_BATCHES_MAX: Final = 256  # that are answered at a time (protocol/40 A9)
 _BEHIND: Final = 3  # what a redirect adds to the path: job, work, number of targets
 
 _decode = msgspec.json.Decoder(BatchRequest).decode
@@ -90,7 +89,7 @@ async def _moss(node: Node, request: Request, rest: str) -> Reply:
         url = node.smap.owner_url(bucket.id.uname + (wanted[0].name if coloc in ("1", "2") else work))
         if url is not None:  # else they are being started again, and the gateway does it
             return _redirect(node, request, _join(node, default), work, url, len(wanted))
-    if node.batches >= _BATCHES_MAX:
+    if node.batches >= node.limits.batches:
         raise ApiError(429, f"{node.batches} batches are being answered: try again", headers={"Retry-After": "1"})
     return await _answer(node, message, wanted, form, default, job_id)
 

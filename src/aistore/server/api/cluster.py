@@ -65,7 +65,7 @@ async def _tell(node: Node, request: Request) -> Reply:
         hosts = [urlsplit(url).hostname or "" for _, url in sorted(node.smap.targets.items()) for _ in range(3)]
         return text_reply(",".join(hosts))
     if what in (whats.NODE_STATS, whats.SYSINFO, whats.MOUNTPATHS):
-        return json_reply(request, await _gather(node, what))
+        return json_reply(request, await _gather(node, request, what))
     if what == whats.REMOTE:
         return json_reply(request, await attached_clusters(node))
     documents: dict[str, Callable[[], object]] = {
@@ -80,7 +80,7 @@ async def _tell(node: Node, request: Request) -> Reply:
     return json_reply(request, documents[what]())
 
 
-async def _gather(node: Node, what: str) -> dict[str, object]:
+async def _gather(node: Node, request: Request, what: str) -> dict[str, object]:
     """What every target says, by id."""
     answers: dict[str, object] = {}
     for target, url in sorted(node.smap.targets.items()):
@@ -91,7 +91,7 @@ async def _gather(node: Node, what: str) -> dict[str, object]:
                 whats.MOUNTPATHS: lambda: mountpaths(node),
             }[what]()
             continue
-        reply = await node.ask(url, "GET", f"/v1/daemon?{param.WHAT}={what}")
+        reply = await node.ask(url, "GET", f"/v1/daemon?{param.WHAT}={what}", on_behalf=request)
         if reply.status == 200 and isinstance(reply.body, bytes):
             answers[target] = msgspec.json.decode(reply.body)
     if what == whats.MOUNTPATHS:

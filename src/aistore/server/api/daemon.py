@@ -140,4 +140,4 @@ async def reverse(node: Node, request: Request, tail: str) -> Reply:
         raise ApiError(404, f"{node.gateway_name}: {what}", "errNodeNotFound")
     path = request.raw_path.replace("/v1/reverse/", "/v1/", 1)
     target = f"{path}?{request.query}" if request.query else path
-    return await node.ask(url, request.method, target, await read_message(request))
+    return await node.ask(url, request.method, target, await read_message(request), on_behalf=request)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from aistore.server.folder import LOG
+from aistore.server.limits import NodeLimits
 from aistore.server.settings import SettingsError, is_loopback
 from aistore.wire import environment
 
@@ -39,6 +40,8 @@ class AuthnSettings:
     external_url: str = ""
     allow_remote: bool = False
     log_level: str = "info"
+    log_format: str = "text"
+    access_log: bool = False
     secret: str = field(default="", repr=False)
     first: FirstAdministrator = field(default_factory=FirstAdministrator)
 
@@ -50,6 +53,11 @@ class AuthnSettings:
     # What `server.guard` wants to know.
     etl = False
     allow_etl = False
+
+    @property
+    def grace(self) -> float:
+        """Seconds that requests may take which are under way when the server is told to stop."""
+        return NodeLimits.grace
 
     @property
     def log_path(self) -> Path:

@@ -42,8 +42,7 @@ logger = logging.getLogger(__name__)
 _RECORDS_KEPT: Final = 1024
 _RECORDS_MAX: Final = 16_384
 _KEPT_FOR: Final = 3600.0
-# More than that are refused until some have ended.
-_RUNNING_MAX: Final = 1024
+# More of one job than that are refused until some have ended.
 _REQUESTS_MAX: Final = 1024
 
 # Seconds without work after which a job of an idle kind is shown as idle, and after which it ends. The reference's first is at least
@@ -260,8 +259,16 @@ class JobRegistry:
     Jobs of idle kinds end `lives_for` seconds after their last request; finished ones are shown for `kept_for` seconds at least.
     """
 
-    def __init__(self, store: Store, *, lives_for: float = _LIVES_FOR, kept_for: float = _KEPT_FOR) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        at_once: int = 1 << 30,
+        lives_for: float = _LIVES_FOR,
+        kept_for: float = _KEPT_FOR,
+    ) -> None:
         self._store = store
+        self._at_once = at_once
         self._lives_for = lives_for
         self._kept_for = kept_for
         self._running: dict[str, Job] = {}
@@ -329,7 +336,7 @@ class JobRegistry:
 
         Raises `ApiError` 429 while too many run.
         """
-        if len(self._running) >= _RUNNING_MAX:
+        if len(self._running) >= self._at_once:
             raise _too_many(f"{len(self._running)} jobs are running")
         record = _Record(
             id=job_id or new_job_id(),
