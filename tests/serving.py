@@ -113,6 +113,9 @@ class ShowingService:
     def answered(self, request: Request, status: int, sent: int, *, whole: bool = True) -> None:
         self.answers.append((request.path, status, sent, whole))
 
+    def broke_off(self, request: Request, error: Exception) -> None:
+        self.errors.append(error)
+
     def refuse(self, request: Request, error: BaseException) -> Reply:
         self.errors.append(error)
         status = 400 if isinstance(error, BrokenRequest) else 413 if isinstance(error, BodyTooLong) else 500

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from aistore.wire import actions, params
 from aistore.wire.errors import ERROR_HEADER, ETL_ERROR, ETL_LOG, ErrorKind, classify
+from aistore.wire.headers import REQUEST_ID
 
 if TYPE_CHECKING:
     import requests
@@ -70,6 +71,7 @@ def error_of(answer: Answer) -> AISError:
     if cls is AISError:
         cls = _about_etl(answer, text)
     error = cls(answer.status, text, answer.url, sent)
+    error.request_id = answer.headers.get(REQUEST_ID, "")
     if 400 <= answer.status < 600:
         who = "Client" if answer.status < 500 else "Server"
         what = f"{answer.status} {who} Error: {answer.reason} for url: {answer.url}"

@@ -35,6 +35,8 @@ def serve(asked: argparse.Namespace) -> int:
         external_url=asked.external_url or "",
         allow_remote=bool(asked.allow_remote),
         log_level=asked.log_level or AuthnSettings.log_level,
+        log_format=asked.log_format or AuthnSettings.log_format,
+        access_log=asked.access_log,
         secret=take_from_environment(environment.SECRET_KEY),
         first=administrator(is_new=not (folder / DATABASE).exists()),
     )

@@ -71,8 +71,10 @@ class Request:
         "began",
         "body",
         "content",
+        "first_leg",
         "head",
         "headers",
+        "id",
         "method",
         "path",
         "proof",
@@ -90,9 +92,13 @@ class Request:
         self.body = body
         self.proof: object = None
         """What its body has to show while it is read, for its handler: set by who has checked its head."""
+        self.first_leg = False
+        """Whether the client sends the body, and whatever it announced of it, only where a redirect leads (protocol/00 9.5)."""
         self._connection = connection
         self.began: float
         """When its answer was begun, for services that note it (seconds of `time.perf_counter`)."""
+        self.id: str
+        """What it is called in logs, by services that give it a name."""
 
     @property
     def received(self) -> int:

@@ -82,6 +82,8 @@ class APIRequestError(Exception):
         self.message = message
         self.req_url = req_url
         self.req = req
+        self.request_id = ""
+        """What the request is called in the logs of a server that says so (`X-Request-Id`); empty otherwise."""
 
     @property
     def detail(self) -> str:
@@ -108,10 +110,13 @@ class APIRequestError(Exception):
     def __str__(self) -> str:
         # The first part is what official SDKs print, and what programs look for.
         text = f"STATUS:{self.status_code}, MESSAGE:{self.message}, REQ_URL:{self.req_url}"
+        if self.request_id and self.status_code >= 500:
+            text += f", REQUEST_ID:{self.request_id}"
         return f"{text}\n{self.advice}" if self.advice else text
 
     def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.status_code, self.message, self.req_url, _without_stream(self.req))
+        arguments = (self.status_code, self.message, self.req_url, _without_stream(self.req))
+        return type(self), arguments, {"request_id": self.request_id}
 
 
 class AISError(APIRequestError, requests.HTTPError):

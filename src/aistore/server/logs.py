@@ -6,22 +6,62 @@ Each process has two logs in its data folder, both rotated: one of everything an
 from __future__ import annotations
 
 import io
+import json
 import logging
 import logging.handlers
 import os
 import re
 import time
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Final
 
+from aistore.server.requests_log import ACCESS
 from aistore.version import __version__
 from aistore.wire.errors import ApiError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["LogFormatter", "archive_logs", "errors_log", "first_line", "log_of_severity", "read_log", "rotate"]
+__all__ = [
+    "access_log",
+    "archive_logs",
+    "errors_log",
+    "first_line",
+    "formatter",
+    "log_of_severity",
+    "read_log",
+    "rotate",
+]
 
 ARCHIVE_TYPE: Final = "application/gzip"
+
+
+_LEVELS: Final = {
+    logging.CRITICAL: "critical",
+    logging.ERROR: "error",
+    logging.WARNING: "warning",
+    logging.INFO: "info",
+}
+_CONTROLS: Final = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), *range(127, 160))}
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON document a line; of requests, what is known of them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        when = datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="microseconds")
+        line: dict[str, object] = {
+            "time": when.replace("+00:00", "Z"),
+            "level": _LEVELS.get(record.levelno, "debug"),
+            "module": record.module,
+            "line": record.lineno,
+            "message": record.getMessage(),
+            "process": record.process,
+            **getattr(record, "facts", {}),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line)
 
 
 class LogFormatter(logging.Formatter):
@@ -31,15 +71,23 @@ class LogFormatter(logging.Formatter):
         letter = "E" if record.levelno >= logging.ERROR else "W" if record.levelno >= logging.WARNING else "I"
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         text = f"{letter} {clock}.{int(record.created % 1 * 1e6):06d} {record.module}:{record.lineno} {record.getMessage()}"
+        facts: dict[str, object] = getattr(record, "facts", {})
+        if facts:
+            text += f" [{facts['request']}]"
         if record.exc_info:
             text += "\n" + self.formatException(record.exc_info)
         # What a client sent may hold line breaks: only a line of ours begins at a line's beginning.
-        return "\n  ".join(text.splitlines())
+        return "\n  ".join(text.splitlines()).translate(_CONTROLS)
 
 
 def errors_log(log: Path) -> Path:
     """The log of warnings and errors beside the log of everything."""
     return log.with_name(f"{log.stem}.errors{log.suffix}")
+
+
+def access_log(log: Path) -> Path:
+    """The log of all requests beside it."""
+    return log.with_name(f"{log.stem}.access{log.suffix}")
 
 
 def log_of_severity(log: Path, severity: str) -> Path:
@@ -77,15 +125,21 @@ def archive_logs(log: Path) -> bytes:
     return buffer.getvalue()
 
 
-def first_line() -> str:
+def formatter(form: str) -> logging.Formatter:
+    """What writes lines as `--log-format` says: `text` or `json`."""
+    return JsonFormatter() if form == "json" else LogFormatter()
+
+
+def first_line(form: str) -> str:
     """What a log file begins with, whatever the level of what is logged into it."""
     record = logging.makeLogRecord({"levelno": logging.INFO, "module": "logs", "lineno": 1})
     record.msg = f"aistore-py {__version__}, process {os.getpid()}"
-    return LogFormatter().format(record) + "\n"
+    return formatter(form).format(record) + "\n"
 
 
 def rotate() -> None:
     """Start new log files in this process."""
-    for handler in logging.getLogger("aistore.server").handlers:
-        if isinstance(handler, logging.handlers.RotatingFileHandler):
-            handler.doRollover()
+    for name in ("aistore.server", ACCESS):
+        for handler in logging.getLogger(name).handlers:
+            if isinstance(handler, logging.handlers.RotatingFileHandler):
+                handler.doRollover()

@@ -30,11 +30,12 @@ from aistore.server.descriptors import connections_allowed, shortage
 from aistore.server.etl.registry import Etls
 from aistore.server.guard import Guard
 from aistore.server.limits import NodeLimits
-from aistore.server.listening import bind, url_of
-from aistore.server.relay import ask
+from aistore.server.listening import bind, bind_private, url_of
+from aistore.server.relay import ask, ask_privately
+from aistore.server.requests_log import RequestsLog, redirected_id, request_id, without_secret
 from aistore.server.smap import ClusterMap
 from aistore.server.stats import Stats
-from aistore.server.store.errors import BucketGone, CustomTooLong, StoreBroken, StoreFull
+from aistore.server.store.errors import BucketGone, ContentDamaged, CustomTooLong, StoreBroken, StoreFull
 from aistore.server.store.store import Store
 from aistore.server.traffic import Traffic
 from aistore.wire import access
@@ -45,6 +46,7 @@ from aistore.wire.errors import (
     ApiError,
     access_denied,
     bucket_not_found,
+    damaged,
     error_body,
     out_of_space,
 )
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
     from aistore.server.settings import ServerSettings
     from aistore.server.store.rows import Bucket
     from aistore.server.targets import TargetProcesses
+    from aistore.server.tls import ServerTls
     from aistore.wire.names import BucketId
 
 __all__ = ["Node"]
@@ -66,7 +69,9 @@ __all__ = ["Node"]
 logger = logging.getLogger(__name__)
 
 _CALLER_NAME: Final = header.CALLER_NAME.lower()
+_REQUEST_ID: Final = header.REQUEST_ID.lower()
 _KNOWN_MAX: Final = 4096
+_PUT_PATHS: Final = ("/v1/objects/", "//v1/objects/", "/ais/", "/gs/", "/az/")  # of objects, easy URLs too
 _WILDCARDS: Final = ("", "0.0.0.0", "::")  # noqa: S104 (a comparison)
 # Addresses for documentation (RFC 5737, RFC 3849): outside of every network, which is all that counts.
 _ELSEWHERE: Final = (("192.0.2.1", 9), ("2001:db8::1", 9))
@@ -93,7 +98,8 @@ class Node:
         self.backends = Backends(self)
         """Where remote buckets live."""
         self.stats = Stats()
-        self.traffic = Traffic()
+        self.traffic = Traffic(each=settings.access_log)
+        self._log = RequestsLog(logger, all_of_them=settings.access_log, user_of=self._user_of)
         self._untold = 0  # requests answered at once that need not be told
         self.gateway_id = ""
         self.target_id = ""
@@ -103,6 +109,9 @@ class Node:
         """What asks for tokens, if anything does."""
         # On every address of this machine: then each client is sent where it can go.
         self._everywhere = not settings.public_host and settings.host in _WILDCARDS
+        self.tls: ServerTls | None = None
+        """The certificate, where it speaks HTTPS."""
+        self._watching: asyncio.Task[None] | None = None
         self.limits = replace(settings.limits, connections=connections_allowed(settings.limits.connections))
         self.server = HttpServer(self, self.limits)
         self.reading: dict[tuple[int, str], int] = {}
@@ -121,9 +130,11 @@ class Node:
         settings = self.settings
         sock = bind(settings.host, settings.port)
         host, port = sock.getsockname()[:2]
-        self.url = url_of(settings.public_host or (_own_address(sock.family) if self._everywhere else host), port)
+        host = settings.public_host or (_own_address(sock.family) if self._everywhere else host)
+        self.url = url_of(host, port, tls=settings.tls is not None)
         async with contextlib.AsyncExitStack() as undo:
             undo.callback(sock.close)
+            self._open_tls(host)
             self.store = Store(
                 settings.data_dir,
                 settings.durability,
@@ -152,11 +163,13 @@ class Node:
                 self.control.config.asks_for_tokens = True
             if self.redirects:
                 undo.push_async_callback((await self._start_targets()).stop, 0.0)
-            await self.server.listen(sock)
+            await self._listen(sock)
             undo.pop_all()
 
     async def stop(self, grace: float = NodeLimits.grace) -> None:
         """Finish the requests that are under way, within `grace` seconds, then end jobs and processes, and close everything."""
+        if self._watching is not None:
+            self._watching.cancel()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + grace
         cut = await self.server.stop(grace)
@@ -176,6 +189,29 @@ class Node:
         """End the processes that belong to it at once: this one is about to end."""
         if self.targets is not None:
             self.targets.kill()
+
+    def _open_tls(self, host: str) -> None:
+        """Read the certificate, after making one for this host where that is asked for."""
+        settings = self.settings
+        if (files := settings.tls) is None:
+            return
+        from aistore.server.self_signed import make_files
+        from aistore.server.tls import ServerTls
+
+        names = [name for name in (host, settings.host) if name not in _WILDCARDS]
+        makes = files.self_signed and self.is_gateway
+        renew = partial(make_files, settings.data_dir, (*names, *settings.allow_hosts)) if makes else None
+        self.tls = ServerTls(files, show_in=settings.data_dir if self.is_gateway else None, renew=renew)
+
+    async def _listen(self, sock: socket.socket) -> None:
+        if self.tls is None:
+            await self.server.listen(sock)
+            return
+        self.server.is_first_leg = self._is_first_leg
+        if self.is_target:  # what the gateway asks comes from this user's process, whatever the certificate is
+            await self.server.listen(bind_private(self.settings.data_dir, self.target_id))
+        await self.server.listen(sock, self.tls.context)
+        self._watching = asyncio.create_task(self.tls.watch())
 
     async def _join(self) -> None:
         """Learn or make ids and cluster map; ids and cluster uuid are made once and kept in the catalog."""
@@ -243,23 +279,35 @@ class Node:
                 self._untold -= 1
             else:
                 self._untold = self.traffic.at_once(request, answer)
+                if self._log.wants_all:
+                    self._log.answered(request, 200, len(answer))
         return answer
 
-    def answered(self, request: Request, status: int, sent: int, *, whole: bool = True) -> None:  # noqa: ARG002 (the driver's signature)
-        """Count what `handle` did not answer at once (called by the HTTP driver)."""
+    def answered(self, request: Request, status: int, sent: int, *, whole: bool = True) -> None:
+        """Count and log what `handle` did not answer at once (called by the HTTP driver)."""
         self.traffic.answered(request, status, sent)
+        if status >= 400 or self._log.wants_all:
+            self._log.answered(request, status, sent, whole=whole)
+
+    def broke_off(self, request: Request, error: Exception) -> None:
+        """Log why an answer was cut (called by the HTTP driver)."""
+        self._log.failed(request, "broke off", error)
+
+    def _user_of(self, request: Request) -> str:
+        return self.guarded.gate.user_of(request) if self.guarded is not None else ""
 
     def refuse(self, request: Request, error: BaseException) -> Reply:
         """The reference's error body for an exception of a handler."""
         api_error = self._as_api_error(request, error)
         if is_s3(request.path):
             self.stats.refused(request.method, request.path)
-            return refusal(request, api_error, close=isinstance(error, BrokenRequest))
+            return refusal(request, api_error, close=isinstance(error, BrokenRequest), request_id=request_id(request))
         caller = request.headers.get(_CALLER_NAME, "")
-        body = error_body(api_error, request.method, request.path, request.peer, caller, self.name)
+        body = error_body(api_error, request.method, without_secret(request.path), request.peer, caller, self.name)
         headers = [
             ("Content-Type", header.JSON),
             ("X-Content-Type-Options", "nosniff"),
+            (header.REQUEST_ID, request_id(request)),
             *api_error.headers.items(),
         ]
         self.stats.refused(request.method, request.path)
@@ -275,6 +323,9 @@ class Node:
             return out_of_space(str(error))
         if isinstance(error, StoreBroken):
             return ApiError(500, f"{self.name}: {error}")
+        if isinstance(error, ContentDamaged):
+            bucket = next((one for one in self.store.buckets() if one.bid == error.bid), None)
+            return damaged(str(error), bucket.id.object_cname(error.name) if bucket is not None else error.name)
         if isinstance(error, BucketGone):
             return ApiError(404, f'bucket "{error}" does not exist', "ErrBckNotFound")
         if isinstance(error, (BrokenRequest, CustomTooLong)):
@@ -285,7 +336,7 @@ class Node:
             return ApiError(503, str(error), headers={"Retry-After": "1"})
         if (refusal := shortage(error)) is not None:
             return refusal
-        logger.exception("%s %r failed", request.method, request.path, exc_info=error)
+        self._log.failed(request, "failed", error)
         return ApiError(500, f"{self.name}: internal error: {type(error).__name__}: {error} (see the server's log)")
 
     def bucket(self, name: str, request: Request) -> Bucket:
@@ -365,22 +416,36 @@ class Node:
             raise ApiError(400, "no storage targets in the cluster", "ErrNoNodes")
         return self.redirect_to(request, url)
 
-    async def ask(self, url: str, method: str, target: str, body: bytes = b"") -> Reply:
-        """What another node of the cluster answers to a request; 502 when that cannot be had."""
+    async def ask(
+        self, url: str, method: str, target: str, body: bytes = b"", *, on_behalf: Request | None = None
+    ) -> Reply:
+        """What another node of the cluster answers to a request, which has the id of the one `on_behalf` of which it is made; 502 when that cannot be had."""
+        headers = [(header.REQUEST_ID, request_id(on_behalf))] if on_behalf is not None else []
         if self.guarded is not None:
             path, _, query = split_target(target.encode("latin-1"))
             covered = body if reads_message(method, path) else b""
             query = self.guarded.signer.marked(method, path, query, self.gateway_id, covered)
             target = f"{target.partition('?')[0]}?{query}"
-        return await ask(url, method, target, body)
+        if self.tls is None:
+            return await ask(url, method, target, body, headers)
+        node = next((node for node, at in self.smap.targets.items() if at == url), "")
+        return await ask_privately(self.settings.data_dir, node, url, method, target, body, headers)
 
-    async def tell_targets(self, method: str, target: str, body: bytes) -> None:
-        """Send a request to all target processes."""
+    async def tell_targets(self, request: Request, target: str, body: bytes) -> None:
+        """Send a request to all target processes, with the method of the one that it is about."""
+        method = request.method
         if self.redirects:
-            answers = await asyncio.gather(*(self.ask(url, method, target, body) for url in self.smap.targets.values()))
+            urls = self.smap.targets.values()
+            answers = await asyncio.gather(*(self.ask(url, method, target, body, on_behalf=request) for url in urls))
             for answer in answers:
                 if answer.status != 200:
                     logger.warning("a target answered %s %s with status %d", method, target, answer.status)
+
+    def _is_first_leg(self, request: Request) -> bool:
+        """Whether a PUT over HTTPS has to be redirected before its body comes (protocol/00 9.5). Copies have no body."""
+        params = request.params
+        marked = params.get(param.PROXY_ID) and params.get(param.REDIRECT_TIME)
+        return request.path.startswith(_PUT_PATHS) and not marked and not params.get(param.OBJECT_TO)
 
     def redirect_to(self, request: Request, url: str) -> Reply:
         """A redirect of this request to another node; GET is answered 301 as the reference does, the rest 307."""
@@ -388,16 +453,19 @@ class Node:
         if not query.isascii():  # a query may hold any byte, a header of ours only text
             query = quote_from_bytes(query.encode("latin-1"), safe=string.punctuation)
         if self._everywhere:
-            url = url_of(request.reached, urlsplit(url).port or 80)
+            url = url_of(request.reached, urlsplit(url).port or 80, tls=self.tls is not None)
+        when = base36(time.time_ns())
         if self.guarded is None:
             query = f"{query}&" if query else ""
-            query += f"{param.PROXY_ID}={self.gateway_id}&{param.REDIRECT_TIME}={base36(time.time_ns())}"
+            query += f"{param.PROXY_ID}={self.gateway_id}&{param.REDIRECT_TIME}={when}"
         else:
             signer, body = self.guarded.signer, b""
             if reads_message(request.method, request.path):
                 body = request.content or b""
-            since = signer.since(request)
-            query = signer.marked(request.method, request.path, query, self.gateway_id, body, since)
+            when = signer.since(request) or when
+            query = signer.marked(request.method, request.path, query, self.gateway_id, body, when)
+        if self._log.wants_all and _REQUEST_ID not in request.headers:
+            request.id = redirected_id(self.gateway_id, when)
         location = f"{url}{quote(request.path)}?{query}"
         headers = (("Location", location), ("Cache-Control", "no-store"))
         return Reply(301 if request.method == "GET" else 307, headers)

@@ -19,10 +19,12 @@ import threading
 import time
 from dataclasses import replace
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING
 
 from aistore.server.folder import CLIENTS_LOCK, ServedFolder, lock_file
-from aistore.server.logs import LogFormatter, errors_log, first_line
+from aistore.server.logs import access_log, errors_log, first_line, formatter
+from aistore.server.requests_log import ACCESS
 from aistore.server.settings import LOCAL_AUTHN
 from aistore.wire import environment
 
@@ -72,6 +74,14 @@ if TYPE_CHECKING:
         @property
         def log_level(self) -> str:
             """What is logged."""
+
+        @property
+        def log_format(self) -> str:
+            """In which form."""
+
+        @property
+        def access_log(self) -> bool:
+            """Whether requests that went well are logged, too."""
 
         @property
         def log_path(self) -> Path:
@@ -316,7 +326,7 @@ class _LogFile(logging.handlers.RotatingFileHandler):
 
     def __init__(self, path: Path, stderr_follows: bool, first_line: Callable[[], str] = str) -> None:
         self._first_line = first_line
-        super().__init__(path, maxBytes=_LOG_BYTES, backupCount=_LOGS_KEPT, encoding="utf-8")
+        super().__init__(path, maxBytes=_LOG_BYTES, backupCount=_LOGS_KEPT, encoding="utf-8", errors="backslashreplace")
         self._stderr_follows = stderr_follows
         self._redirect()
 
@@ -338,15 +348,22 @@ class _LogFile(logging.handlers.RotatingFileHandler):
 
 def _open_log(settings: ProcessSettings, stderr_to_log: bool) -> None:
     path = settings.log_path
+    form = formatter(settings.log_format)
     errors = _LogFile(errors_log(path), stderr_follows=False)
     errors.setLevel(logging.WARNING)
-    handlers: list[logging.Handler] = [_LogFile(path, stderr_to_log, first_line), errors]
+    handlers: list[logging.Handler] = [_LogFile(path, stderr_to_log, partial(first_line, settings.log_format)), errors]
     if not stderr_to_log:
         terminal = logging.StreamHandler()
         terminal.setLevel(logging.WARNING)
         handlers.append(terminal)
     for handler in handlers:
-        handler.setFormatter(LogFormatter())
+        handler.setFormatter(form)
         log.addHandler(handler)
     log.setLevel(settings.log_level.upper())
     log.propagate = False
+    if settings.access_log:
+        requests, access = logging.getLogger(ACCESS), _LogFile(access_log(path), stderr_follows=False)
+        access.setFormatter(form)
+        requests.addHandler(access)
+        requests.setLevel(logging.INFO)
+        requests.propagate = False

@@ -77,26 +77,23 @@ class Kind:
 
 
 class Traffic:
-    """Requests that a server has answered. `kinds` are those that `kind_of` tells apart."""
+    """Requests that a server has answered. `kinds` are those that `kind_of` tells apart; with `each` all are timed."""
 
     __slots__ = ("_every", "_kind_of", "_weight", "errors", "kinds")
 
-    def __init__(self, kinds: tuple[str, ...] = KINDS, kind_of: Callable[[Request], str] = kind_of) -> None:
+    def __init__(
+        self, kinds: tuple[str, ...] = KINDS, kind_of: Callable[[Request], str] = kind_of, *, each: bool = False
+    ) -> None:
         self.kinds = {name: Kind() for name in kinds}
         self.errors: dict[tuple[str, int], int] = {}
         """Numbers of answers with a status from 400 on, by kind and status."""
         self._kind_of = kind_of
-        self._every = _EVERY
+        self._every = 1 if each else _EVERY
         self._weight = 1
 
     def at_once(self, request: Request, answer: bytes) -> int:
         """A request was answered, encoded and at once; how many that are answered so need not be told before the next."""
-        weight = self._weight
-        skip = 0
-        if request.method == "GET":
-            self._weight, skip = self._every, self._every - 1
-        else:
-            weight = 1
+        weight, self._weight = self._weight, self._every
         kind = self.kinds[self._kind_of(request)]
         spent = perf_counter() - request.began
         kind.counts[int(spent * 1e6).bit_length()] += weight
@@ -104,7 +101,7 @@ class Traffic:
         kind.sent += len(answer) * weight
         if request.content:
             kind.received += len(request.content) * weight
-        return skip
+        return self._every - 1
 
     def answered(self, request: Request, status: int, sent: int) -> None:
         """A request was answered in another way, with so many bytes."""

@@ -32,6 +32,9 @@ CLUSTER_UPTIME = "Ais-Cluster-Uptime"
 CALLER_ID = "Ais-Caller-Id"
 CALLER_NAME = "Ais-Caller-Name"
 
+# Which request it is, in the logs of all that have to do with it; not of the reference.
+REQUEST_ID = "X-Request-Id"
+
 BLOB_DOWNLOAD = "Ais-Blob-Download"
 BLOB_CHUNK = "Ais-Blob-Chunk"
 BLOB_WORKERS = "Ais-Blob-Workers"

@@ -10,6 +10,7 @@ import msgspec
 from aistore.server import logs
 from aistore.server.about import bucket_metadata, mountpaths, node_entry, node_stats, system
 from aistore.server.api import jobs
+from aistore.server.api.certificate import load_certificates
 from aistore.server.api.messages import OK, json_reply, method_refused, read_action, text_reply
 from aistore.server.api.registering import registering
 from aistore.server.api.remote.buckets import attach_or_detach, attached_clusters
@@ -65,7 +66,7 @@ async def _tell(node: Node, request: Request) -> Reply:
         hosts = [urlsplit(url).hostname or "" for _, url in sorted(node.smap.targets.items()) for _ in range(3)]
         return text_reply(",".join(hosts))
     if what in (whats.NODE_STATS, whats.SYSINFO, whats.MOUNTPATHS):
-        return json_reply(request, await _gather(node, what))
+        return json_reply(request, await _gather(node, request, what))
     if what == whats.REMOTE:
         return json_reply(request, await attached_clusters(node))
     documents: dict[str, Callable[[], object]] = {
@@ -80,7 +81,7 @@ async def _tell(node: Node, request: Request) -> Reply:
     return json_reply(request, documents[what]())
 
 
-async def _gather(node: Node, what: str) -> dict[str, object]:
+async def _gather(node: Node, request: Request, what: str) -> dict[str, object]:
     """What every target says, by id."""
     answers: dict[str, object] = {}
     for target, url in sorted(node.smap.targets.items()):
@@ -91,7 +92,7 @@ async def _gather(node: Node, what: str) -> dict[str, object]:
                 whats.MOUNTPATHS: lambda: mountpaths(node),
             }[what]()
             continue
-        reply = await node.ask(url, "GET", f"/v1/daemon?{param.WHAT}={what}")
+        reply = await node.ask(url, "GET", f"/v1/daemon?{param.WHAT}={what}", on_behalf=request)
         if reply.status == 200 and isinstance(reply.body, bytes):
             answers[target] = msgspec.json.decode(reply.body)
     if what == whats.MOUNTPATHS:
@@ -106,6 +107,10 @@ async def _gather(node: Node, what: str) -> dict[str, object]:
 async def _act(node: Node, request: Request, tail: str) -> Reply:
     if tail in ("attach", "detach"):
         return await attach_or_detach(node, request, tail)
+    action, _, one = tail.partition("/")
+    if action == actions.LOAD_CERTIFICATE:
+        await load_certificates(node, one)
+        return OK
     if tail and tail != actions.SET_CONFIG:
         raise not_implemented("change", f"the cluster by PUT /v1/cluster/{tail.partition('/')[0]}")
     return await configure(node, request, tail)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import TYPE_CHECKING, Final
 
 from aistore.http1.message import Pending, Reply
@@ -11,12 +12,15 @@ from aistore.server.api.archive_reading import archive_query
 from aistore.server.api.archive_writing import put_into_archive
 from aistore.server.api.messages import OK
 from aistore.server.api.multipart import put_part
+from aistore.server.api.pieces import hold_two
 from aistore.server.api.reading import object_headers
 from aistore.server.api.remote.copying_out import copy_out
 from aistore.server.store.content import finished, in_thread
 from aistore.server.store.copying import copy_objects
-from aistore.server.store.errors import StoreFull
+from aistore.server.store.errors import ContentDamaged, StoreFull
+from aistore.server.store.room import make_room
 from aistore.server.store.schema import INLINE_MAX
+from aistore.server.store.verifying import open_verified
 from aistore.wire import access
 from aistore.wire import headers as header
 from aistore.wire import params as param
@@ -42,8 +46,6 @@ _CHECKSUM_TYPE: Final = header.CHECKSUM_TYPE.lower()
 _CHECKSUM_VALUE: Final = header.CHECKSUM_VALUE.lower()
 _CUSTOM_MD: Final = header.CUSTOM_MD.lower()
 _VERSION: Final = header.VERSION.lower()
-_PIECE: Final = 1 << 20  # bytes received before they are hashed and written in a thread
-_LEAST_PIECE: Final = 64 << 10  # where memory is scarce
 
 
 def put(node: Node, request: Request, bucket: Bucket, name: str) -> Result:
@@ -101,6 +103,17 @@ def is_fresh(request: Request) -> bool:
     return bool(request.query) and param.SKIP_VC in request.query and parse_bool(request.params.get(param.SKIP_VC, ""))
 
 
+async def _is_good(node: Node, bucket: Bucket, row: ObjectRow) -> bool:
+    """Whether content need not be stored again, since it is there: a PUT of what was there before mends an object that is damaged."""
+    try:
+        current = await open_verified(node.store, bucket, row)
+    except (ContentDamaged, OSError):
+        return False
+    if current is not None and current[1] >= 0:
+        os.close(current[1])
+    return current is not None
+
+
 async def _put_slowly(
     node: Node, request: Request, bucket: Bucket, name: str, custom: dict[str, str] | None
 ) -> bytes | Reply:
@@ -111,7 +124,11 @@ async def _put_slowly(
     fresh = is_fresh(request)
     if expected and not fresh:
         row = store.lookup(bucket, name)
-        if row is not None and (row.checksum_type, row.checksum) == (kind, expected):
+        if (
+            row is not None
+            and (row.checksum_type, row.checksum) == (kind, expected)
+            and await _is_good(node, bucket, row)
+        ):
             return await _already_there(node, request, bucket, name, custom)
     content, checksum = await _receive_checked(node, request, bucket, name, (kind, expected))
     size = len(content) if isinstance(content, bytes) else content.size
@@ -173,7 +190,7 @@ async def _receive(node: Node, request: Request, kinds: list[str]) -> tuple[byte
     """Receive a body into the catalog's size or a content file; its checksums by type."""
     store = node.store
     if (length := _announced(request)) is not None:
-        await node.backends.space.make_room(length, in_catalog=length <= INLINE_MAX)
+        await make_room(store, length, in_catalog=length <= INLINE_MAX)
     if request.content is not None and len(request.content) <= INLINE_MAX:
         store.check_room(len(request.content), in_catalog=True)
         return request.content, {kind: digest(kind, request.content) for kind in kinds}
@@ -193,8 +210,7 @@ async def _receive(node: Node, request: Request, kinds: list[str]) -> tuple[byte
             assert body is not None
             if body.length is not None:
                 store.check_room(body.length, in_catalog=body.length <= INLINE_MAX)
-            size = min(_PIECE, body.length or _PIECE)
-            first = bytearray(body.hold(2 * size, 2 * min(size, _LEAST_PIECE)) // 2)  # and another one below
+            first = bytearray(hold_two(body))  # the other one is made below
             n = await body.readinto(first)
             if body.complete and n <= INLINE_MAX:
                 store.check_room(n, in_catalog=True)
@@ -227,7 +243,7 @@ async def _receive_pieces(
     try:
         while n:
             if body.length is None:
-                node.store.check_room(n)
+                await make_room(node.store, n)
                 upload.reserve(n)
             if writing is not None:
                 await finished(writing)

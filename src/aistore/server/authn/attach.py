@@ -95,6 +95,8 @@ def _of_its_own(settings: ServerSettings) -> AuthnSettings:
         host=settings.host,
         port=settings.authn_port,
         allow_remote=True,  # where the node is reached, it is
+        log_format=settings.log_format,
+        access_log=settings.access_log,
         secret=settings.authn_secret,
         first=FirstAdministrator(name or FirstAdministrator.name, password),
     )

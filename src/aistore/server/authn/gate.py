@@ -97,6 +97,11 @@ class Gate:
         """Check signatures again: what was found good was so with keys that are not those of now."""
         self._sessions.clear()
 
+    def user_of(self, request: Request) -> str:
+        """Who sent a request that was let through; empty where its gateway knows."""
+        session = self._sessions.get(_key(*token_of(request)))
+        return session.claims.subject if session is not None else ""
+
     def _refused(self, reason: str, error: ApiError) -> ApiError:
         self.refusals[reason] += 1
         return error
@@ -335,7 +340,7 @@ class Gate:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise ApiError(400, f"{request.path}: failed to unmarshal [*tokenList] (DELETE), err: {error}") from None
         await self.revoke(message.tokens)
-        await self._node.tell_targets("DELETE", _TOKENS, body)
+        await self._node.tell_targets(request, _TOKENS, body)
         return Reply(200)
 
     async def revoke(self, tokens: list[str]) -> None:

@@ -19,11 +19,12 @@ from aistore.server.authn.keys import AuthnMissing, check_secret, new_private_ke
 from aistore.server.authn.tokens import BadToken, Verifier, digest_of, sign
 from aistore.server.guard import Guard
 from aistore.server.listening import bind, url_of
+from aistore.server.requests_log import RequestsLog, request_id
 from aistore.server.traffic import Traffic
 from aistore.wire import authn, environment
 from aistore.wire.authn import ADMIN_ROLE, SERVICE, Role
 from aistore.wire.errors import ApiError, error_body, url_too_short
-from aistore.wire.headers import JSON, TEXT
+from aistore.wire.headers import JSON, REQUEST_ID, TEXT
 from aistore.wire.values import SECOND, format_duration
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ class AuthnService:
         self.revoked: dict[bytes, str] = {}
         """Revoked tokens by digest."""
         self.traffic = Traffic(KINDS, kind_of)
+        self._log = RequestsLog(logger, all_of_them=settings.access_log, user_of=self._user_of)
         self._guard = Guard(settings)
         self._thread = ThreadPoolExecutor(1, "authn")
         self.server = HttpServer(self, Limits(connections=_CONNECTIONS, max_body=_MESSAGE_MAX))
@@ -242,16 +244,39 @@ class AuthnService:
 
         return route(self, request)
 
-    def answered(self, request: Request, status: int, sent: int, *, whole: bool = True) -> None:  # noqa: ARG002 (the driver's signature)
-        """Count what was answered (called by the HTTP driver)."""
+    def answered(self, request: Request, status: int, sent: int, *, whole: bool = True) -> None:
+        """Count and log what was answered (called by the HTTP driver)."""
         self.traffic.answered(request, status, sent)
+        self._log.answered(request, status, sent, whole=whole)
+
+    def broke_off(self, request: Request, error: Exception) -> None:
+        """Log why an answer was cut (called by the HTTP driver)."""
+        self._log.failed(request, "broke off", error)
+
+    def _user_of(self, request: Request) -> str:
+        """Who shows a token that is signed well; it may have been refused for another reason."""
+        try:
+            return self.keys.verifier.verify(token_of(request)[0]).subject
+        except BadToken:
+            return ""
+
+    def _as_api_error(self, request: Request, error: BaseException) -> ApiError:
+        if isinstance(error, BodyTooLong):
+            return ApiError(413, str(error))
+        if isinstance(error, BrokenRequest):
+            return ApiError(400, str(error))
+        if isinstance(error, MemoryFull):
+            return ApiError(503, str(error), headers={"Retry-After": "1"})
+        self._log.failed(request, "failed", error)
+        return ApiError(500, f"internal error: {type(error).__name__} (see the server's log)")
 
     def refuse(self, request: Request, error: BaseException) -> Reply:
         """The error document for an exception of a handler."""
         if not isinstance(error, ApiError):
-            error = _as_api_error(request, error)
+            error = self._as_api_error(request, error)
         body = error_body(error, request.method, request.path, request.peer, "", "")
-        headers = [("Content-Type", JSON), ("X-Content-Type-Options", "nosniff"), *error.headers.items()]
+        named = [("Content-Type", JSON), ("X-Content-Type-Options", "nosniff"), (REQUEST_ID, request_id(request))]
+        headers = [*named, *error.headers.items()]
         return Reply(error.status, headers, b"" if request.method == "HEAD" else body)
 
 
@@ -265,17 +290,6 @@ def kind_of(request: Request) -> str:
     if resource == authn.USERS and request.method == "POST" and more[:1] > [""]:
         return _LOGIN
     return _RESOURCES.get(resource, _OTHER)
-
-
-def _as_api_error(request: Request, error: BaseException) -> ApiError:
-    if isinstance(error, BodyTooLong):
-        return ApiError(413, str(error))
-    if isinstance(error, BrokenRequest):
-        return ApiError(400, str(error))
-    if isinstance(error, MemoryFull):
-        return ApiError(503, str(error), headers={"Retry-After": "1"})
-    logger.exception("%s %r failed", request.method, request.path, exc_info=error)
-    return ApiError(500, f"internal error: {type(error).__name__} (see the server's log)")
 
 
 def _bootstrap(service: AuthnService) -> None:

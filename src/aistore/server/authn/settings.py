@@ -40,6 +40,8 @@ class AuthnSettings:
     external_url: str = ""
     allow_remote: bool = False
     log_level: str = "info"
+    log_format: str = "text"
+    access_log: bool = False
     secret: str = field(default="", repr=False)
     first: FirstAdministrator = field(default_factory=FirstAdministrator)
 

@@ -55,7 +55,7 @@ class Launching:
         }
         ws = message.communication == "ws://"
         try:
-            processes = await Processes.start(message.name, self._launch, env, self._folder, ws=ws)
+            processes = await Processes.start(message.name, self._launch, env, self._folder, ws=ws, secret=secret)
         except (NoImage, ProcessFailed, OSError) as error:
             shutil.rmtree(self._folder, ignore_errors=True)
             reason = "ErrImagePull" if isinstance(error, NoImage) else "StartError"

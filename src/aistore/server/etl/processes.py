@@ -49,7 +49,14 @@ class Processes:
     """What runs for one ETL: a keeper, and the process group that it started, on a loopback port."""
 
     def __init__(
-        self, name: str, folder: Path, port: int, keeper: Process, said: _Said, reserved: socket.socket | None
+        self,
+        name: str,
+        folder: Path,
+        port: int,
+        keeper: Process,
+        said: _Said,
+        reserved: socket.socket | None,
+        secret: str,
     ) -> None:
         self.name = name
         self.folder = folder
@@ -58,6 +65,7 @@ class Processes:
         """The first process behind the keeper."""
         self.may_link = said.guarded or os.geteuid() != 0
         """Whether it may be given links to content: it cannot write to them, by its view of the data folder, or by their mode."""
+        self._secret = secret.encode()
         self._keeper = keeper
         self._reserved = reserved
         self._last_words: str | None = None
@@ -67,8 +75,10 @@ class Processes:
         """Exit status of the main process, when all of its group is gone."""
 
     @classmethod
-    async def start(cls, name: str, launch: Launch, env: dict[str, str], folder: Path, *, ws: bool) -> Processes:
-        """Start the transformer's program; `env` goes over what the message says, but for its last word.
+    async def start(
+        cls, name: str, launch: Launch, env: dict[str, str], folder: Path, *, ws: bool, secret: str
+    ) -> Processes:
+        """Start the transformer's program; `env` goes over what the message says, but for its last word, and has `secret` in it.
 
         `folder` is its own, in the folder of all ETLs, which lies in the data folder. Raises `NoImage`, `ProcessFailed`, `OSError`.
         """
@@ -105,7 +115,7 @@ class Processes:
                 undo.pop_all()
                 reserved = sock
         logger.info("ETL %s: process %d listens at %s:%d", name, said.pid, LOOPBACK, port)
-        return cls(name, folder, port, keeper, said, reserved)
+        return cls(name, folder, port, keeper, said, reserved, secret)
 
     @property
     def objects(self) -> Path:
@@ -143,6 +153,10 @@ class Processes:
 
     # -- what it says and takes ------------------------------------------------------------------------------------
 
+    def without_secret(self, said: bytes) -> bytes:
+        """What it said, without the secret of its URL: who may read its errors or its log may not read all buckets."""
+        return said.replace(self._secret, b"***") if self._secret else said
+
     def log(self) -> bytes:
         """What it printed: all of it, or as much of the end as is kept (blocking)."""
         found = b""
@@ -151,7 +165,7 @@ class Processes:
                 found += path.read_bytes()
             except FileNotFoundError:
                 continue
-        return found
+        return self.without_secret(found)
 
     def log_tail(self) -> str:
         """The last lines that it printed (a short read); also when it is gone."""
@@ -168,7 +182,7 @@ class Processes:
                 continue
             if len(data) >= _TAIL_BYTES:
                 break
-        text = data[-_TAIL_BYTES:].decode("utf-8", "replace")
+        text = self.without_secret(data)[-_TAIL_BYTES:].decode("utf-8", "replace")
         return "\n".join(text.splitlines()[-_TAIL_LINES:])
 
     def usage(self) -> Usage | None:

@@ -250,6 +250,9 @@ class Running:
     async def _judged(self, answer: Answer) -> Answer:
         if answer.status < _ERROR_STATUS:
             return answer
+        answer.data = self.processes.without_secret(
+            answer.data
+        )  # errors of HTTP libraries name the URL that they asked
         text = answer.data[:_ERROR_MAX].decode("utf-8", "replace")
         answer.close()
         raise TransformFailed(answer.status, f"ETL error: {text}", answer)

@@ -11,6 +11,7 @@ from aistore.server.store.content import hash_file, in_thread
 from aistore.server.store.errors import BucketGone, ObjectMissing, StoreError
 from aistore.server.store.references import add_reference, drop_reference
 from aistore.server.store.rows import INSERT_OBJECT, LOOKUP_PLAIN, encode_pairs, require_bucket
+from aistore.server.store.verifying import open_verified
 from aistore.wire.checksum import digest
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ async def copy_objects(
             total.objects + done.objects,
             total.bytes + done.bytes,
             total.missing + done.missing,
-            total.failed + list(failed.items()),
+            total.failed + done.failed + list(failed.items()),
         )
     return total
 
@@ -102,13 +103,18 @@ def _change(
                 require_bucket(tx, bucket)
         objects = size = 0
         missing: list[str] = []
+        failed: list[tuple[str, str]] = []
         left: list[Pair] = []
-        replaced: list[str] = []
+        damage = store.verifier.damage
+        changed: list[str] = []
         now = time_of_all or time.time_ns()
         for name, new in pairs:
             row = tx.execute(LOOKUP_PLAIN, (source.bid, name)).fetchone()
             if row is None:
                 missing.append(name)
+                continue
+            if reason := damage.reason(row[1], row[2]):
+                failed.append((name, reason))
                 continue
             checksum = _checksum(row, kind, sums.get(name))
             if checksum is None:
@@ -116,34 +122,23 @@ def _change(
                 continue
             objects += 1
             old = tx.execute(LOOKUP_PLAIN, (target.bid, new)).fetchone()
-            if old is not None:
-                if _same_content(old, row, checksum) and (custom is None or old[8] == custom[0]):
-                    if (
-                        not time_of_all and source.bid != target.bid
-                    ):  # another job's copy, which may be undone: not any more
-                        tx.execute(_TOUCH, (now, target.bid, new))
-                        replaced.append(new)
+            same = old is not None and _same_content(old, row, checksum) and not damage.reason(old[1], old[2])
+            if same and (custom is None or old[8] == custom[0]):
+                if time_of_all or source.bid == target.bid:
                     continue
-                replaced.append(new)
-            add_reference(tx, row[1], row[2])
-            tx.execute(
-                INSERT_OBJECT,
-                (
-                    target.bid,
-                    new,
-                    *row[:3],
-                    *checksum,
-                    row[5] if source.bid == target.bid else "1",
-                    row[6],
-                    now,
-                    row[8] if custom is None else custom[0],
-                ),
-            )
-            store.count_change(tx, target, old, row[0])
-            size += row[0]
-        if replaced:
-            tx.after(lambda: store.forget(target, replaced))
-        return Copied(objects, size, missing, []), left
+                tx.execute(_TOUCH, (now, target.bid, new))  # another job's copy, which may be undone: not any more
+            else:
+                add_reference(tx, row[1], row[2])
+                version = row[5] if source.bid == target.bid else "1"
+                pairs_of = row[8] if custom is None else custom[0]
+                tx.execute(INSERT_OBJECT, (target.bid, new, *row[:3], *checksum, version, row[6], now, pairs_of))
+                store.count_change(tx, target, old, row[0])
+                size += row[0]
+            if old is not None:
+                changed.append(new)
+        if changed:
+            tx.after(lambda: store.forget(target, changed))
+        return Copied(objects, size, missing, failed), left
 
     return change
 
@@ -185,8 +180,8 @@ async def _sum_up(store: Store, bucket: Bucket, names: Iterable[str], kind: str,
 
 
 async def _hashed(store: Store, bucket: Bucket, row: ObjectRow, kind: str) -> tuple[ObjectRow, str] | None:
-    """The object's version and the checksum of its content; None if it is gone. Raises `ContentMissing`, OSError."""
-    current = store.open_current(bucket, row)
+    """The object's version and the checksum of its content; None if it is gone. Raises `ContentDamaged`, OSError."""
+    current = await open_verified(store, bucket, row)
     if current is None:
         return None
     row, fd = current

@@ -200,6 +200,11 @@ class _CheckedBody(Body):
         self._inner.release()
 
     @property
+    def came(self) -> int:
+        """Bytes that were received."""
+        return self._inner.came
+
+    @property
     def complete(self) -> bool:
         """Whether all of it was read and found right."""
         return self._over

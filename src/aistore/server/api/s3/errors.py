@@ -43,6 +43,7 @@ _BY_STATUS: Final = {
     507: "InsufficientStorage",
 }
 _NO_BODY: Final = 304
+_REQUEST_ID: Final = "x-amz-request-id"  # where clients of S3 look
 
 
 def is_s3(path: str) -> bool:
@@ -50,10 +51,10 @@ def is_s3(path: str) -> bool:
     return path.startswith("/s3") and path[3:4] in ("", "/")
 
 
-def refusal(request: Request, error: ApiError, *, close: bool = False) -> Reply:
-    """The answer for an error."""
+def refusal(request: Request, error: ApiError, *, request_id: str, close: bool = False) -> Reply:
+    """The answer for an error, with what the request is called in the log."""
     if error.status == _NO_BODY:
-        return Reply(error.status, list(error.headers.items()), close=close)
+        return Reply(error.status, [*error.headers.items(), (_REQUEST_ID, request_id)], close=close)
     code, status = code_of(error)
     body = document(
         "Error",
@@ -62,7 +63,7 @@ def refusal(request: Request, error: ApiError, *, close: bool = False) -> Reply:
         "<Resource></Resource><RequestId></RequestId>",
         namespace=False,
     )
-    headers = [("Content-Type", XML), *error.headers.items()]
+    headers = [("Content-Type", XML), (_REQUEST_ID, request_id), *error.headers.items()]
     if request.method == "HEAD":
         return Reply(status, [*headers, ("Content-Length", str(len(body)))], close=close)
     return Reply(status, headers, body, close=close)

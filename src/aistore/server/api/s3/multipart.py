@@ -18,6 +18,8 @@ from aistore.server.api.s3.objects import source_row
 from aistore.server.api.s3.xml import element, leaf, malformed, read_document, xml_reply
 from aistore.server.store.content import in_thread
 from aistore.server.store.errors import PartsRefused, UploadGone
+from aistore.server.store.room import make_room
+from aistore.server.store.verifying import open_verified
 from aistore.wire import access
 from aistore.wire.errors import ApiError
 
@@ -80,14 +82,14 @@ async def put_part_copy(node: Node, request: Request, bucket: Bucket, name: str)
     number = _part_number(request)
     source, row = await source_row(node, request)
     store, upload_id = node.store, request.params["uploadId"]
-    current = store.open_current(source, row)
+    current = await open_verified(store, source, row)
     if current is None:
         raise no_such_key(node.name, source.id.object_cname(row.name))
     row, fd = current
     try:
         start, size = _copied_range(request, row.size)
         store.uploads.check(bucket, name, upload_id)
-        store.check_room(size)
+        await make_room(store, size)
         part = await store.uploads.open_part(upload_id, number, size)
         tag = hashlib.md5(usedforsecurity=False)
         try:
