@@ -49,11 +49,16 @@ def _request(method: str, resource: str, name: str = "", message: object = None)
 
 
 def _delete(resource: str, name: str, missing_ok: bool) -> Steps[None]:
-    from aistore.sdk.authn.errors import ErrAccessKeyNotFound, ErrRoleNotFound, ErrUserNotFound
+    from aistore.sdk.authn.errors import AuthNError, ErrAccessKeyNotFound, ErrRoleNotFound, ErrUserNotFound
 
+    missing: dict[str, type[AuthNError]] = {
+        authn.ACCESS_KEYS: ErrAccessKeyNotFound,
+        authn.ROLES: ErrRoleNotFound,
+        authn.USERS: ErrUserNotFound,
+    }
     try:
         yield _request("DELETE", resource, name)
-    except (ErrAccessKeyNotFound, ErrRoleNotFound, ErrUserNotFound):
+    except missing[resource]:
         if not missing_ok:
             raise
 
