@@ -32,6 +32,7 @@ DIFFERENT = {
     "test_a_file_in_a_missing_bucket_cannot_be_opened": "the file is opened by its first call",
     "test_a_replacement_that_failed_can_be_stored_again": "a file that failed is closed",
     "test_handles_of_entries_are_made_when_they_are_asked_for": "they are asyncio objects",
+    "test_text_is_read_and_written_through_a_wrapper": "files of the standard library do not wait",
     "test_entries_travel_between_processes": "as above",
 }
 """What the asyncio face does its own way, with tests of its own."""

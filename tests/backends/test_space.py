@@ -19,6 +19,7 @@ from aistore.sdk.errors import AISError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from aistore.sdk import Bucket, Client
 
@@ -64,6 +65,51 @@ def test_a_full_cache_lets_the_least_recently_read_go_and_never_what_is_only_her
     assert "o11" in left
     assert "o00" not in left
     assert own.object("precious").get_reader().read_all() == b"p" * MIB
+
+
+def test_room_is_made_for_whatever_is_stored(far: LocalCluster, tmp_path: Path) -> None:
+    content = os.urandom(3 * MIB)
+    (tmp_path / "file").write_bytes(content)
+    backends = {"ais": {"far": far.url}}
+    with (
+        LocalCluster(capacity=10 * MIB, backends=backends, promote_root=tmp_path) as near,
+        far.client() as there,
+        near.client() as here,
+    ):
+        there.bucket("data").create()
+        for number in range(9):
+            there.bucket("data").object(f"o{number}").get_writer().put_content(os.urandom(MIB))
+        data, own = here.bucket("data", "ais", Namespace(uuid="far")), here.bucket("own").create()
+
+        def append() -> None:
+            writer = own.object("new").get_writer()
+            writer.append_content(b"", writer.append_content(content), flush=True)
+
+        def put_in_pieces() -> None:
+            own.object("new").get_writer().put_content(iter([content]))
+
+        def put_a_member() -> None:
+            url = urlsplit(near.url)
+            connection = http.client.HTTPConnection(url.netloc, timeout=60)
+            connection.request("PUT", "/v1/objects/own/new.tar?archpath=m", content)
+            assert connection.getresponse().status == 200
+            connection.close()
+
+        def promote() -> None:
+            own.object("new").promote(str(tmp_path / "file"))
+
+        def archive() -> None:
+            own.object("one").get_writer().put_content(content)
+            assert here.job(own.objects(obj_names=["one"]).archive("new.tar")[0]).wait_for_idle().success
+
+        for store in (append, put_in_pieces, put_a_member, promote, archive):
+            for number in range(9):
+                assert len(data.object(f"o{number}").get_reader().read_all()) == MIB
+            store()
+            (new,) = (entry for entry in own.list_all_objects() if entry.name.startswith("new"))
+            assert new.size >= len(content), store
+            assert len(_cached(data)) < 8, store
+            here.job(own.objects(obj_template="*").delete()).wait()
 
 
 def test_a_cache_full_of_what_is_only_here_refuses_and_keeps_it(clients: tuple[Client, Client]) -> None:

@@ -50,6 +50,15 @@ def test_which_objects_are_copied_and_how_they_are_called(client: Client, bucket
     assert contents(other) == {"new-in/a.jpg": b"1", "new-in/b.txt": b"2"}
 
 
+@pytest.mark.parametrize("force", [False, True])
+def test_what_is_there_is_replaced(client: Client, bucket: Bucket, other: Bucket, force: bool) -> None:
+    other.create()
+    fill(bucket, a="new", b="two")
+    fill(other, a="old", c="its own")
+    assert client.job(bucket.copy(other, force=force)).wait().success
+    assert contents(other) == {"a": b"new", "b": b"two", "c": b"its own"}
+
+
 def test_a_dry_run_makes_nothing(client: Client, bucket: Bucket, other: Bucket) -> None:
     fill(bucket, a="one")
     job = client.job(bucket.copy(other, dry_run=True))

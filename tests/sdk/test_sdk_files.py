@@ -495,6 +495,35 @@ def test_memory_does_not_grow_with_the_content(bucket: Bucket, tmp_path: Path) -
     assert peak < 24 << 20
 
 
+@pytest.mark.parametrize("to", ["folder", "bucket"])
+def test_an_object_that_has_grown_since_it_was_listed_is_not_held(
+    cluster: LocalCluster, bucket: Bucket, far: Bucket, tmp_path: Path, to: str
+) -> None:
+    small, large = b"s" * 1000, os.urandom(1 << 20) * 32
+    for name in ("a", "b", "z"):
+        bucket.object(name).get_writer().put_content(small)
+
+    beside = cluster.client()
+
+    def grow(moved: Moved) -> None:
+        if moved.name == "a":
+            for name in ("b", "z"):
+                beside.bucket(bucket.name).object(name).get_writer().put_content(large)
+            tracemalloc.start()
+
+    try:
+        summary = bucket.sync(to=tmp_path / "out" if to == "folder" else far, workers=1, on_each=grow)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (summary.moved, summary.failed) == (3, 0)
+    assert peak < 16 << 20
+    if to == "folder":
+        assert (tmp_path / "out" / "z").read_bytes() == large
+    else:
+        assert far.object("z").get_reader().read_all() == large
+
+
 def test_a_bucket_without_end_is_gone_through_page_by_page(tmp_path: Path) -> None:
     class EnoughError(ValueError):
         pass

@@ -9,7 +9,7 @@ import shutil
 import tarfile
 import zipfile
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
@@ -350,6 +350,17 @@ def test_files_work_with_what_expects_files(bucket: Bucket) -> None:
     into = io.BytesIO()
     shutil.copyfileobj(bucket.object("a.tar").get_reader().as_file(), into)
     assert into.getvalue() == packed.getvalue()
+
+
+def test_text_is_read_and_written_through_a_wrapper(bucket: Bucket) -> None:
+    lines = [f"line {i}: größer als 🙂\n" for i in range(20_000)]
+    with io.TextIOWrapper(bucket.object("t").get_writer().as_file(), encoding="utf-8") as file:
+        file.writelines(lines)
+    assert bucket.object("t").get_reader().read_all().decode() == "".join(lines)
+    stored: Any = bucket.object("t").get_reader().as_file()  # in typeshed's eyes no buffer
+    with io.TextIOWrapper(stored, encoding="utf-8") as file:
+        assert file.readline() == lines[0]
+        assert list(file) == lines[1:]
 
 
 def test_readinto_and_read1(bucket: Bucket) -> None:

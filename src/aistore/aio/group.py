@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from aistore.calls import groups
 from aistore.calls.bucket_ref import ref_of
 from aistore.sdk.etl.etl_const import DEFAULT_ETL_TIMEOUT
-from aistore.sdk.multiobj._choice import chosen
+from aistore.sdk.multiobj._choice import chosen, listed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -45,8 +45,8 @@ class AsyncObjectGroup:
         return self._bck.client
 
     def list_names(self) -> list[str]:
-        """Names of all objects of the group."""
-        return list(self._collection)
+        """Names of all objects of the group. Raises ValueError if there are more than ten million."""
+        return listed(self._collection)
 
     async def list_urls(self, prefix: str = "", etl: object = None) -> AsyncIterator[str]:
         """URLs of all objects of the group; a `prefix` is ignored. Asks nothing, but is asynchronous like that of buckets."""

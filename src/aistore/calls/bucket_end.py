@@ -6,12 +6,14 @@ import json
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from aistore.calls import buckets, objects
+from aistore.calls.file_uploads import SMALL
 from aistore.calls.integrity import check_body
 from aistore.calls.listing import Listing, Pages
 from aistore.calls.local_tree import name_filter
 from aistore.calls.steps import do
 from aistore.calls.transfers import Entry
 from aistore.sdk._listing import Lister
+from aistore.transport.errors import TransportError
 from aistore.transport.request import Request
 from aistore.wire import headers
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from aistore.calls.bucket_ref import BucketRef
-    from aistore.calls.steps import Answer, Steps
+    from aistore.calls.steps import Answer, Steps, StreamedAnswer
     from aistore.calls.transfers import Cursor
     from aistore.sdk.types import Smap
 
@@ -144,11 +146,19 @@ class BucketEnd:
             return ""
         return kind if isinstance(kind, str) else ""
 
-    def get(self, name: str) -> Steps[Answer]:
-        """The content of a small object, verified."""
-        answer = yield Request("GET", self.path(name), self.ref.query)
-        check_body(answer, answer.content)
-        return answer
+    def get(self, name: str) -> Steps[tuple[Answer, bytes] | None]:
+        """The answer and the content of a small object, verified; None where it is none by now, or the content breaks off."""
+        answer: StreamedAnswer = yield Request("GET", self.path(name), self.ref.query, stream=True)  # type: ignore[assignment]  # a streamed one
+        length = answer.head.headers.get("content-length")
+        if length is None or int(length) > SMALL:
+            answer.close()
+            return None
+        try:
+            content: bytes = yield from do(answer.read)
+        except TransportError:
+            return None
+        check_body(answer, content)
+        return answer, content
 
     def delete(self, name: str) -> Steps[None]:
         """Delete an object, if it is there."""

@@ -120,8 +120,8 @@ class BucketToFolder(Sync):
         return _same_file(self._tree, self._kind, name, there, source)
 
     def _move(self, name: str, source: Entry, *, replaces: bool) -> Steps[tuple[str, int]]:
-        if source.size <= SMALL:
-            content = (yield from self._from.get(name)).content
+        if source.size <= SMALL and (found := (yield from self._from.get(name))) is not None:
+            content = found[1]
             yield from local(lambda: self._tree.write(name, content, replaces=replaces))
             return "get", len(content)
         file = self._from.reader(name).as_file()
@@ -174,10 +174,10 @@ class BucketToBucket(Sync):
             steps = objects.copy(source_end.path(name), source_end.ref.query, copied_to, {}, False, False)
             yield from do(source_end.run, steps)
             return "copy", source.size
-        if source.size <= SMALL:
-            answer: Answer = yield from do(source_end.run, source_end.get(name))
-            yield from store(end.path(name), end.ref.query, answer.content, _own_metadata(answer))
-            return "get and put", len(answer.content)
+        if source.size <= SMALL and (found := (yield from do(source_end.run, source_end.get(name)))) is not None:
+            answer, content = found
+            yield from store(end.path(name), end.ref.query, content, _own_metadata(answer))
+            return "get and put", len(content)
         answer = yield from do(source_end.run, objects.head(source_end.path(name), source_end.ref.query))
         pieces = _stopping(source_end.reader(name), self.halt)
         yield from store(end.path(name), end.ref.query, pieces, _own_metadata(answer))

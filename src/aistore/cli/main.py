@@ -107,6 +107,8 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
         "--authn", metavar="URL", help="ask for tokens of this AuthN server, or of one of its own (local)"
     )
     serve.add_argument("--authn-port", type=int, help="port of the AuthN server of its own (default 52001)")
+    serve.add_argument("--authn-ca", metavar="FILE", help="CA of the AuthN server behind an https URL")
+    _add_tls(serve)
     serve.add_argument(
         "--grace", type=float, metavar="SECONDS", help="what runs when it is told to stop may take so long (default 10)"
     )
@@ -118,6 +120,27 @@ def _add_logs(serve: argparse.ArgumentParser) -> None:
     serve.add_argument("--log-level", choices=("debug", "info", "warning", "error"), help="default info")
     serve.add_argument("--log-format", choices=("text", "json"), help="default text")
     serve.add_argument("--access-log", action="store_true", help="log all requests, in a file of their own")
+
+
+def _add_tls(serve: argparse.ArgumentParser) -> None:
+    tls = serve.add_argument_group(
+        "TLS", "HTTPS on all ports, with files in PEM form that are read again when they change"
+    )
+    tls.add_argument("--tls-cert", metavar="FILE", help="the server's certificate, with those that lead to its CA")
+    tls.add_argument("--tls-key", metavar="FILE", help="its key, unless that is in the same file")
+    tls.add_argument("--tls-client-ca", metavar="FILE", help="clients have to show a certificate of this CA")
+    tls.add_argument(
+        "--tls-client-auth",
+        type=int,
+        metavar="LEVEL",
+        help="of clients' certificates: 4 demand and check (default with --tls-client-ca), 3 check if shown, 0 ask for none",
+    )
+    tls.add_argument(
+        "--tls-self-signed",
+        action="store_true",
+        default=None,
+        help="make a CA and a certificate for development, and renew it",
+    )
 
 
 def _add_authn(authn: argparse.ArgumentParser) -> None:

@@ -9,9 +9,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from aistore.server.folder import LOG, RunningServer, find_server
 from aistore.server.settings import (
+    CA,
     LOCAL_AUTHN,
     ServerSettings,
     is_loopback,
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     import argparse
 
     from aistore.server.node import Node
+    from aistore.server.settings import TlsFiles
+    from aistore.server.tls import ServerTls
 
 # What clients of the reference use when nothing is said.
 DEFAULT_PORT = 8080
@@ -58,6 +62,12 @@ def serve(asked: argparse.Namespace) -> int:
         "allow_etl": asked.allow_etl,
         "authn": asked.authn,
         "authn_port": asked.authn_port,
+        "authn_ca": asked.authn_ca,
+        "tls_cert": asked.tls_cert,
+        "tls_key": asked.tls_key,
+        "tls_client_ca": asked.tls_client_ca,
+        "tls_client_auth": asked.tls_client_auth,
+        "tls_self_signed": asked.tls_self_signed,
         "public_host": asked.public_host,
         "grace": asked.grace,
         "log_level": asked.log_level,
@@ -100,11 +110,25 @@ def _banner(node: Node, url: str) -> None:
         f"  durability  {settings.durability}: {_SURVIVES[settings.durability]}\n"
         f"  capacity    {capacity}\n"
         f"  tokens      {_tokens(node)}\n"
+        f"{certificate_lines(node.tls)}"
         f"  log         {settings.data_dir / LOG}\n"
-        f"Use it:   export AIS_ENDPOINT={url}\n"
+        f"Use it:   export AIS_ENDPOINT={url}\n{trust_lines(settings.tls, settings.data_dir)}"
         f"Stop it:  Ctrl-C, or ais stop {settings.data_dir}",
         flush=True,
     )
+
+
+def certificate_lines(tls: ServerTls | None) -> str:
+    """What a server's banner says of its certificate."""
+    if tls is None:
+        return ""
+    asked = "" if not tls.files.asks_clients else f"; clients show one of {tls.files.client_ca}"
+    return f"  certificate {tls.files.cert}, for {', '.join(tls.certificate.names) or tls.certificate.subject}{asked}\n"
+
+
+def trust_lines(files: TlsFiles | None, data_dir: Path) -> str:
+    """What clients have to know, to trust a CA that the server has made."""
+    return f"          export AIS_CLIENT_CA={data_dir / CA}\n" if files is not None and files.self_signed else ""
 
 
 def _tokens(node: Node) -> str:
@@ -143,15 +167,15 @@ def status(asked: argparse.Namespace) -> int:
         return 1
     print(f"{data_dir}\n  process     {running.pid or '?'}\n  url         {running.url or 'starting or stopping'}")
     if running.url:
-        _print_contents(running)
+        _print_contents(running, data_dir)
     return 0
 
 
-def _print_contents(running: RunningServer) -> None:
+def _print_contents(running: RunningServer, data_dir: Path) -> None:
     from aistore.sdk import Client
     from aistore.sdk.errors import AISError
 
-    client = Client(running.url)
+    client = Client(running.url) if running.url.startswith("http:") else Client(f"local://{quote(str(data_dir))}")
     try:
         smap = client.cluster().get_info()
     except AISError as error:

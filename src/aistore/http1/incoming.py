@@ -71,6 +71,7 @@ class Request:
         "began",
         "body",
         "content",
+        "first_leg",
         "head",
         "headers",
         "id",
@@ -88,6 +89,8 @@ class Request:
         self.content = content
         """The whole body, if it was small; None if it has to be read from `body`."""
         self.body = body
+        self.first_leg = False
+        """Whether the client sends the body, and whatever it announced of it, only where a redirect leads (protocol/00 9.5)."""
         self._connection = connection
         self.began: float
         """When its answer was begun, for services that note it (seconds of `time.perf_counter`)."""

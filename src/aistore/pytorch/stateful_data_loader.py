@@ -76,6 +76,14 @@ class EpochSampler(Sampler):
         return len(range(rank, self._count, world_size))
 
 
+def _check_repeatable(order: object, options: Mapping[str, object]) -> None:
+    """Raise ValueError for an order that has no positions to go on from."""
+    if not hasattr(order, "set_epoch") and not isinstance(order, (SequentialSampler, range, list, tuple)):
+        raise ValueError(f"the order of {order!r} cannot be repeated: it has no set_epoch()")
+    if not options.get("in_order", True):
+        raise ValueError("batches that come out of order have no position: in_order=False is for iterable datasets")
+
+
 class StatefulDataLoader(DataLoader):
     """A `DataLoader` over a dataset of this package whose position can be saved and restored: `state_dict`, `load_state_dict`.
 
@@ -142,12 +150,7 @@ class StatefulDataLoader(DataLoader):
                 raise ValueError(
                     "a batch_sampler makes the batches: sampler, batch_size and drop_last are for loaders without"
                 )
-            if not hasattr(order, "set_epoch") and not isinstance(order, (SequentialSampler, range, list, tuple)):
-                raise ValueError(f"the order of {order!r} cannot be repeated: it has no set_epoch()")
-            if not options.get("in_order", True):
-                raise ValueError(
-                    "batches that come out of order have no position: in_order=False is for iterable datasets"
-                )
+            _check_repeatable(order, options)
             self._follower = order
             if batch_sampler is None and batch_size is not None:
                 batch_sampler = BatchSampler(order, batch_size, drop_last)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from aistore.sdk.multiobj.object_names import ObjectNames
 from aistore.sdk.multiobj.object_range import ObjectRange
 from aistore.sdk.multiobj.object_template import ObjectTemplate
+from aistore.wire.template import MAX_NAMES
 
 if TYPE_CHECKING:
     from aistore.sdk.multiobj.object_collection import ObjectCollection
 
-__all__ = ["chosen"]
+__all__ = ["chosen", "listed"]
 
 
 def chosen(obj_names: list[str] | None, obj_range: ObjectRange | None, obj_template: str | None) -> ObjectCollection:
@@ -25,3 +27,11 @@ def chosen(obj_names: list[str] | None, obj_range: ObjectRange | None, obj_templ
     if not (obj_names or obj_template):
         raise ValueError("Object selection must not be empty")
     return ObjectNames(obj_names) if obj_names else ObjectTemplate(obj_template or "")
+
+
+def listed(collection: ObjectCollection) -> list[str]:
+    """All names of a selection. Raises ValueError where they are more than a cluster takes."""
+    names = list(islice(collection, MAX_NAMES + 1))
+    if len(names) > MAX_NAMES:
+        raise ValueError(f"{collection!r} has more than {MAX_NAMES:,} names; iterate over its objects or URLs instead")
+    return names

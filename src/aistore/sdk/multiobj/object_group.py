@@ -8,7 +8,7 @@ from aistore.calls import groups
 from aistore.calls.bucket_ref import ref_of
 from aistore.sdk.ais_source import AISSource
 from aistore.sdk.etl.etl_const import DEFAULT_ETL_TIMEOUT
-from aistore.sdk.multiobj._choice import chosen
+from aistore.sdk.multiobj._choice import chosen, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -48,8 +48,8 @@ class ObjectGroup(AISSource):
         self._bck.client = client
 
     def list_names(self) -> list[str]:
-        """Names of all objects of the group."""
-        return list(self._collection)
+        """Names of all objects of the group. Raises ValueError if there are more than ten million."""
+        return listed(self._collection)
 
     def list_urls(self, prefix: str = "", etl: object = None) -> Iterator[str]:
         """URLs of all objects of the group; a `prefix` is ignored."""

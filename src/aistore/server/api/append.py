@@ -16,6 +16,7 @@ from aistore.http1.message import Reply
 from aistore.server.api.messages import OK
 from aistore.server.store.content import hash_file, in_thread
 from aistore.server.store.errors import ContentMissing
+from aistore.server.store.room import make_room
 from aistore.server.store.schema import INLINE_MAX
 from aistore.server.store.sync import sync_file
 from aistore.server.store.work import WorkBusy, WorkGone, put_at
@@ -110,7 +111,7 @@ async def _begin(node: Node, bucket: Bucket, name: str) -> tuple[str, int]:
         return await store.content.in_short_thread(store.work.start, b"", -1)
     row, fd = current
     try:
-        store.check_room(row.size)
+        await make_room(store, row.size)
         work, size = await in_thread(store.work.start, row.data, fd)
         if size != row.size:
             store.work.remove(work)
@@ -124,12 +125,12 @@ async def _begin(node: Node, bucket: Bucket, name: str) -> tuple[str, int]:
 async def _receive(node: Node, request: Request, fd: int, size: int) -> int:
     """Append the request's body to the work file; its new size."""
     if request.content is not None:
-        node.store.check_room(len(request.content), held=size)
+        await make_room(node.store, len(request.content), held=size)
         await node.store.content.in_short_thread(put_at, fd, size, request.content)
         return size + len(request.content)
     assert request.body is not None
     async for piece in request.body.chunks(_PIECE):
-        node.store.check_room(len(piece), held=size)
+        await make_room(node.store, len(piece), held=size)
         await in_thread(put_at, fd, size, piece)
         size += len(piece)
     return size
@@ -156,7 +157,7 @@ async def _flush(node: Node, request: Request, bucket: Bucket, name: str, sessio
         value = await in_thread(hash_file, kind, fd, 0, size)
         if all(given) and given != (kind, value):
             raise ApiError(500, f"BAD DATA CHECKSUM: {kind}({value} != {given[1]})", "ErrBadCksum")
-        store.check_room(0, held=size)
+        await make_room(store, 0, held=size)
         content: bytes | Upload
         if size <= INLINE_MAX:
             content = os.pread(fd, size, 0)

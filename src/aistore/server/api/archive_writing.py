@@ -17,6 +17,7 @@ from aistore.server.archive.source import BytesSource, FileSource
 from aistore.server.archive.writing import NewMember
 from aistore.server.store.content import in_thread
 from aistore.server.store.errors import ContentChanged
+from aistore.server.store.room import make_room
 from aistore.server.store.work import write_all
 from aistore.wire import access
 from aistore.wire.errors import ApiError, object_not_found
@@ -84,13 +85,13 @@ def _spooled(node: Node) -> Iterator[int]:
 
 async def _receive(node: Node, request: Request, fd: int) -> Source:
     if request.content is not None:
-        node.store.check_room(len(request.content))
+        await make_room(node.store, len(request.content))
         return BytesSource(request.content)
     body: Body | None = request.body
     assert body is not None
     size = 0
     async for piece in body.chunks(_PIECE):
-        node.store.check_room(len(piece))
+        await make_room(node.store, len(piece))
         size += await in_thread(write_all, fd, piece)
     return FileSource(fd, size)
 

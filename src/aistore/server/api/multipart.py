@@ -10,9 +10,11 @@ import msgspec
 
 from aistore.http1.message import Reply
 from aistore.server.api.messages import text_reply
+from aistore.server.api.pieces import LARGE_PIECE, hold_two
 from aistore.server.api.s3.body import expect_checked
 from aistore.server.store.content import finished, in_thread
 from aistore.server.store.errors import PartsRefused, UploadGone
+from aistore.server.store.room import make_room
 from aistore.wire import access
 from aistore.wire import params as param
 from aistore.wire.errors import ApiError
@@ -32,8 +34,6 @@ _OK: Final = Reply(200)
 _MOST: Final = 9999
 _SHORTEST_ID: Final = 8
 _LONGEST_ID: Final = 128
-_PIECE: Final = 1 << 20
-_LEAST_PIECE: Final = 64 * 1024
 # Buffers of parts that were received, for the next ones: fresh memory costs an eighth of what receiving a part does.
 _spare: Final[list[bytearray]] = []
 _SPARE_MAX: Final = 16
@@ -80,7 +80,7 @@ async def receive_part(
     size = _part_size(request, bucket, name)
     store = node.store
     store.uploads.check(bucket, name, upload_id)
-    await node.backends.space.make_room(size)
+    await make_room(store, size)
     part = await store.uploads.open_part(upload_id, number, size)
     try:
         await _receive(request, part, node.store.durability == "strict", digest)
@@ -141,8 +141,7 @@ def _write_and_finish(part: PartWriter, data: bytes) -> None:
 async def _receive_pieces(body: Body, part: PartWriter, digest: hashlib._Hash | None) -> None:
     """Receive piece by piece; one is written in a thread while the next one arrives."""
     loop = asyncio.get_running_loop()
-    size = min(_PIECE, body.length or _PIECE)
-    size = body.hold(2 * size, 2 * min(size, _LEAST_PIECE)) // 2
+    size = hold_two(body)
     piece, other = _buffer(size), _buffer(size)
     writing: asyncio.Future[None] | None = None
     try:
@@ -154,12 +153,12 @@ async def _receive_pieces(body: Body, part: PartWriter, digest: hashlib._Hash | 
     finally:
         if writing is not None:
             await finished(writing)
-    if size == _PIECE and len(_spare) < _SPARE_MAX:
+    if size == LARGE_PIECE and len(_spare) < _SPARE_MAX:
         _spare.extend((piece, other))
 
 
 def _buffer(size: int) -> bytearray:
-    return _spare.pop() if size == _PIECE and _spare else bytearray(size)
+    return _spare.pop() if size == LARGE_PIECE and _spare else bytearray(size)
 
 
 def _take(part: PartWriter, digest: hashlib._Hash | None, data: memoryview) -> None:

@@ -11,11 +11,13 @@ from aistore.server.api.archive_reading import archive_query
 from aistore.server.api.archive_writing import put_into_archive
 from aistore.server.api.messages import OK
 from aistore.server.api.multipart import put_part
+from aistore.server.api.pieces import hold_two
 from aistore.server.api.reading import object_headers
 from aistore.server.api.remote.copying_out import copy_out
 from aistore.server.store.content import finished, in_thread
 from aistore.server.store.copying import copy_objects
 from aistore.server.store.errors import StoreFull
+from aistore.server.store.room import make_room
 from aistore.server.store.schema import INLINE_MAX
 from aistore.wire import access
 from aistore.wire import headers as header
@@ -42,8 +44,6 @@ _CHECKSUM_TYPE: Final = header.CHECKSUM_TYPE.lower()
 _CHECKSUM_VALUE: Final = header.CHECKSUM_VALUE.lower()
 _CUSTOM_MD: Final = header.CUSTOM_MD.lower()
 _VERSION: Final = header.VERSION.lower()
-_PIECE: Final = 1 << 20  # bytes received before they are hashed and written in a thread
-_LEAST_PIECE: Final = 64 << 10  # where memory is scarce
 
 
 def put(node: Node, request: Request, bucket: Bucket, name: str) -> Result:
@@ -173,7 +173,7 @@ async def _receive(node: Node, request: Request, kinds: list[str]) -> tuple[byte
     """Receive a body into the catalog's size or a content file; its checksums by type."""
     store = node.store
     if (length := _announced(request)) is not None:
-        await node.backends.space.make_room(length, in_catalog=length <= INLINE_MAX)
+        await make_room(store, length, in_catalog=length <= INLINE_MAX)
     if request.content is not None and len(request.content) <= INLINE_MAX:
         store.check_room(len(request.content), in_catalog=True)
         return request.content, {kind: digest(kind, request.content) for kind in kinds}
@@ -193,8 +193,7 @@ async def _receive(node: Node, request: Request, kinds: list[str]) -> tuple[byte
             assert body is not None
             if body.length is not None:
                 store.check_room(body.length, in_catalog=body.length <= INLINE_MAX)
-            size = min(_PIECE, body.length or _PIECE)
-            first = bytearray(body.hold(2 * size, 2 * min(size, _LEAST_PIECE)) // 2)  # and another one below
+            first = bytearray(hold_two(body))  # the other one is made below
             n = await body.readinto(first)
             if body.complete and n <= INLINE_MAX:
                 store.check_room(n, in_catalog=True)
@@ -227,7 +226,7 @@ async def _receive_pieces(
     try:
         while n:
             if body.length is None:
-                node.store.check_room(n)
+                await make_room(node.store, n)
                 upload.reserve(n)
             if writing is not None:
                 await finished(writing)

@@ -9,6 +9,7 @@ from aistore.server.archive.formats import Format
 from aistore.server.archive.writing import Output, TarSpan, new_writer
 from aistore.server.store.content import in_thread
 from aistore.server.store.errors import ContentChanged
+from aistore.server.store.room import make_room
 from aistore.server.store.schema import INLINE_MAX
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class ArchiveBuilder:
             before = self._out.position
             more = await in_thread(_advance, work)
             written = self._out.position - before
-            self._store.check_room(written)
+            await make_room(self._store, written)
             self._upload.reserve(written)
 
     async def finish(self) -> tuple[bytes | Upload, tuple[str, str]]:

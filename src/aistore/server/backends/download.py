@@ -14,6 +14,7 @@ from aistore.server.backends.base import SOURCE
 from aistore.server.backends.errors import RemoteError
 from aistore.server.store.content import finished, hash_file, in_thread
 from aistore.server.store.errors import ContentChanged, StoreError
+from aistore.server.store.room import make_room
 from aistore.server.store.schema import INLINE_MAX
 from aistore.wire.checksum import digest, new_hasher
 from aistore.wire.errors import ApiError, bad_checksum
@@ -183,7 +184,7 @@ class Download:
             return await self._fetch()
 
     async def _fetch(self) -> ObjectRow | None:
-        node, store = self._node, self._node.store
+        store = self._node.store
         reader: RemoteReader | None = None
         if self._blob is None:
             reader = await self._backend.open(self._remote, self._name)
@@ -191,7 +192,7 @@ class Download:
         else:
             found = await self._backend.head(self._remote, self._name)
         try:
-            await node.backends.space.make_room(found.size)
+            await make_room(store, found.size)
             kinds = self._kinds(found)
             content: bytes | Upload
             if found.size <= INLINE_MAX:

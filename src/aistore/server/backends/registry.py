@@ -94,6 +94,7 @@ class Backends:
         node = self._node
         self._unfinished = Unfinished(node.settings.data_dir / "remote-writes", node.target_id or node.gateway_id)
         await self._unfinished.recover(node.store, everybody=node.is_gateway)
+        node.store.relief = self.space.free
         self._load()
         for alias, url in configured_clusters(self._tables).items():
             known = self._attached.get(alias)

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aistore.server.backends.base import SOURCE
-from aistore.server.store.errors import StoreError, StoreFull
+from aistore.server.store.errors import StoreError
 from aistore.server.store.evicting import evict, least_recently_read, stored_bytes
 
 if TYPE_CHECKING:
@@ -86,23 +86,17 @@ class Space:
             logger.info("evicted %d objects of %d bytes; %d%% were used", objects, size, used * 100 // total)
         return objects, size
 
-    async def make_room(self, size: int, *, in_catalog: bool = False) -> None:
-        """See that `size` bytes can be stored. What was read a moment ago goes too, if nothing else helps. Raises `StoreFull`."""
-        store = self._node.store
-        try:
-            store.check_room(size, in_catalog=in_catalog)
-        except StoreFull:
-            buckets = self._buckets(force=False)
-            used, total = self.used()
-            if not buckets or size > total:
-                raise
-            wanted = max(size, used + size - self._mark("highwm") * total // 100)
-            objects, freed = await self._evict(wanted, buckets, spare=False)
-            if not objects:
-                raise
+    async def free(self, size: int) -> bool:
+        """Evict for `size` bytes that have no room; whether anything went. What was read a moment ago goes too, if nothing else helps."""
+        buckets = self._buckets(force=False)
+        used, total = self.used()
+        if not buckets or size > total:
+            return False
+        wanted = max(size, used + size - self._mark("highwm") * total // 100)
+        objects, freed = await self._evict(wanted, buckets, spare=False)
+        if objects:
             logger.info("evicted %d objects of %d bytes to make room for %d", objects, freed, size)
-            await store.settle_garbage()
-            store.check_room(size, in_catalog=in_catalog)
+        return objects > 0
 
     def _buckets(self, *, force: bool, among: Sequence[Bucket] = ()) -> dict[int, Bucket]:
         """Remote buckets in which eviction is on."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from aistore.server.etl.exchange import BadAnswer, TookTooLong
 from aistore.server.store.content import finished, in_thread
+from aistore.server.store.room import make_room
 from aistore.server.store.schema import INLINE_MAX
 from aistore.wire.checksum import digest, new_hasher
 
@@ -39,7 +40,7 @@ async def store_answer(node: Node, running: Running, answer: Answer, target: Buc
     content: bytes | Upload
     if answer.whole and len(answer.data) <= INLINE_MAX:
         content, checksum = answer.data, digest(kind, answer.data)
-        store.check_room(len(content), in_catalog=True)
+        await make_room(store, len(content), in_catalog=True)
     else:
         content, checksum = await _receive(node, running, answer, kind)
     size = len(content) if isinstance(content, bytes) else content.size
@@ -80,10 +81,10 @@ async def _receive(node: Node, running: Running, answer: Answer, kind: str) -> t
     loop = asyncio.get_running_loop()
     try:
         try:
-            store.check_room(answer.length or len(answer.data))
+            await make_room(store, answer.length or len(answer.data))
             async for piece in answer.pieces():
                 if answer.length is None:
-                    store.check_room(len(piece))
+                    await make_room(store, len(piece))
                     upload.reserve(len(piece))
                 if writing is not None:
                     await finished(writing)
@@ -104,7 +105,7 @@ async def _receive(node: Node, running: Running, answer: Answer, kind: str) -> t
 async def _write_small(node: Node, data: bytes, hasher: Hasher | None) -> tuple[Upload, str]:
     """A content file of bytes that are here."""
     store = node.store
-    store.check_room(len(data))
+    await make_room(store, len(data))
     upload = await store.content.create(len(data))
     try:
         if store.durability == "relaxed":

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aistore.server.jobs.objects import pages
 from aistore.server.store.copying import copy_objects
+from aistore.server.store.room import make_room
 from aistore.wire.errors import ApiError
 from aistore.wire.names import check_object_name
 
@@ -124,7 +125,7 @@ class Copying(NamedTuple):
                 pairs.append((name, check_object_name(self.plan.copy_of(name))))
             except ApiError as error:
                 self._failed(error)
-        self.store.check_room(len(pairs) * _ROW_BYTES, in_catalog=True)
+        await make_room(self.store, len(pairs) * _ROW_BYTES, in_catalog=True)
         done = await copy_objects(
             self.store, self.source, self.target, pairs, self.checksum, time_of_all=self.job.time_of_copies
         )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from aistore.server.jobs.promote_root import open_regular
 from aistore.server.store.content import full_or, hash_file, in_thread
+from aistore.server.store.room import make_room
 from aistore.server.store.schema import INLINE_MAX
 from aistore.wire.checksum import digest
 
@@ -41,14 +42,14 @@ async def take_in(store: Store, path: str, kind: str, *, link: bool) -> tuple[by
         if size <= INLINE_MAX:
             data = await in_thread(os.pread, fd, INLINE_MAX + 1, 0)
             if len(data) <= INLINE_MAX:
-                store.check_room(len(data), in_catalog=True)
+                await make_room(store, len(data), in_catalog=True)
                 return data, digest(kind, data), "inline"
-        store.check_room(0, held=size)
+        await make_room(store, 0, held=size)
         upload = await store.content.create(0)
         try:
             how = await in_thread(_share, path, fd, upload, link)
             if not how:
-                store.check_room(size)
+                await make_room(store, size)
                 upload.reserve(size)
                 how = "copy"
             return upload, await in_thread(_finish, path, fd, upload, kind, how), how

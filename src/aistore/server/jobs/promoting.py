@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from aistore.server.store.content import full_or, in_thread
 from aistore.server.store.errors import StoreError
+from aistore.server.store.room import make_room
 from aistore.server.store.schema import INLINE_MAX
 from aistore.wire.checksum import digest, new_hasher
 from aistore.wire.errors import ApiError
@@ -122,7 +123,7 @@ class Promotion(NamedTuple):
         fd, status = await in_thread(self.root.open, path)
         try:
             size = status.st_size
-            self.store.check_room(size, in_catalog=size <= INLINE_MAX)
+            await make_room(self.store, size, in_catalog=size <= INLINE_MAX)
             if size <= INLINE_MAX:
                 data = await in_thread(os.pread, fd, INLINE_MAX + 1, 0)
                 if len(data) <= INLINE_MAX:

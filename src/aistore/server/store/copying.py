@@ -103,7 +103,7 @@ def _change(
         objects = size = 0
         missing: list[str] = []
         left: list[Pair] = []
-        replaced: list[str] = []
+        changed: list[str] = []
         now = time_of_all or time.time_ns()
         for name, new in pairs:
             row = tx.execute(LOOKUP_PLAIN, (source.bid, name)).fetchone()
@@ -116,33 +116,21 @@ def _change(
                 continue
             objects += 1
             old = tx.execute(LOOKUP_PLAIN, (target.bid, new)).fetchone()
-            if old is not None:
-                if _same_content(old, row, checksum) and (custom is None or old[8] == custom[0]):
-                    if (
-                        not time_of_all and source.bid != target.bid
-                    ):  # another job's copy, which may be undone: not any more
-                        tx.execute(_TOUCH, (now, target.bid, new))
-                        replaced.append(new)
+            if old is not None and _same_content(old, row, checksum) and (custom is None or old[8] == custom[0]):
+                if time_of_all or source.bid == target.bid:
                     continue
-                replaced.append(new)
-            add_reference(tx, row[1], row[2])
-            tx.execute(
-                INSERT_OBJECT,
-                (
-                    target.bid,
-                    new,
-                    *row[:3],
-                    *checksum,
-                    row[5] if source.bid == target.bid else "1",
-                    row[6],
-                    now,
-                    row[8] if custom is None else custom[0],
-                ),
-            )
-            store.count_change(tx, target, old, row[0])
-            size += row[0]
-        if replaced:
-            tx.after(lambda: store.forget(target, replaced))
+                tx.execute(_TOUCH, (now, target.bid, new))  # another job's copy, which may be undone: not any more
+            else:
+                add_reference(tx, row[1], row[2])
+                version = row[5] if source.bid == target.bid else "1"
+                pairs_of = row[8] if custom is None else custom[0]
+                tx.execute(INSERT_OBJECT, (target.bid, new, *row[:3], *checksum, version, row[6], now, pairs_of))
+                store.count_change(tx, target, old, row[0])
+                size += row[0]
+            if old is not None:
+                changed.append(new)
+        if changed:
+            tx.after(lambda: store.forget(target, changed))
         return Copied(objects, size, missing, []), left
 
     return change

@@ -33,6 +33,7 @@ from aistore.server.store.completing import (
 from aistore.server.store.content import finished, full_or, in_thread
 from aistore.server.store.errors import ContentMissing, UploadGone
 from aistore.server.store.references import add_file, drop_reference, grow_file
+from aistore.server.store.room import make_room
 from aistore.server.store.rows import ObjectRow, encode_pairs, require_bucket
 from aistore.server.store.schema import LAYOUT_CHUNKED, LAYOUT_FILE
 from aistore.server.store.sync import sync_file
@@ -439,7 +440,7 @@ class MultipartUploads:
             made: Upload | None = None
             try:
                 if file is None:
-                    self.store.check_room(size)
+                    await make_room(self.store, size)
                     made = await content.create(size)
                     file = made.id
                     await in_thread(copy_together, content, made, pieces)

@@ -14,7 +14,7 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from aistore.server.store.atimes import AccessTimes
@@ -112,6 +112,8 @@ class Store:
         self._room = 0
         self._room_in_catalog = 0
         self._lock = -1
+        self.relief: Callable[[int], Awaitable[bool]] | None = None
+        """Lets go so many bytes that can be fetched again; whether anything went."""
         self._upkeep: asyncio.Task[None] | None = None
         self._upkeep_due = asyncio.Event()
         self._others_died = False

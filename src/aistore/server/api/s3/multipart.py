@@ -18,6 +18,7 @@ from aistore.server.api.s3.objects import source_row
 from aistore.server.api.s3.xml import element, leaf, malformed, read_document, xml_reply
 from aistore.server.store.content import in_thread
 from aistore.server.store.errors import PartsRefused, UploadGone
+from aistore.server.store.room import make_room
 from aistore.wire import access
 from aistore.wire.errors import ApiError
 
@@ -87,7 +88,7 @@ async def put_part_copy(node: Node, request: Request, bucket: Bucket, name: str)
     try:
         start, size = _copied_range(request, row.size)
         store.uploads.check(bucket, name, upload_id)
-        store.check_room(size)
+        await make_room(store, size)
         part = await store.uploads.open_part(upload_id, number, size)
         tag = hashlib.md5(usedforsecurity=False)
         try:
