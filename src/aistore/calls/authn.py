@@ -48,9 +48,10 @@ def _request(method: str, resource: str, name: str = "", message: object = None)
 def _delete(resource: str, name: str, missing_ok: bool) -> Steps[None]:
     from aistore.sdk.authn.errors import ErrRoleNotFound, ErrUserNotFound
 
+    missing = ErrRoleNotFound if resource == authn.ROLES else ErrUserNotFound
     try:
         yield _request("DELETE", resource, name)
-    except (ErrRoleNotFound, ErrUserNotFound):
+    except missing:
         if not missing_ok:
             raise
 
