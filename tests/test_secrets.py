@@ -25,7 +25,7 @@ from etl_rest import Etl, acting
 from guarding import As
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from calling import Got
 
@@ -306,6 +306,9 @@ def _transformer(server: Server, root: Watched, etl: Etl, secrets: Secrets) -> N
 def _processes(server: Server, secrets: Secrets) -> None:
     family = server.family()
     assert len(family) >= 3  # with its targets
+    assert _addresses(family) <= {"0100007F"}, "something listens beyond loopback"
+    modes = {str(path): path.lstat().st_mode & 0o077 for path in server.folder.rglob("*") if not path.is_symlink()}
+    assert {path for path, mode in modes.items() if mode} == set(), "something is not for its owner alone"
     for pid, line in family.items():
         secrets.look(f"command line of {line}", line)
         environment = Path(f"/proc/{pid}/environ").read_text(errors="replace")
@@ -313,6 +316,25 @@ def _processes(server: Server, secrets: Secrets) -> None:
         for word in environment.split("\0"):
             if not (of_transformer and word.startswith(("AIS_TARGET_URL=", "OF_ITS_OWN="))):
                 secrets.look(f"environment of {line}", word)
+
+
+def _addresses(pids: Iterable[int]) -> set[str]:
+    """Addresses on which processes listen, as /proc writes them."""
+    sockets = set()
+    for pid in pids:
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            try:
+                sockets.add(str(entry.readlink()))
+            except OSError:  # closed meanwhile
+                continue
+    listening = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in Path(table).read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in sockets:
+                listening.add(fields[1].partition(":")[0])
+    assert listening
+    return listening
 
 
 def _objects_of_clients(server: Server, secrets: Secrets, token: str) -> None:
