@@ -22,6 +22,11 @@ Make DST like SRC. A bucket is written ais://BUCKET or ais://BUCKET/PREFIX, anyt
 there already, of the same size and checksum, is left as it is; a run that was interrupted goes on where it was.
 Exit status 0 if all is well, 1 if something failed, 130 after Ctrl-C.
 """
+_DOCTOR = """\
+Check a data folder: the catalog against the content, all content against its checksums, counts, what is left over.
+A folder that is served is checked by its server, as a job. Nothing is changed without --repair.
+Exit status 0 if all is well or mended, 1 if something is wrong, 2 if the folder cannot be checked, 130 after Ctrl-C.
+"""
 _NOT_READ: Final = 128 + 13
 """What a shell says of a command that SIGPIPE ended. Not done, and no failure: callers that close a pipe early know it (webdataset does)."""
 
@@ -66,6 +71,14 @@ def make_parser() -> argparse.ArgumentParser:
             "data_dir", nargs="?", metavar="DATA_DIR", help="default: $AIS_LOCAL_DIR or your data folder"
         )
 
+    _add_doctor(
+        commands.add_parser(
+            "doctor",
+            help="check what a data folder holds, and mend it",
+            description=_DOCTOR,
+            formatter_class=_as_written,
+        )
+    )
     _add_objects(commands)
     for command in commands.choices.values():
         command.set_defaults(parser=command)
@@ -155,6 +168,14 @@ def _add_authn(authn: argparse.ArgumentParser) -> None:
     _add_logs(serve)
 
 
+def _add_doctor(doctor: argparse.ArgumentParser) -> None:
+    doctor.add_argument("data_dir", nargs="?", metavar="DATA_DIR", help="default: $AIS_LOCAL_DIR or your data folder")
+    doctor.add_argument("--quick", action="store_true", help="do not read content")
+    doctor.add_argument("--repair", action="store_true", help="mend what can be mended; without it, only tell")
+    doctor.add_argument("--rate", metavar="SIZE", help="read at most so much a second, for example 100MiB")
+    doctor.add_argument("--json", action="store_true", help="print one JSON document")
+
+
 def _add_objects(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     create = commands.add_parser("create", help="create a bucket")
     create.add_argument("bucket", metavar="BUCKET")
@@ -207,6 +228,10 @@ def _dispatch(asked: argparse.Namespace) -> int:
         from aistore.cli import serve
 
         return int(getattr(serve, asked.command)(asked))
+    if asked.command == "doctor":
+        from aistore.cli import doctor
+
+        return doctor.doctor(asked)
     if asked.command == "authn":
         from aistore.cli import authn
 

@@ -148,7 +148,7 @@ def _tokens(node: Node) -> str:
 
 def stop(asked: argparse.Namespace) -> int:
     """Stop the server of a data folder and wait until it is gone."""
-    data_dir = _data_dir(asked)
+    data_dir = data_dir_of(asked)
     patience = _STOP_SECONDS
     began = time.monotonic()
     told: int | None = None
@@ -168,7 +168,7 @@ def stop(asked: argparse.Namespace) -> int:
 
 def status(asked: argparse.Namespace) -> int:
     """What serves a data folder. Exit status 1 where nothing does."""
-    data_dir = _data_dir(asked)
+    data_dir = data_dir_of(asked)
     running = find_server(data_dir)
     if running is None:
         print(f"{data_dir}\n  not served")
@@ -196,5 +196,6 @@ def _print_contents(running: RunningServer, data_dir: Path) -> None:
         print(f"  bucket      {bucket.provider}://{bucket.name}")
 
 
-def _data_dir(asked: argparse.Namespace) -> Path:
+def data_dir_of(asked: argparse.Namespace) -> Path:
+    """The data folder that a command is about."""
     return Path(asked.data_dir).expanduser().absolute() if asked.data_dir else user_data_dir()
