@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aistore.cli.serve import certificate_lines
+from aistore.cli.serve import certificate_lines, warn
 from aistore.server.authn.settings import (
     AuthnSettings,
     FirstAdministrator,
@@ -53,6 +53,7 @@ def serve(asked: argparse.Namespace) -> int:
         secret=take_from_environment(environment.SECRET_KEY),
         first=administrator(is_new=not (folder / DATABASE).exists()),
     )
+    warn(settings.host, f"tokens and passwords pass {settings.host} in plain text: see that nobody can listen there")
     service = AuthnService(settings)
     run_service(settings, lambda: service, lambda url: _banner(service, url))
     print("stopped")

@@ -62,12 +62,12 @@ class Guarded:
         settings = self._settings
         if settings.authn == LOCAL_AUTHN:
             service = AuthnService(_of_its_own(settings), self._node.tls)
-            await service.start()
-            self.service = service
             if self._node.tls is not None:
                 service.own_cluster = OwnCluster(
                     self._node.url, settings.data_dir, self._node.target_id or self._node.gateway_id
                 )
+            await service.start()
+            self.service = service
             cluster = ClusterAcl(self._node.smap.uuid, urls=[self._node.url])
             await service.register(cluster)
             logger.info("AuthN of this cluster serves at %s", service.url)
