@@ -15,7 +15,6 @@ from urllib.parse import quote, urlsplit
 from aistore.server.folder import LOCK, OWNER_LOCK, lock_file
 from aistore.server.settings import CA, PROMOTE_ROOT, ServerSettings, limits_from, parse_size
 from aistore.server.spawn import Started, start
-from aistore.wire.environment import AUTHN_PORT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -69,7 +68,7 @@ class LocalCluster:
         tls_client_ca: str | os.PathLike[str] | None = None,
         tls_client_auth: int | None = None,
         authn: str = "",
-        authn_port: int = AUTHN_PORT,
+        authn_port: int = ServerSettings.authn_port,
         limits: Mapping[str, int | float | str] | None = None,
         log_level: str = "info",
     ) -> None:
