@@ -77,14 +77,22 @@ def serve(asked: argparse.Namespace) -> int:
     settings = make_settings(Path(asked.config) if asked.config else None, options, default_port=DEFAULT_PORT)
     settings = with_secrets(_with_administrator(settings))
     node = Node(settings)
-    if not settings.authn and not is_loopback(settings.host):
-        print(
-            f"ais: warning: everybody who reaches {settings.host} may read and delete all data (--authn asks for tokens)",
-            file=sys.stderr,
+    if not settings.authn:
+        warn(
+            settings.host,
+            f"everybody who reaches {settings.host} may read and delete all data (--authn asks for tokens)",
         )
+    elif settings.tls is None:
+        warn(settings.host, f"tokens and passwords pass {settings.host} in plain text (--tls-cert, --tls-self-signed)")
     run_service(settings, lambda: node, lambda url: _banner(node, url))
     print("stopped")
     return 0
+
+
+def warn(host: str, what: str) -> None:
+    """Say what others can do to a server that binds this address, if there are any."""
+    if not is_loopback(host):
+        print(f"ais: warning: {what}", file=sys.stderr)
 
 
 def _with_administrator(settings: ServerSettings) -> ServerSettings:
@@ -140,7 +148,7 @@ def _tokens(node: Node) -> str:
 
 def stop(asked: argparse.Namespace) -> int:
     """Stop the server of a data folder and wait until it is gone."""
-    data_dir = _data_dir(asked)
+    data_dir = data_dir_of(asked)
     patience = _STOP_SECONDS
     began = time.monotonic()
     told: int | None = None
@@ -160,7 +168,7 @@ def stop(asked: argparse.Namespace) -> int:
 
 def status(asked: argparse.Namespace) -> int:
     """What serves a data folder. Exit status 1 where nothing does."""
-    data_dir = _data_dir(asked)
+    data_dir = data_dir_of(asked)
     running = find_server(data_dir)
     if running is None:
         print(f"{data_dir}\n  not served")
@@ -188,5 +196,6 @@ def _print_contents(running: RunningServer, data_dir: Path) -> None:
         print(f"  bucket      {bucket.provider}://{bucket.name}")
 
 
-def _data_dir(asked: argparse.Namespace) -> Path:
+def data_dir_of(asked: argparse.Namespace) -> Path:
+    """The data folder that a command is about."""
     return Path(asked.data_dir).expanduser().absolute() if asked.data_dir else user_data_dir()

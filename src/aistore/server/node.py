@@ -35,7 +35,7 @@ from aistore.server.relay import ask, ask_privately
 from aistore.server.requests_log import RequestsLog, redirected_id, request_id, without_secret
 from aistore.server.smap import ClusterMap
 from aistore.server.stats import Stats
-from aistore.server.store.errors import BucketGone, CustomTooLong, StoreBroken, StoreFull
+from aistore.server.store.errors import BucketGone, ContentDamaged, CustomTooLong, StoreBroken, StoreFull
 from aistore.server.store.store import Store
 from aistore.server.traffic import Traffic
 from aistore.wire import access
@@ -46,6 +46,7 @@ from aistore.wire.errors import (
     ApiError,
     access_denied,
     bucket_not_found,
+    damaged,
     error_body,
     out_of_space,
 )
@@ -324,6 +325,9 @@ class Node:
             return out_of_space(str(error))
         if isinstance(error, StoreBroken):
             return ApiError(500, f"{self.name}: {error}")
+        if isinstance(error, ContentDamaged):
+            bucket = next((one for one in self.store.buckets() if one.bid == error.bid), None)
+            return damaged(str(error), bucket.id.object_cname(error.name) if bucket is not None else error.name)
         if isinstance(error, BucketGone):
             return ApiError(404, f'bucket "{error}" does not exist', "ErrBckNotFound")
         if isinstance(error, (BrokenRequest, CustomTooLong)):
