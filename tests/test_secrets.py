@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -97,6 +98,7 @@ class Server:
         environment |= {
             "AIS_AUTHN_SECRET_KEY": secrets.new("secret that tokens are signed with"),
             "AIS_AUTHN_SU_PASS": self.password,
+            "PIP_INDEX_URL": f"http://user:{secrets.new('password of an index of packages')}@127.0.0.1:9/simple",
         }
         options = ["--port", "0", "--targets", "2", "--authn", "local", "--authn-port", "0", "--config", str(config)]
         self.output = folder / "output"
@@ -290,7 +292,10 @@ def _documents(root: Watched, secrets: Secrets) -> None:
 
 
 def _transformer(server: Server, root: Watched, etl: Etl, secrets: Secrets) -> None:
-    etl.started(acting("HTTPMultiThreadedServer"), env={"OF_ITS_OWN": secrets.new("variable of a transformer")})
+    etl.started(
+        acting("HTTPMultiThreadedServer"),
+        env={"OF_ITS_OWN": secrets.new("variable of a transformer"), "PACKAGES": "msgspec"},
+    )
     environment = json.loads(etl.get("b", "o", "env").body)
     own = environment["AIS_TARGET_URL"]
     secrets.add("secret of a transformer", own.rpartition("/")[2])
@@ -309,12 +314,15 @@ def _processes(server: Server, secrets: Secrets) -> None:
     assert _addresses(family) <= {"0100007F"}, "something listens beyond loopback"
     modes = {str(path): path.lstat().st_mode & 0o077 for path in server.folder.rglob("*") if not path.is_symlink()}
     assert {path for path, mode in modes.items() if mode} == set(), "something is not for its owner alone"
+    limits = Path(f"/proc/{server.process.pid}/limits").read_text()
+    assert re.search(r"Max core file size +0 ", limits), limits
     for pid, line in family.items():
         secrets.look(f"command line of {line}", line)
         environment = Path(f"/proc/{pid}/environ").read_text(errors="replace")
-        of_transformer = "AIS_TARGET_URL=" in environment  # that has its own secrets, and no others
+        # A transformer has its own secrets, and no others; what is for pip alone is in the environment of the server, where the operator put it.
+        own = ("AIS_TARGET_URL=", "OF_ITS_OWN=") if "AIS_TARGET_URL=" in environment else ("PIP_INDEX_URL=",)
         for word in environment.split("\0"):
-            if not (of_transformer and word.startswith(("AIS_TARGET_URL=", "OF_ITS_OWN="))):
+            if not word.startswith(own):
                 secrets.look(f"environment of {line}", word)
 
 
