@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from botocore.auth import S3SigV4Auth, S3SigV4QueryAuth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 
 from aistore import AsyncClient, Client
 from aistore.sdk.authn import AuthNClient
@@ -164,6 +167,7 @@ def test_no_secret_is_seen_anywhere(server: Server, secrets: Secrets) -> None:
         root.make_bucket("b")
         assert root.put("b", "o", b"content").status == 200
         _tokens_of_nobody(nobody, secrets, token)
+        _access_keys(server, secrets, token)
         _redirects(server, root, secrets, token)
         _urls_with_passwords(root, secrets)
         _remote(root, secrets)
@@ -225,6 +229,32 @@ def _tokens_of_nobody(call: Watched, secrets: Secrets, token: str) -> None:
     ):
         for where_ in (path, "/s3/b/o", "/v1/nowhere", "/v1/buckets/b"):
             assert call("GET", f"{where_}?{query}").status >= 400
+
+
+def _access_keys(server: Server, secrets: Secrets, token: str) -> None:
+    """Access keys for S3, with good signatures and others, in headers and in URLs."""
+    keys = AuthNClient(server.authn, token=token).access_key_manager()
+    made = keys.create()
+    assert made.secret
+    credentials = Credentials(made.id, secrets.add("secret of an access key", made.secret))
+    secrets.look("repr of an access key", f"{made!r} {made} {keys.list()!r}")
+    where_ = f"{server.url}/s3/b/o"
+    good = AWSRequest("GET", where_, {"Host": urlsplit(server.url).netloc})
+    S3SigV4Auth(credentials, "s3", "us-east-1").add_auth(good)
+    headers = dict(good.headers.items())
+    secrets.add("SigV4 signature of ours", headers["Authorization"].rpartition("=")[2])
+    presigned = AWSRequest("GET", where_, {})
+    S3SigV4QueryAuth(credentials, "s3", "us-east-1", expires=60).add_auth(presigned)
+    query = urlsplit(presigned.url).query
+    secrets.add("signature of a URL that we presigned", parse_qs(query)["X-Amz-Signature"][0])
+    with Watched(server.url, secrets) as call:
+        assert call("GET", "/s3/b/o", None, headers).body == b"content"
+        assert call("GET", f"/s3/b/o?{query}").body == b"content"
+        assert call("GET", "/s3/b/other", None, headers).status == 403
+        assert call("GET", f"/s3/b/other?{query}").status == 403
+        assert call("GET", f"/v1/objects/b/o?{query}").status == 401
+    log = (server.folder / "server.access.log").read_text()
+    assert re.search(r"GET /s3/b/o 200 .*, admin from", log), "who signed is not told"
 
 
 def _redirects(server: Server, root: Watched, secrets: Secrets, token: str) -> None:
