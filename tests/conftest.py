@@ -70,6 +70,20 @@ def cluster3(promote_root: Path) -> Iterator[LocalCluster]:
 
 
 @pytest.fixture(scope="session")
+def cluster_tls(promote_root: Path) -> Iterator[LocalCluster]:
+    """One node that speaks HTTPS, with a certificate of its own making."""
+    with LocalCluster(tls=True, allow_hosts=["x"], promote_root=promote_root, etl=False) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def cluster3_tls(promote_root: Path) -> Iterator[LocalCluster]:
+    """A gateway with three targets that speak HTTPS."""
+    with LocalCluster(tls=True, targets=3, allow_hosts=["x"], promote_root=promote_root, etl=False) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
 def authn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AuthnServer]:
     """An AuthN server that shares its secret with clusters."""
     from guarding import AuthnServer

@@ -157,7 +157,7 @@ def test_a_file_system_that_cannot_all_of_it(
             await store.put(bucket, "dir/name", await upload(store, CONTENT), "none", "")
             row = store.lookup(bucket, "dir/name")
             assert row is not None
-            source = Source.open(store, bucket, row)
+            source = await Source.open(store, bucket, row)
             assert source is not None
             folder = tmp_path / f"objects-{link}"
             folder.mkdir()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aistore.http1.chunked import MAX_CHUNK_LINE, MAX_TRAILERS, ChunkedDecoder
+from aistore.http1.chunked import MAX_CHUNK_LINE, MAX_EXTENSIONS, MAX_TRAILERS, ChunkedDecoder
 from aistore.http1.failures import BadBody, BodyTooLong
 
 
@@ -145,3 +145,11 @@ def test_small_chunks_in_turns_of_any_size(pieces: list[bytes], step: int, upper
     data = b"".join(b"%s\r\n%s\r\n" % ((spelled % len(p)).encode(), p) for p in pieces) + b"0\r\n\r\nrest"
     content, decoder = decode(data, list(range(0, len(data), step)))
     assert (content, decoder.total, decoder.rest) == (b"".join(pieces), len(content), b"rest")
+
+
+def test_extensions_have_a_limit_together() -> None:
+    chunk = b"1;" + b"x" * 4000 + b"\r\na\r\n"
+    decoder = ChunkedDecoder()
+    with pytest.raises(BadBody, match="extensions are too long"):
+        for _ in range(MAX_EXTENSIONS // 4000 + 1):
+            decoder.feed(chunk)

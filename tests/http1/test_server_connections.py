@@ -227,6 +227,23 @@ def test_answers_that_nobody_reads_do_not_pile_up(serving: Serving) -> None:
         sending.join(DEADLINE)
 
 
+def test_a_flood_of_pipelined_requests_waits_outside(serving: Serving) -> None:
+    with serving.connect() as raw:
+        raw.send(request("GET", "/late"))
+        raw.sock.setblocking(False)
+        sent, flood = 0, request("GET", "/raw/1") * 5000
+        with contextlib.suppress(BlockingIOError):
+            while sent < 100_000_000:
+                sent += raw.sock.send(flood)
+        serving.until(lambda: any(connection._paused for connection in serving.server._connections))
+        held = [len(connection._pending) for connection in serving.server._connections if connection._paused]
+        assert max(held) < 2 * (256 << 10) + 1
+        assert sent < 100_000_000
+        raw.reset()
+    serving.call(serving.service.release.set)
+    serving.until(lambda: serving.server.connections == 0)
+
+
 def test_a_handler_may_take_its_time_after_the_body(impatient: Serving) -> None:
     """The time limits are for clients: a slow disk must not cost the connection."""
     with impatient.connect() as raw:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aistore.http1.head import MAX_HEAD
+from aistore.http1.head import MAX_HEAD, MAX_LINES
 from aistore.http1.server import Limits
 from serving import DEADLINE, Raw, Serving, chunked, expected, request
 
@@ -205,6 +205,13 @@ def test_a_head_that_is_too_large(serving: Serving, step: int) -> None:
     with serving.connect() as raw:
         raw.send(line + b"x" * MAX_HEAD, step)  # and no end in sight
         assert raw.answer().status == 431
+
+
+def test_a_head_of_too_many_lines(serving: Serving) -> None:
+    for count, status in ((MAX_LINES, 200), (MAX_LINES + 1, 431)):
+        with serving.connect() as raw:
+            raw.send(b"GET /echo HTTP/1.1\r\nHost: x\r\n" + b"a:b\r\n" * (count - 1) + b"\r\n")
+            assert raw.answer().status == status
 
 
 def test_a_refusal_can_be_read_while_more_is_sent(serving: Serving) -> None:

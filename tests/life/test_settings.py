@@ -37,6 +37,7 @@ def test_what_is_no_size(text: str) -> None:
     [
         ({"port": 70000}, "port 70000 is not between 0"),
         ({"targets": 0}, "targets 0 is not between 1 and"),
+        ({"targets": 65}, "targets 65 is not between 1 and 64"),
         ({"durability": "lax"}, "neither 'strict' nor 'relaxed'"),
         ({"promote_root": "here"}, "promote_root 'here' is not an absolute path"),
         ({"capacity": 10}, "capacity 10 bytes is too small"),

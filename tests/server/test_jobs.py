@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from aistore.server.jobs.registry import Job, JobRegistry
+from aistore.server.limits import NodeLimits
 from aistore.server.store.store import Store
 from aistore.wire.errors import ApiError
 from aistore.wire.names import BucketId
@@ -28,7 +29,7 @@ def with_registry(
     async def run() -> None:
         store = Store(folder, "relaxed")
         await store.open()
-        registry = JobRegistry(store, lives_for=lives_for, kept_for=kept_for)
+        registry = JobRegistry(store, at_once=NodeLimits.jobs, lives_for=lives_for, kept_for=kept_for)
         await test(registry)
         await registry.close()
         await store.close()

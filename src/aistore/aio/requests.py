@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from aistore.sdk.types import Smap
     from aistore.transport.aio import AsyncResponse
     from aistore.transport.retry import RetryRules
+    from aistore.transport.tls import TlsConfig
 
 __all__ = ["AsyncRequestClient"]
 
@@ -39,9 +40,9 @@ class AsyncRequestClient:
         self._transport: AsyncTransport | None = None
         self._base_url = ""
         if not self.is_local:
-            self._connect(settings.endpoint)
+            self._connect(settings.endpoint, settings.session_manager.tls)
 
-    def _connect(self, endpoint: str) -> AsyncTransport:
+    def _connect(self, endpoint: str, tls: TlsConfig) -> AsyncTransport:
         settings = self._settings
         self._base_url = base_url(endpoint)
         self._transport = AsyncTransport(
@@ -49,7 +50,7 @@ class AsyncRequestClient:
             timeout=as_timeout(settings.timeout),
             retry=cast("RetryRules | None", settings.retry_config),
             token=settings.token or None,
-            tls=settings.session_manager.tls,
+            tls=tls,
             pool_size=settings.session_manager.max_pool_size,
         )
         return self._transport
@@ -79,10 +80,11 @@ class AsyncRequestClient:
             return self._transport
         async with self._finding:
             if self._transport is None:
-                from aistore.local import resolve
+                from aistore.local import resolve, trust
 
                 loop = asyncio.get_running_loop()
-                return self._connect(await loop.run_in_executor(None, resolve, self.endpoint))
+                url = await loop.run_in_executor(None, resolve, self.endpoint)
+                return self._connect(url, trust(self.endpoint, url, self._settings.session_manager.tls))
             return self._transport
 
     @property

@@ -22,6 +22,11 @@ Make DST like SRC. A bucket is written ais://BUCKET or ais://BUCKET/PREFIX, anyt
 there already, of the same size and checksum, is left as it is; a run that was interrupted goes on where it was.
 Exit status 0 if all is well, 1 if something failed, 130 after Ctrl-C.
 """
+_DOCTOR = """\
+Check a data folder: the catalog against the content, all content against its checksums, counts, what is left over.
+A folder that is served is checked by its server, as a job. Nothing is changed without --repair.
+Exit status 0 if all is well or mended, 1 if something is wrong, 2 if the folder cannot be checked, 130 after Ctrl-C.
+"""
 _NOT_READ: Final = 128 + 13
 """What a shell says of a command that SIGPIPE ended. Not done, and no failure: callers that close a pipe early know it (webdataset does)."""
 
@@ -66,6 +71,14 @@ def make_parser() -> argparse.ArgumentParser:
             "data_dir", nargs="?", metavar="DATA_DIR", help="default: $AIS_LOCAL_DIR or your data folder"
         )
 
+    _add_doctor(
+        commands.add_parser(
+            "doctor",
+            help="check what a data folder holds, and mend it",
+            description=_DOCTOR,
+            formatter_class=_as_written,
+        )
+    )
     _add_objects(commands)
     for command in commands.choices.values():
         command.set_defaults(parser=command)
@@ -107,6 +120,8 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
         "--authn", metavar="URL", help="ask for tokens of this AuthN server, or of one of its own (local)"
     )
     serve.add_argument("--authn-port", type=int, help="port of the AuthN server of its own (default 52001)")
+    serve.add_argument("--authn-ca", metavar="FILE", help="CA of the AuthN server behind an https URL")
+    _add_tls(serve)
     serve.add_argument(
         "--grace", type=float, metavar="SECONDS", help="what runs when it is told to stop may take so long (default 10)"
     )
@@ -120,16 +135,62 @@ def _add_logs(serve: argparse.ArgumentParser) -> None:
     serve.add_argument("--access-log", action="store_true", help="log all requests, in a file of their own")
 
 
-def _add_authn(authn: argparse.ArgumentParser) -> None:
-    serve = authn.add_subparsers(dest="authn_command", required=True, metavar="COMMAND").add_parser(
-        "serve", help="serve users, roles and tokens until Ctrl-C"
+def _add_tls(serve: argparse.ArgumentParser) -> None:
+    tls = serve.add_argument_group(
+        "TLS", "HTTPS on all ports, with files in PEM form that are read again when they change"
     )
+    tls.add_argument("--tls-cert", metavar="FILE", help="the server's certificate, with those that lead to its CA")
+    tls.add_argument("--tls-key", metavar="FILE", help="its key, unless that is in the same file")
+    tls.add_argument("--tls-client-ca", metavar="FILE", help="clients have to show a certificate of this CA")
+    tls.add_argument(
+        "--tls-client-auth",
+        type=int,
+        metavar="LEVEL",
+        help="of clients' certificates: 4 demand and check (default with --tls-client-ca), 3 check if shown, 0 ask for none",
+    )
+    tls.add_argument(
+        "--tls-self-signed",
+        action="store_true",
+        default=None,
+        help="make a CA and a certificate for development, and renew it",
+    )
+
+
+def _add_authn(authn: argparse.ArgumentParser) -> None:
+    commands = authn.add_subparsers(dest="authn_command", required=True, metavar="COMMAND")
+    serve = commands.add_parser("serve", help="serve users, roles and tokens until Ctrl-C")
     serve.add_argument("data_dir", nargs="?", metavar="DATA_DIR", help="default: aistore-authn beside your data folder")
     serve.add_argument("--host", help="address to bind (default 127.0.0.1)")
     serve.add_argument("--port", type=int, help="default 52001; 0 takes a free one")
     serve.add_argument("--external-url", metavar="URL", help="where clients and clusters reach it")
     serve.add_argument("--allow-remote", action="store_true", help="bind other than loopback addresses")
     _add_logs(serve)
+    login = commands.add_parser("login", help="log in, and keep the token for other commands and programs")
+    login.add_argument("name", metavar="NAME", help="the password is asked for, or read from standard input")
+    logout = commands.add_parser("logout", help="have the token refused, and forget it")
+    keys = commands.add_parser("key", help="access keys, which clients of S3 sign with")
+    of_keys = keys.add_subparsers(dest="key_command", required=True, metavar="COMMAND")
+    create = of_keys.add_parser("create", help="make a key, and show it with its secret, once")
+    create.add_argument("--user", metavar="NAME", help="of somebody else (for administrators)")
+    ls = of_keys.add_parser(
+        "ls", help="your keys, with the times when they were made and expire; of administrators all"
+    )
+    rm = of_keys.add_parser("rm", help="delete a key")
+    rm.add_argument("id", metavar="ID")
+    for command in (login, create):
+        command.add_argument(
+            "--days", type=float, metavar="N", help="how long it is good (login: 1, key: as long as can be)"
+        )
+    for command in (login, logout, create, ls, rm):
+        command.add_argument("--url", help="the AuthN server (default: $AIS_AUTHN_URL, or port 52001 of this machine)")
+
+
+def _add_doctor(doctor: argparse.ArgumentParser) -> None:
+    doctor.add_argument("data_dir", nargs="?", metavar="DATA_DIR", help="default: $AIS_LOCAL_DIR or your data folder")
+    doctor.add_argument("--quick", action="store_true", help="do not read content")
+    doctor.add_argument("--repair", action="store_true", help="mend what can be mended; without it, only tell")
+    doctor.add_argument("--rate", metavar="SIZE", help="read at most so much a second, for example 100MiB")
+    doctor.add_argument("--json", action="store_true", help="print one JSON document")
 
 
 def _add_objects(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -184,10 +245,12 @@ def _dispatch(asked: argparse.Namespace) -> int:
         from aistore.cli import serve
 
         return int(getattr(serve, asked.command)(asked))
-    if asked.command == "authn":
-        from aistore.cli import authn
+    if asked.command == "doctor":
+        from aistore.cli import doctor
 
-        return authn.serve(asked)
+        return doctor.doctor(asked)
+    if asked.command == "authn":
+        return _authn(asked)
     if asked.command == "sync":
         from aistore.cli import files
 
@@ -195,6 +258,17 @@ def _dispatch(asked: argparse.Namespace) -> int:
     from aistore.cli import objects
 
     return int(getattr(objects, asked.command)(asked))
+
+
+def _authn(asked: argparse.Namespace) -> int:
+    if asked.authn_command == "serve":
+        from aistore.cli import authn
+
+        return authn.serve(asked)
+    from aistore.cli import login
+
+    command = f"key_{asked.key_command}" if asked.authn_command == "key" else asked.authn_command
+    return int(getattr(login, command)(asked))
 
 
 def _is_expected(error: Exception) -> bool:

@@ -9,9 +9,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from aistore.server.folder import LOG, RunningServer, find_server
 from aistore.server.settings import (
+    CA,
     LOCAL_AUTHN,
     ServerSettings,
     is_loopback,
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     import argparse
 
     from aistore.server.node import Node
+    from aistore.server.settings import TlsFiles
+    from aistore.server.tls import ServerTls
 
 # What clients of the reference use when nothing is said.
 DEFAULT_PORT = 8080
@@ -58,6 +62,12 @@ def serve(asked: argparse.Namespace) -> int:
         "allow_etl": asked.allow_etl,
         "authn": asked.authn,
         "authn_port": asked.authn_port,
+        "authn_ca": asked.authn_ca,
+        "tls_cert": asked.tls_cert,
+        "tls_key": asked.tls_key,
+        "tls_client_ca": asked.tls_client_ca,
+        "tls_client_auth": asked.tls_client_auth,
+        "tls_self_signed": asked.tls_self_signed,
         "public_host": asked.public_host,
         "grace": asked.grace,
         "log_level": asked.log_level,
@@ -67,14 +77,22 @@ def serve(asked: argparse.Namespace) -> int:
     settings = make_settings(Path(asked.config) if asked.config else None, options, default_port=DEFAULT_PORT)
     settings = with_secrets(_with_administrator(settings))
     node = Node(settings)
-    if not settings.authn and not is_loopback(settings.host):
-        print(
-            f"ais: warning: everybody who reaches {settings.host} may read and delete all data (--authn asks for tokens)",
-            file=sys.stderr,
+    if not settings.authn:
+        warn(
+            settings.host,
+            f"everybody who reaches {settings.host} may read and delete all data (--authn asks for tokens)",
         )
+    elif settings.tls is None:
+        warn(settings.host, f"tokens and passwords pass {settings.host} in plain text (--tls-cert, --tls-self-signed)")
     run_service(settings, lambda: node, lambda url: _banner(node, url))
     print("stopped")
     return 0
+
+
+def warn(host: str, what: str) -> None:
+    """Say what others can do to a server that binds this address, if there are any."""
+    if not is_loopback(host):
+        print(f"ais: warning: {what}", file=sys.stderr)
 
 
 def _with_administrator(settings: ServerSettings) -> ServerSettings:
@@ -100,11 +118,25 @@ def _banner(node: Node, url: str) -> None:
         f"  durability  {settings.durability}: {_SURVIVES[settings.durability]}\n"
         f"  capacity    {capacity}\n"
         f"  tokens      {_tokens(node)}\n"
+        f"{certificate_lines(node.tls)}"
         f"  log         {settings.data_dir / LOG}\n"
-        f"Use it:   export AIS_ENDPOINT={url}\n"
+        f"Use it:   export AIS_ENDPOINT={url}\n{trust_lines(settings.tls, settings.data_dir)}"
         f"Stop it:  Ctrl-C, or ais stop {settings.data_dir}",
         flush=True,
     )
+
+
+def certificate_lines(tls: ServerTls | None) -> str:
+    """What a server's banner says of its certificate."""
+    if tls is None:
+        return ""
+    asked = "" if not tls.files.asks_clients else f"; clients show one of {tls.files.client_ca}"
+    return f"  certificate {tls.files.cert}, for {', '.join(tls.certificate.names) or tls.certificate.subject}{asked}\n"
+
+
+def trust_lines(files: TlsFiles | None, data_dir: Path) -> str:
+    """What clients have to know, to trust a CA that the server has made."""
+    return f"          export AIS_CLIENT_CA={data_dir / CA}\n" if files is not None and files.self_signed else ""
 
 
 def _tokens(node: Node) -> str:
@@ -116,7 +148,7 @@ def _tokens(node: Node) -> str:
 
 def stop(asked: argparse.Namespace) -> int:
     """Stop the server of a data folder and wait until it is gone."""
-    data_dir = _data_dir(asked)
+    data_dir = data_dir_of(asked)
     patience = _STOP_SECONDS
     began = time.monotonic()
     told: int | None = None
@@ -136,22 +168,22 @@ def stop(asked: argparse.Namespace) -> int:
 
 def status(asked: argparse.Namespace) -> int:
     """What serves a data folder. Exit status 1 where nothing does."""
-    data_dir = _data_dir(asked)
+    data_dir = data_dir_of(asked)
     running = find_server(data_dir)
     if running is None:
         print(f"{data_dir}\n  not served")
         return 1
     print(f"{data_dir}\n  process     {running.pid or '?'}\n  url         {running.url or 'starting or stopping'}")
     if running.url:
-        _print_contents(running)
+        _print_contents(running, data_dir)
     return 0
 
 
-def _print_contents(running: RunningServer) -> None:
+def _print_contents(running: RunningServer, data_dir: Path) -> None:
     from aistore.sdk import Client
     from aistore.sdk.errors import AISError
 
-    client = Client(running.url)
+    client = Client(running.url) if running.url.startswith("http:") else Client(f"local://{quote(str(data_dir))}")
     try:
         smap = client.cluster().get_info()
     except AISError as error:
@@ -164,5 +196,6 @@ def _print_contents(running: RunningServer) -> None:
         print(f"  bucket      {bucket.provider}://{bucket.name}")
 
 
-def _data_dir(asked: argparse.Namespace) -> Path:
+def data_dir_of(asked: argparse.Namespace) -> Path:
+    """The data folder that a command is about."""
     return Path(asked.data_dir).expanduser().absolute() if asked.data_dir else user_data_dir()

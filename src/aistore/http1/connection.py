@@ -31,6 +31,7 @@ _PIPELINED_MAX: Final = 256 * 1024  # bytes of further requests kept while one i
 _AT_ONCE: Final = 64  # pipelined requests that are served before other connections get their turn
 _CRUMBS: Final = 16 * 1024  # received at once of a body in tiny chunks: each costs the loop a microsecond
 _blank_lines: Final = cast("Callable[[bytes], re.Match[bytes]]", re.compile(rb"(?:\r\n)*").match)
+_TLS_HANDSHAKE: Final = b"\x16\x03"  # how a client begins that expects TLS
 _TRY_AGAIN: Final = (("Retry-After", "1"),)
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -202,6 +203,8 @@ class Connection(Outflow):
                     return None
             end = find_head_end(data, self._scanned)
             if end < 0:
+                if data.startswith(_TLS_HANDSHAKE):
+                    raise BadHead(400, "client sent a TLS handshake to a plain HTTP server")
                 if not self._head_began and data:
                     self._head_began = True
                     self.deadline = self._server.now + self._server.limits.head
@@ -211,6 +214,8 @@ class Connection(Outflow):
             head = parse_request(data[:end])
             data = data[end:]
             self._check_head(head)
+            if self._is_first_leg(head, data):
+                return None
         length = head.headers.length
         if length == CHUNKED or length > SMALL_BODY:
             return self._begin_body(head, length, data)
@@ -253,6 +258,19 @@ class Connection(Outflow):
             self._continue = True
         if head.headers.length > self._server.limits.max_body:
             raise BadHead(413, f"request body is longer than {self._server.limits.max_body} bytes")
+
+    def _is_first_leg(self, head: RequestHead, data: bytes) -> bool:
+        """Answer a request whose body, of which nothing is here, comes only after a redirect, if it is one."""
+        ask = self._server.is_first_leg
+        if ask is None or data or self._continue or head.method != "PUT":
+            return False
+        request = Request(head, b"", None, self)
+        if not ask(request):
+            return False
+        request.first_leg = True
+        self.close_after_reply = True
+        self._dispatch(request)
+        return True
 
     def _begin_body(self, head: RequestHead, length: int, data: bytes) -> bytes | None:
         """Serve a request whose body is read by its handler."""
@@ -491,6 +509,11 @@ class Connection(Outflow):
             return
         self.deadline = self._server.now + self._server.limits.linger
         self._unpause()
+
+    def refused(self) -> None:
+        """The client was told why there is no connection: a moment to read it, nothing else counts."""
+        self._over = True
+        self.deadline = self._server.now + self._server.limits.linger
 
     def expire(self) -> None:
         """A time limit has passed."""

@@ -14,6 +14,7 @@ from typing import Final
 __all__ = [
     "CHUNKED",
     "MAX_HEAD",
+    "MAX_LINES",
     "NO_LENGTH",
     "BadHead",
     "Headers",
@@ -27,6 +28,9 @@ __all__ = [
 
 MAX_HEAD: Final = 64 * 1024
 """Bytes of a head that are accepted; a longer one is answered 431."""
+
+MAX_LINES: Final = 1000
+"""Header lines that are accepted; a head with more is answered 431. Lines of one name are joined, which costs the more the more there are."""
 
 CHUNKED: Final = -1
 """Framing: the body is sent in chunks."""
@@ -187,6 +191,8 @@ def _request_headers(block: bytes, host_required: bool) -> Headers:
 def _parse_block(block: bytes) -> Headers:
     if _HEADER_BLOCK.fullmatch(block) is None:
         raise BadHead(400, "malformed header line")
+    if block.count(b"\r\n") > MAX_LINES + 1:
+        raise BadHead(431, "too many header lines")
     headers = Headers()
     for line in block.decode("latin-1").split("\r\n"):
         if not line:

@@ -71,11 +71,13 @@ class Request:
         "began",
         "body",
         "content",
+        "first_leg",
         "head",
         "headers",
         "id",
         "method",
         "path",
+        "proof",
         "query",
         "raw_path",
     )
@@ -88,6 +90,10 @@ class Request:
         self.content = content
         """The whole body, if it was small; None if it has to be read from `body`."""
         self.body = body
+        self.proof: object = None
+        """What its body has to show while it is read, for its handler: set by who has checked its head."""
+        self.first_leg = False
+        """Whether the client sends the body, and whatever it announced of it, only where a redirect leads (protocol/00 9.5)."""
         self._connection = connection
         self.began: float
         """When its answer was begun, for services that note it (seconds of `time.perf_counter`)."""

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["send_file"]
 
 _WINDOW: Final = 2 * 1024 * 1024  # bytes of a file sent between two looks at whether it is in memory
+_PIECE: Final = 256 * 1024  # bytes that are copied, and encrypted, before others get their turn
 _RWF_NOWAIT: Final = getattr(os, "RWF_NOWAIT", 0)
 
 
@@ -34,7 +35,7 @@ async def send_file(sender: Sender, part: FilePart) -> None:
     """Send `part`; the head of the answer was written to the transport before."""
     loop = asyncio.get_running_loop()
     transport = sender.transport
-    if transport.get_extra_info("sslcontext") is not None or not hasattr(os, "sendfile"):
+    if transport.get_extra_info("ssl_object") is not None or not hasattr(os, "sendfile"):
         await _send_by_copy(sender, part)
         return
     transport.set_write_buffer_limits(0)  # the head must be out before the file's bytes pass by the transport
@@ -76,9 +77,17 @@ async def send_file(sender: Sender, part: FilePart) -> None:
 async def _send_by_copy(sender: Sender, part: FilePart) -> None:
     loop = asyncio.get_running_loop()
     offset, end = part.offset, part.offset + part.length
+    known = offset  # up to here it is in memory
     while offset < end:
-        there = min(end, await part.ready(offset)) if part.grows else end
-        piece = await loop.run_in_executor(None, os.pread, part.fd, min(256 * 1024, there - offset), offset)
+        sender.check_alive()
+        if offset >= known:
+            known = min(end, offset + _WINDOW)
+            if part.grows:
+                known = min(known, await part.ready(offset))
+            if not _in_memory(part.fd, offset, known):
+                await loop.run_in_executor(None, _bring_in, part.fd, offset, known)
+            continue
+        piece = os.pread(part.fd, min(_PIECE, known - offset), offset)
         if not piece:
             raise OSError(f"content file ended {end - offset} bytes early")
         sender.transport.write(piece)

@@ -7,7 +7,7 @@ A `Service` gets each request once its head (and, if small, its body) is there. 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from functools import lru_cache
 from ipaddress import ip_address
@@ -20,6 +20,7 @@ from aistore.http1.message import Pending, Reply
 
 if TYPE_CHECKING:
     import socket
+    import ssl
 
 __all__ = ["Answer", "Body", "BrokenRequest", "HttpServer", "Limits", "Request", "Result", "Service"]
 
@@ -62,6 +63,9 @@ class HttpServer:
         """Coarse clock of the time limits (seconds, one step behind at most)."""
         self.receive_view = memoryview(bytearray(_RECEIVE_BYTES))
         self.memory = Memory(self.limits.memory)
+        self.is_first_leg: Callable[[Request], bool] | None = None
+        """Tells which PUT, without `Expect` and of whose body nothing came with its head, is answered from the head alone: its client may
+        be waiting for a redirect, and sends no byte before it."""
         self.unread = Memory(self.limits.unread)
         """Answers that clients do not take."""
         self.accepted = 0
@@ -77,11 +81,17 @@ class HttpServer:
         self._listeners: list[asyncio.Server] = []
         self._ticker: asyncio.TimerHandle | None = None
 
-    async def listen(self, sock: socket.socket) -> None:
-        """Accept connections on a bound socket."""
+    async def listen(self, sock: socket.socket, tls: Callable[[], ssl.SSLContext] | None = None) -> None:
+        """Accept connections on a bound socket; over TLS, each with the context that `tls` gives then."""
         loop = asyncio.get_running_loop()
         self.now = loop.time()
-        self._listeners.append(await loop.create_server(lambda: Connection(self), sock=sock, backlog=_BACKLOG))
+        make: Callable[[], asyncio.BaseProtocol] = lambda: Connection(self)  # noqa: E731  another one below
+        if tls is not None:
+            from aistore.http1.tls import TlsTransport
+
+            context = tls
+            make = lambda: TlsTransport(context(), Connection(self), self.receive_view)  # noqa: E731  see above
+        self._listeners.append(await loop.create_server(make, sock=sock, backlog=_BACKLOG))
         if self._ticker is None:
             self._tick()
 

@@ -4,9 +4,9 @@ folder (`Client("local:///path")`)."""
 from __future__ import annotations
 
 from aistore.local.cluster import LocalCluster
-from aistore.local.shared import resolve
+from aistore.local.shared import resolve, trust
 from aistore.server.folder import FolderInUseError
 from aistore.server.settings import SettingsError
 from aistore.server.spawn import ServerStartError
 
-__all__ = ["FolderInUseError", "LocalCluster", "ServerStartError", "SettingsError", "resolve"]
+__all__ = ["FolderInUseError", "LocalCluster", "ServerStartError", "SettingsError", "resolve", "trust"]

@@ -10,10 +10,10 @@ import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from aistore.server.folder import LOCK, OWNER_LOCK, lock_file
-from aistore.server.settings import PROMOTE_ROOT, ServerSettings, limits_from, parse_size
+from aistore.server.settings import CA, PROMOTE_ROOT, ServerSettings, limits_from, parse_size
 from aistore.server.spawn import Started, start
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class LocalCluster:
     promote_root the folder that files may be promoted from; without it, /var/lib/ais/promote
     allow_hosts further names of this machine that requests may be sent to; addresses and `localhost` always are
     etl         False: a cluster without ETL, which answers 501
+    tls         True: HTTPS with a certificate that it makes (needs the extra `[tls]`); or a pair of paths, certificate and key
     authn       URL of the AuthN server whose tokens are asked for; the secret that it shares is in AIS_AUTHN_SECRET_KEY
     limits      what clients may take, by the names in docs/limits.md: {"jobs": 64, "grace": 3}
 
@@ -61,11 +62,13 @@ class LocalCluster:
         backends: Mapping[str, Mapping[str, str]] | None = None,
         allow_hosts: Sequence[str] = (),
         etl: bool = True,
+        tls: bool | tuple[str | os.PathLike[str], str | os.PathLike[str]] = False,
         authn: str = "",
         limits: Mapping[str, int | float | str] | None = None,
         log_level: str = "info",
     ) -> None:
         self._temporary = path is None
+        cert, key = tls if isinstance(tls, tuple) else ("", "")
         self._asked = ServerSettings(
             Path(path).expanduser().absolute() if path is not None else Path(),
             port=port,
@@ -76,6 +79,9 @@ class LocalCluster:
             backends=backends or {},
             allow_hosts=tuple(allow_hosts),
             etl=etl,
+            tls_cert=_absolute(cert),
+            tls_key=_absolute(key),
+            tls_self_signed=tls is True,
             authn=authn,
             limits=limits_from(limits or {}),
             log_level=log_level,
@@ -117,10 +123,21 @@ class LocalCluster:
         return self._running
 
     def client(self) -> Client:
-        """A client of this cluster."""
+        """A client of this cluster, which trusts its certificate."""
         from aistore.sdk import Client
 
-        return Client(self.url)
+        if self._asked.tls_self_signed:
+            return Client(self.url, ca_cert=str(self.ca_cert))
+        # Whom a certificate of others is for, the data folder tells.
+        return Client(f"local://{quote(str(self.path))}" if self._asked.tls_cert else self.url)
+
+    @property
+    def ca_cert(self) -> Path:
+        """What other clients have to trust: the CA that was made, or the certificate. RuntimeError without TLS."""
+        files = replace(self._asked, data_dir=self.path).tls
+        if files is None:
+            raise RuntimeError("this LocalCluster speaks plain HTTP; LocalCluster(tls=True) has a certificate")
+        return self.path / CA if files.self_signed else Path(files.cert)
 
     def start(self) -> LocalCluster:
         """Start it and wait until it answers (a fraction of a second). Returns itself."""
@@ -167,6 +184,10 @@ class LocalCluster:
             self._forgotten.detach()
             self._running.end()
             self._running = None
+
+
+def _absolute(path: str | os.PathLike[str]) -> str:
+    return str(Path(path).expanduser().absolute()) if path else ""
 
 
 class _Running:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from aistore.server.folder import (
@@ -17,8 +18,11 @@ from aistore.server.folder import (
     log_tail,
     make_folder,
 )
-from aistore.server.settings import ServerSettings, user_data_dir
+from aistore.server.settings import SERVED, ServerSettings, user_data_dir
 from aistore.server.spawn import START_SECONDS, ServerStartError, start
+
+if TYPE_CHECKING:
+    from aistore.transport.tls import TlsConfig
 
 SCHEME = "local:"
 
@@ -88,6 +92,11 @@ def resolve(endpoint: str, *, idle_exit: float = IDLE_EXIT_SECONDS) -> str:
         else "it is neither free nor served"
     )
     raise ServerStartError(data_dir, f"{who} since {START_SECONDS:g} s", log_tail(data_dir))
+
+
+def trust(endpoint: str, url: str, tls: TlsConfig) -> TlsConfig:
+    """The TLS settings of a client of `endpoint`, whose server is at `url`: the data folder tells its certificate."""
+    return tls._replace(pinned=str(data_dir_of(endpoint) / SERVED)) if url.startswith("https:") else tls
 
 
 def _join(data_dir: Path) -> bool:

@@ -68,16 +68,18 @@ class RequestClient:
         self._handler = response_handler
         self._retry_config = retry_config
         self._smap: Smap | None = None
+        tls = self._session_manager.tls
         if endpoint.startswith("local:"):
-            from aistore.local import resolve
+            from aistore.local import resolve, trust
 
             endpoint = resolve(endpoint)
+            tls = trust(self.endpoint, endpoint, tls)
         self.transport = Transport(
             endpoint,
             timeout=as_timeout(timeout),
             retry=cast("RetryRules | None", retry_config),
             token=token or None,
-            tls=self._session_manager.tls,
+            tls=tls,
             pool_size=self._session_manager.max_pool_size,
         )
         self.exchange = self.transport.exchange

@@ -13,11 +13,13 @@ from aistore.wire.errors import ApiError
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["connections_allowed", "on_loop_error", "shortage"]
+__all__ = ["OTHERS", "connections_allowed", "on_loop_error", "shortage"]
 
 logger = logging.getLogger(__name__)
 
-_OTHERS: Final = 64  # descriptors that belong to no connection
+OTHERS: Final = 64
+"""Descriptors that belong to no connection."""
+
 _CONNECTIONS_MIN: Final = 16
 _TOLD_EVERY: Final = 60.0
 
@@ -28,14 +30,14 @@ def connections_allowed(connections: int) -> int:
     A connection that reads an object has up to three: its socket, that once more to wait on, and the file.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 3 * connections + _OTHERS
+    wanted = 3 * connections + OTHERS
     most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < most:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
         except (ValueError, OSError):  # macOS has a limit below what it tells
             most = soft
-    return max(_CONNECTIONS_MIN, (most - _OTHERS) // 3)
+    return max(_CONNECTIONS_MIN, (most - OTHERS) // 3)
 
 
 def shortage(error: object) -> ApiError | None:

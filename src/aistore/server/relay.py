@@ -8,31 +8,71 @@ from urllib.parse import urlsplit
 
 from aistore.http1.head import BadHead, find_head_end, parse_response
 from aistore.http1.message import Reply
+from aistore.server.listening import private_address
 
 if TYPE_CHECKING:
     import ssl
     from asyncio import StreamReader, StreamWriter
     from collections.abc import Sequence
+    from pathlib import Path
 
-__all__ = ["ask"]
+__all__ = ["ask", "ask_privately"]
 
 _PATIENCE: Final = 15.0
 _ANSWER_MAX: Final = 64 << 20  # logs are the largest
 _PASSED_ON: Final = frozenset({"content-type", "x-content-type-options", "allow"})
 
 
-async def ask(url: str, method: str, target: str, body: bytes = b"", headers: Sequence[tuple[str, str]] = ()) -> Reply:
-    """The node's answer to one request; 502 with an empty body when it cannot be had."""
+async def ask(
+    url: str,
+    method: str,
+    target: str,
+    body: bytes = b"",
+    headers: Sequence[tuple[str, str]] = (),
+    context: ssl.SSLContext | None = None,
+) -> Reply:
+    """The node's answer to one request; 502 with an empty body when it cannot be had. `context` says whom to trust behind https."""
     try:
-        return await asyncio.wait_for(_exchange(url, method, target, body, headers), _PATIENCE)
+        return await asyncio.wait_for(_exchange(url, method, target, body, headers, context), _PATIENCE)
     except (OSError, EOFError, BadHead, ValueError, asyncio.TimeoutError):
         return Reply(502)
 
 
-async def _exchange(url: str, method: str, target: str, body: bytes, headers: Sequence[tuple[str, str]]) -> Reply:
+async def ask_privately(
+    data_dir: Path, node_id: str, url: str, method: str, target: str, body: bytes, headers: Sequence[tuple[str, str]]
+) -> Reply:
+    """The answer of a target process through its socket in the data folder; 502 as `ask`."""
+    try:
+        return await asyncio.wait_for(
+            _exchange_privately(data_dir, node_id, url, method, target, body, headers), _PATIENCE
+        )
+    except (OSError, EOFError, BadHead, ValueError, asyncio.TimeoutError):
+        return Reply(502)
+
+
+async def _exchange_privately(
+    data_dir: Path, node_id: str, url: str, method: str, target: str, body: bytes, headers: Sequence[tuple[str, str]]
+) -> Reply:
+    with private_address(data_dir, node_id) as address:
+        reader, writer = await asyncio.open_unix_connection(address)
+    try:
+        return await _converse(reader, writer, urlsplit(url).netloc, method, target, body, headers)
+    finally:
+        writer.close()
+
+
+async def _exchange(
+    url: str,
+    method: str,
+    target: str,
+    body: bytes,
+    headers: Sequence[tuple[str, str]],
+    context: ssl.SSLContext | None,
+) -> Reply:
     parts = urlsplit(url)
-    context: ssl.SSLContext | None = None
-    if parts.scheme == "https":
+    if parts.scheme != "https":
+        context = None
+    elif context is None:
         import ssl
 
         context = ssl.create_default_context()

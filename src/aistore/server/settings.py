@@ -43,6 +43,77 @@ class SettingsError(ValueError):
 
 
 @dataclass(frozen=True)
+class TlsFiles:
+    """PEM files of a server that speaks TLS; checked on construction, read when it starts.
+
+    `cert` is its certificate, with those that lead to its CA, and `key` the private key, which may lie in the same file. Clients have to
+    show a certificate that `client_ca` vouches for at level 4 of `client_auth`; at 3 only those that show one are checked, below nobody is
+    asked (protocol/00 20). `self_signed` are files that the server makes and renews.
+    """
+
+    cert: str
+    key: str
+    client_ca: str = ""
+    client_auth: int | None = None
+    self_signed: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.cert:
+            raise SettingsError(
+                "TLS with a key or with client certificates needs a certificate: tls_cert, or tls_self_signed"
+            )
+        level = self.client_auth
+        if level is not None and not 0 <= level <= 4:
+            raise SettingsError(
+                f"tls_client_auth {level} is not between 0 (nobody is asked) and 4 (all need a certificate)"
+            )
+        if level == 2:
+            raise SettingsError(
+                "tls_client_auth 2 would accept any certificate without a check, which proves nothing: 4 checks it, 0 asks for none"
+            )
+        if level in (3, 4) and not self.client_ca:
+            raise SettingsError(f"tls_client_auth {level} needs tls_client_ca: the CA that vouches for clients")
+        if self.client_ca and level in (0, 1):
+            raise SettingsError(
+                f"tls_client_ca is not used at tls_client_auth {level}: use 3 or 4, or leave one of them out"
+            )
+
+    @property
+    def asks_clients(self) -> bool:
+        """Whether clients are asked for a certificate. Level 1 asks and looks at no answer, which is left out."""
+        return bool(self.client_ca)
+
+    @property
+    def demands(self) -> bool:
+        """Whether who has none is refused."""
+        return bool(self.client_ca) and self.client_auth != 3
+
+
+CA = "tls/ca.pem"
+"""In a data folder: the CA that `tls_self_signed` makes, which clients have to trust."""
+SERVED = "tls/served.pem"
+"""In a data folder: the certificate that its server serves now, for clients on this machine."""
+SELF_SIGNED = "tls/server.pem"
+"""In a data folder: the certificate that `tls_self_signed` makes, with its key: one file, so that both change at once."""
+
+
+def tls_files(
+    data_dir: Path, cert: str, key: str, client_ca: str, client_auth: int | None, *, self_signed: bool
+) -> TlsFiles | None:
+    """What a server's settings say of TLS; None for plain HTTP. Raises `SettingsError`."""
+    if self_signed:
+        if cert or key:
+            raise SettingsError(
+                "tls_self_signed makes certificate and key itself: leave out tls_cert and tls_key, or it"
+            )
+        pem = str(data_dir / SELF_SIGNED)
+        return TlsFiles(pem, pem, client_ca, client_auth, self_signed=True)
+    if not cert and not key and not client_ca and client_auth is None:
+        return None
+    return TlsFiles(cert, key or cert, client_ca, client_auth)
+
+
+@dataclass(frozen=True)
 class ServerSettings:
     """Everything a server process is started with. Checked on construction.
 
@@ -54,7 +125,8 @@ class ServerSettings:
     `temporary` lets an orphaned server remove its folder.
     `authn` is the URL of the AuthN server whose tokens are asked for, or `local` for one of its own, which listens on `authn_port`;
     `authn_secret` is what it shares with that server (or else its public key), `authn_first` name and password of the first administrator of
-    one of its own; `redirect_key` is what processes of the cluster sign with.
+    one of its own; `redirect_key` is what processes of the cluster sign with. `authn_ca` is the CA of an AuthN server behind https.
+    `tls_cert`, `tls_key`, `tls_client_ca`, `tls_client_auth` and `tls_self_signed` are `TlsFiles`: with them it speaks HTTPS only.
     `role`, `node_id` and `gateway_url` belong to target processes.
     """
 
@@ -72,9 +144,15 @@ class ServerSettings:
     allow_etl: bool = False
     authn: str = ""
     authn_port: int = AUTHN_PORT
+    authn_ca: str = ""
     authn_secret: str = field(default="", repr=False)
     authn_first: tuple[str, str] = field(default=("", ""), repr=False)
     redirect_key: str = field(default="", repr=False)
+    tls_cert: str = ""
+    tls_key: str = ""
+    tls_client_ca: str = ""
+    tls_client_auth: int | None = None
+    tls_self_signed: bool = False
     public_host: str = ""
     limits: NodeLimits = field(default_factory=NodeLimits)
     idle_exit: float | None = None
@@ -96,7 +174,20 @@ class ServerSettings:
         """The log of the process; target processes have one each."""
         return self.data_dir / (LOG if self.role == "node" else f"{self.node_id}.log")
 
+    @property
+    def tls(self) -> TlsFiles | None:
+        """The files of a server that speaks HTTPS."""
+        return tls_files(
+            self.data_dir,
+            self.tls_cert,
+            self.tls_key,
+            self.tls_client_ca,
+            self.tls_client_auth,
+            self_signed=self.tls_self_signed,
+        )
+
     def __post_init__(self) -> None:
+        self.tls  # noqa: B018  raises for what does not fit together
         if not 0 <= self.port <= 65535:
             raise SettingsError(f"port {self.port} is not between 0 (any free port) and 65535")
         if not 1 <= self.targets <= MAX_TARGETS:
@@ -204,6 +295,12 @@ _FILE_TYPES: dict[str, tuple[type, ...]] = {
     "allow_etl": (bool,),
     "authn": (str,),
     "authn_port": (int,),
+    "authn_ca": (str,),
+    "tls_cert": (str,),
+    "tls_key": (str,),
+    "tls_client_ca": (str,),
+    "tls_client_auth": (int,),
+    "tls_self_signed": (bool,),
     "public_host": (str,),
     "limits": (dict,),
     "log_level": (str,),
@@ -212,8 +309,11 @@ _FILE_TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
+_FILES = ("authn_ca", "tls_cert", "tls_key", "tls_client_ca")
+
+
 def read_settings_file(path: Path) -> dict[str, object]:
-    """The settings in a TOML file, checked for names and types. A relative `data_dir` starts at the file's folder."""
+    """The settings in a TOML file, checked for names and types. Relative paths start at the file's folder."""
     if sys.version_info >= (3, 11):
         import tomllib
     else:
@@ -243,6 +343,9 @@ def read_settings_file(path: Path) -> dict[str, object]:
         raise SettingsError(f"{path}: allow_hosts has to be a list of names")
     if "capacity" in values:
         values["capacity"] = parse_size(cast("str | int", values["capacity"]))
+    for name in _FILES:
+        if name in values:
+            values[name] = str(path.parent.absolute() / Path(str(values[name])).expanduser())
     if "data_dir" in values:
         values["data_dir"] = path.parent.absolute() / Path(str(values["data_dir"])).expanduser()
     return values
@@ -273,5 +376,8 @@ def make_settings(file: Path | None, options: Mapping[str, object], default_port
     if (grace := values.pop("grace", None)) is not None:
         values["limits"] = limits_from({"grace": grace}, base=cast("NodeLimits | None", values.get("limits")))
     data_dir = Path(str(values.pop("data_dir", None) or user_data_dir())).expanduser().absolute()
+    for name in _FILES:
+        if name in values:
+            values[name] = str(Path(str(values[name])).expanduser().absolute())
     values["allow_hosts"] = tuple(cast("list[str]", values.get("allow_hosts", ())))
     return ServerSettings(data_dir, **values)  # type: ignore[arg-type]  # names and types were checked above

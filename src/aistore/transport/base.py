@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, NoReturn
 
 from aistore.http1.encode import encode_request_line
@@ -63,6 +64,7 @@ class BaseTransport:
         self._rules = Rules(retry, self._blocks.renew)
         self._proxies = Proxies(self.tls, self._blocks, pool_size)
         self._context: ssl.SSLContext | None = None
+        self._pinned_as = 0
 
     def __reduce__(self) -> tuple[object, ...]:
         return _restore, (
@@ -112,7 +114,12 @@ class BaseTransport:
 
     def _prepare(self, origin: Origin) -> None:
         """Read the TLS files: one that is missing is no failure of the network."""
-        if origin.scheme == "https" and self._context is None:
+        if origin.scheme != "https":
+            return
+        # Without pathlib, which costs this path more than the call.
+        if self.tls.pinned is not None and (written := os.stat(self.tls.pinned).st_mtime_ns) != self._pinned_as:  # noqa: PTH116
+            self._context, self._pinned_as = None, written  # the server has a new certificate
+        if self._context is None:
             self._context = self.tls.context()
 
 

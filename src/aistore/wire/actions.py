@@ -43,6 +43,7 @@ START = "start"
 STOP = "stop"
 
 SET_CONFIG = "set-config"
+LOAD_CERTIFICATE = "load-x509"
 RESET_CONFIG = "reset-config"
 ROTATE_LOGS = "rotate-logs"
 RESET_STATS = "reset-stats"

@@ -122,6 +122,11 @@ def bad_checksum(kind: str, got: str, expected: str, cname: str) -> ApiError:
     return ApiError(500, f"BAD DATA CHECKSUM: {kind}({got} != {expected}) (context: {cname})", "ErrBadCksum")
 
 
+def damaged(reason: str, cname: str) -> ApiError:
+    """An object whose content is known not to be what was stored: what the reference removes, so that it says 404 (protocol/20 16)."""
+    return ApiError(410, f"BAD DATA CHECKSUM: {reason} (context: {cname})", "ErrBadCksum")
+
+
 def unsupported(action: str, what: str) -> ApiError:
     return ApiError(501, f"cannot {action} {what} - operation not supported", "ErrUnsupp")
 

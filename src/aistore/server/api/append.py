@@ -20,6 +20,7 @@ from aistore.server.store.errors import ContentMissing
 from aistore.server.store.room import make_room
 from aistore.server.store.schema import INLINE_MAX
 from aistore.server.store.sync import sync_file
+from aistore.server.store.verifying import open_verified
 from aistore.server.store.work import WorkBusy, WorkGone, put_at
 from aistore.wire import headers
 from aistore.wire import params as param
@@ -109,7 +110,7 @@ async def _begin(node: Node, bucket: Bucket, name: str) -> tuple[str, int]:
     """Start a session with the object's present content."""
     store = node.store
     row = store.lookup(bucket, name)
-    current = store.open_current(bucket, row) if row is not None else None
+    current = await open_verified(store, bucket, row) if row is not None else None
     if current is None:
         return await store.content.in_short_thread(store.work.start, b"", -1)
     row, fd = current
@@ -118,7 +119,7 @@ async def _begin(node: Node, bucket: Bucket, name: str) -> tuple[str, int]:
         work, size = await in_thread(store.work.start, row.data, fd)
         if size != row.size:
             store.work.remove(work)
-            raise ContentMissing(f"content of {bucket.id.object_cname(name)} has {size} bytes, not {row.size}")
+            raise ContentMissing(f"it has {size} bytes, not {row.size}", row.bid, row.name)
         return work, size
     finally:
         if fd >= 0:

@@ -98,7 +98,7 @@ async def _store(
     node: Node, bucket: Bucket, name: str, query: ArchiveQuery, member: NewMember, *, append: bool, create: bool
 ) -> None:
     store, kind = node.store, node.props(bucket).checksum.type
-    old = Content.open(store, bucket, name)
+    old = await Content.open_verified(store, bucket, name) if append else Content.open(store, bucket, name)
     try:
         if old is None and not create:
             raise object_not_found(node.name, bucket.id.object_cname(name))

@@ -20,11 +20,10 @@ from aistore.server.archive.formats import detect
 from aistore.server.archive.names import clean
 from aistore.server.archive.reading import content_of, in_one_piece
 from aistore.server.archive.source import FileSource
-from aistore.server.store.content import NearbyFiles, hash_file, in_thread
-from aistore.server.store.errors import StoreError
+from aistore.server.store.content import NearbyFiles, in_thread
+from aistore.server.store.errors import ContentDamaged, StoreError
 from aistore.server.store.schema import LAYOUT_INLINE
-from aistore.wire.checksum import digest
-from aistore.wire.errors import ApiError, bad_checksum, object_not_found
+from aistore.wire.errors import ApiError, object_not_found
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -134,7 +133,7 @@ class BatchReader:
             if row is None or row.size > _SMALL:
                 break
             data = self._nearby.read(row.content, row.size) if row.layout != LAYOUT_INLINE else row.data
-            if data is None:
+            if data is None or not self._is_good(row, data):
                 break
             taken.append((data, store.atimes.note(row, now) // _SECOND))
             room -= row.size
@@ -142,6 +141,16 @@ class BatchReader:
                 break
         self._next += len(taken)
         return taken
+
+    def _is_good(self, row: ObjectRow, data: bytes) -> bool:
+        """Whether content is what was stored; what is not is told when its turn comes."""
+        verifier = self._node.store.verifier
+        try:
+            verifier.refuse(row)
+            verifier.check(row, data)
+        except ContentDamaged:
+            return False
+        return True
 
     def take_now(self) -> Found | None:
         """The next entry if it is in memory; None if `take` has to tell."""
@@ -184,11 +193,21 @@ class BatchReader:
                 yield piece
             return
         source = FileSource(found.fd, found.offset + found.size)
-        at = found.offset
-        while at < source.size:
-            piece = await in_thread(source.read_at, at, min(_PIECE, source.size - at))
-            at += len(piece)
-            yield piece
+        row, verifier = found.row, self._node.store.verifier
+        checking: asyncio.Future[None] | None = None
+        if row is not None and found.size == row.size and verifier.wants(row):
+            checking = asyncio.ensure_future(verifier.check_file(row, found.fd))
+        try:
+            at = found.offset
+            while at < source.size:
+                piece = await in_thread(source.read_at, at, min(_PIECE, source.size - at))
+                at += len(piece)
+                if at == source.size and checking is not None:
+                    await asyncio.shield(checking)
+                yield piece
+        finally:
+            if checking is not None:
+                await asyncio.gather(checking, return_exceptions=True)
 
     def close(self) -> None:
         """Give up what was read ahead."""
@@ -232,7 +251,7 @@ class BatchReader:
             found = self._of_object(wanted, row)
         except (ApiError, StoreError, OSError) as error:
             return error  # for when its turn comes: those before it are good
-        return found if found.data is not None or found.size > _SMALL else asyncio.ensure_future(_filled(found))
+        return found if found.data is not None or found.size > _SMALL else asyncio.ensure_future(self._filled(found))
 
     def _wants_latest(self, bucket: Bucket) -> bool:
         """Whether the backend is asked for its version of what is cached, as by a GET."""
@@ -260,6 +279,8 @@ class BatchReader:
         elif size <= _SMALL and (data := read_if_in_memory(fd, offset, size)) is not None:
             found.data = data
             found.close()
+            if size == row.size:
+                node.store.verifier.check(row, data)
         elif size > _SMALL and hasattr(os, "posix_fadvise"):
             os.posix_fadvise(fd, offset, min(size, _PIECE), os.POSIX_FADV_WILLNEED)
         return found
@@ -272,11 +293,31 @@ class BatchReader:
         found = self._of_object(wanted, row)
         try:
             if self._node.props(wanted.bucket).checksum.validate_warm_get and not wanted.length:
-                await _verify(wanted, found)
+                await self._verify(found)
         except BaseException:
             found.close()
             raise
-        return found if found.data is not None or found.size > _SMALL else await _filled(found)
+        return found if found.data is not None or found.size > _SMALL else await self._filled(found)
+
+    async def _filled(self, found: Found) -> Found:
+        """Small content, read from the disk. Raises `ContentDamaged`, `OSError`."""
+        row = found.row
+        try:
+            source = FileSource(found.fd, found.offset + found.size)
+            found.data = await in_thread(source.read_at, found.offset, found.size)
+        finally:
+            found.close()
+        if row is not None and found.size == row.size:
+            self._node.store.verifier.check(row, found.data)
+        return found
+
+    async def _verify(self, found: Found) -> None:
+        """Compare whole content with its checksum (bucket property `checksum.validate_warm_get`)."""
+        row = found.row  # not the one that was looked up: another version may have come in between
+        if row is not None and found.data is not None:
+            self._node.store.verifier.check(row, found.data)
+        elif row is not None:
+            await self._node.store.verifier.check_file(row, found.fd, again=True)
 
     # -- members of archives --
 
@@ -382,29 +423,6 @@ def _part(pieces: Iterator[bytes], offset: int, size: int) -> Iterator[bytes]:
         offset = 0
         size -= len(chosen)
         yield chosen
-
-
-async def _filled(found: Found) -> Found:
-    """Small content, read from the disk."""
-    try:
-        found.data = await in_thread(FileSource(found.fd, found.offset + found.size).read_at, found.offset, found.size)
-    finally:
-        found.close()
-    return found
-
-
-async def _verify(wanted: Wanted, found: Found) -> None:
-    """Compare whole content with its checksum (bucket property `checksum.validate_warm_get`)."""
-    row = found.row  # not the one that was looked up: another version may have come in between
-    if row is None or not row.checksum:
-        return
-    kind = row.checksum_type
-    if found.data is not None:
-        value = digest(kind, found.data)
-    else:
-        value = await in_thread(hash_file, kind, found.fd, 0, row.size)
-    if value != row.checksum:
-        raise bad_checksum(kind, row.checksum, value, wanted.bucket.id.object_cname(wanted.name))
 
 
 def _discard(task: asyncio.Task[Found]) -> None:

@@ -10,6 +10,7 @@ import msgspec
 from aistore.server import logs
 from aistore.server.about import bucket_metadata, mountpaths, node_entry, node_stats, system
 from aistore.server.api import jobs
+from aistore.server.api.certificate import load_certificates
 from aistore.server.api.messages import OK, json_reply, method_refused, read_action, text_reply
 from aistore.server.api.registering import registering
 from aistore.server.api.remote.buckets import attach_or_detach, attached_clusters
@@ -106,6 +107,10 @@ async def _gather(node: Node, request: Request, what: str) -> dict[str, object]:
 async def _act(node: Node, request: Request, tail: str) -> Reply:
     if tail in ("attach", "detach"):
         return await attach_or_detach(node, request, tail)
+    action, _, one = tail.partition("/")
+    if action == actions.LOAD_CERTIFICATE:
+        await load_certificates(node, one)
+        return OK
     if tail and tail != actions.SET_CONFIG:
         raise not_implemented("change", f"the cluster by PUT /v1/cluster/{tail.partition('/')[0]}")
     return await configure(node, request, tail)

@@ -19,8 +19,9 @@ from aistore.server.about import (
     node_status,
     system,
 )
+from aistore.server.api.certificate import load_certificate, tls_of
 from aistore.server.api.cluster import configure
-from aistore.server.api.messages import json_reply, method_refused, read_message, text_reply
+from aistore.server.api.messages import OK, json_reply, method_refused, read_message, text_reply
 from aistore.server.api.remote.buckets import attached_clusters
 from aistore.wire import actions, headers, whats
 from aistore.wire import params as param
@@ -52,6 +53,9 @@ async def _answer(node: Node, role: SpokenRole, request: Request, tail: str) -> 
         return await _tell(node, role, request)
     if method not in ("PUT", "POST", "DELETE"):
         return method_refused(request, _ALLOW)
+    if method == "PUT" and tail == actions.LOAD_CERTIFICATE and not (node.is_target and request.peer):
+        await load_certificate(node)  # a target is told by its gateway, through a socket without addresses
+        return OK
     if node.is_target:
         raise ApiError(403, f"{node.name}: {method} {request.path} is read-only on PUBLIC")
     if method == "PUT" and (not tail or tail == actions.SET_CONFIG):
@@ -66,7 +70,7 @@ async def _tell(node: Node, role: SpokenRole, request: Request) -> Reply:
     if what == whats.SOFTWARE_VERSION:
         return text_reply(VERSION)
     if what == whats.TLS_CERTIFICATE:
-        raise ApiError(404, f"{node.name}: no TLS certificate is loaded", "ErrNotFound")
+        return json_reply(request, tls_of(node).properties())
     if what == whats.REMOTE and role == "target":
         return json_reply(request, await attached_clusters(node))
     if node.is_target:

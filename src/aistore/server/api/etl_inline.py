@@ -185,7 +185,7 @@ async def _source(node: Node, request: Request, bucket: Bucket, name: str, runni
     """The object's content. Raises ApiError 404, noted where errors are kept."""
     try:
         row = await cached(node, bucket, name, latest=_fresh(request))
-        source = Source.open(node.store, bucket, row)
+        source = await Source.open(node.store, bucket, row)
         if source is None:
             raise object_not_found(node.name, bucket.id.object_cname(name))
     except ApiError as error:

@@ -96,7 +96,7 @@ async def _own_object(node: Node, url: SplitResult) -> bytes:
     node.check_access(bucket, access.GET, "GET")
     name = check_object_name(name)
     await cached(node, bucket, name)
-    content = Content.open(node.store, bucket, name)
+    content = await Content.open_verified(node.store, bucket, name)
     if content is None:
         raise ApiError(404, f"the key map {identity.object_cname(name)} does not exist")
     try:

@@ -79,6 +79,8 @@ def _handle(node: Node, request: Request, bucket_name: str, object_name: str) ->
         if method == "PUT" and params.get(param.APPEND_TYPE) and (session := params.get(param.APPEND_HANDLE)):
             return node.redirect_to(request, url_of_session(node, session))
         return node.redirect(request, bucket, name)
+    if request.first_leg:
+        return node.redirect_to(request, node.url)
     if bucket.remote is not None:
         return _handle_remote(node, request, bucket, name)
     if method == "GET":

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
+from contextlib import contextmanager
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Final, Protocol
 
 from aistore.http1.message import FilePart, Reply, printable
 from aistore.server.api.archive_reading import archive_query, read_from_archive
 from aistore.server.store.content import hash_file, in_thread
+from aistore.server.store.errors import ContentDamaged
 from aistore.wire import headers as header
 from aistore.wire import params as param
 from aistore.wire.checksum import digest
 from aistore.wire.custom import format_lines
-from aistore.wire.errors import ApiError, bad_checksum, object_not_found, unsupported
+from aistore.wire.errors import ApiError, object_not_found, unsupported
 from aistore.wire.ranges import parse_range
 from aistore.wire.values import base36, parse_bool
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from aistore.http1.server import Request, Result
     from aistore.server.backends.base import RemoteObject
     from aistore.server.node import Node
     from aistore.server.store.rows import Bucket, ObjectRow
+    from aistore.server.store.verifying import Verifier
     from aistore.wire.names import BucketId
 
 __all__ = [
@@ -96,8 +100,9 @@ def get(node: Node, request: Request, bucket: Bucket, name: str, dress: Dress | 
             raise
     if "range" in headers:
         return _get_range(node, request, bucket, row, dress)
-    if node.props(bucket).checksum.validate_warm_get and row.checksum:
-        _compare(bucket, row, digest(row.checksum_type, row.data))
+    if node.props(bucket).checksum.validate_warm_get:
+        with _validating(bucket, row):
+            node.store.verifier.check(row, row.data)
     return _whole(node, row, row.data, dress)
 
 
@@ -137,14 +142,17 @@ def _get_from_file(
     node: Node, request: Request, bucket: Bucket, row: ObjectRow, fd: int, dress: Dress | None
 ) -> Result:
     """The answer from the content file `fd`, which is closed when it was sent, or by the caller if this raises."""
-    props = node.props(bucket).checksum
+    props, verifier = node.props(bucket).checksum, node.store.verifier
     offset, length, status = 0, row.size, 200
     if "range" in request.headers:
         offset, length = parse_range(request.headers["range"], row.size, bucket.id.object_cname(row.name))
         status = 206
-    validate = status == 200 and props.validate_warm_get and row.checksum != ""
+    is_whole = length == row.size
+    validate = is_whole and props.validate_warm_get and row.checksum != ""
     hash_range = status == 206 and props.enable_read_range and row.checksum != "" and length < row.size
     data = read_if_in_memory(fd, offset, length) if not validate and not hash_range else None
+    if data is not None and is_whole:
+        verifier.check(row, data)
     if data is not None and status == 200:
         os.close(fd)
         return _whole(node, row, data, dress)
@@ -155,10 +163,10 @@ def _get_from_file(
     if data is not None:
         os.close(fd)
         return Reply(status, headers, data)
-    part = part_of_file(node, row, fd, offset, length)
+    part = part_of_file(node, row, fd, offset, length, checked=is_whole and not validate and verifier.wants(row))
     reply = Reply(status, headers, part)
     if validate:
-        return _send_validated(reply, bucket, row, part)
+        return _send_validated(reply, verifier, bucket, row, part)
     return _send_range_hashed(reply, row, part) if hash_range else reply
 
 
@@ -170,11 +178,49 @@ def _content_headers(node: Node, row: ObjectRow, dress: Dress | None) -> list[tu
     return headers
 
 
-def part_of_file(node: Node, row: ObjectRow, fd: int, offset: int, length: int) -> FilePart:
-    """A body from a file; the object counts as being read until it is closed (check-lock, protocol/20 14)."""
+def part_of_file(node: Node, row: ObjectRow, fd: int, offset: int, length: int, *, checked: bool = False) -> FilePart:
+    """A body from a file; the object counts as being read until it is closed (check-lock, protocol/20 14).
+
+    `checked`: it is the whole content, and is not given whole unless it is what was stored.
+    """
     key = (row.bid, row.name)
     node.reading[key] = node.reading.get(key, 0) + 1
+    if checked:
+        checking = asyncio.ensure_future(node.store.verifier.check_file(row, fd))
+        return _Checked(checking, fd, offset, length, lambda: node.read_over(key))
     return FilePart(fd, offset, length, lambda: node.read_over(key))
+
+
+class _Checked(FilePart):
+    """Content that is compared with its checksum while it is sent: the last byte waits for what comes of that.
+
+    So a client that compares nothing itself does not get damaged content as a complete answer, and others do not wait.
+    """
+
+    __slots__ = ("_checking",)
+
+    grows = True
+
+    def __init__(
+        self, checking: asyncio.Future[None], fd: int, offset: int, length: int, released: Callable[[], None]
+    ) -> None:
+        super().__init__(fd, offset, length, released)
+        self._checking = checking
+        checking.add_done_callback(_seen)
+
+    async def ready(self, offset: int) -> int:
+        """Up to where it can be sent. Raises `ContentDamaged`."""
+        last = self.offset + self.length - 1
+        if offset < last:
+            return last
+        await asyncio.shield(self._checking)
+        return last + 1
+
+
+def _seen(checking: asyncio.Future[None]) -> None:
+    """Who reads may be gone; damage is noted all the same."""
+    if not checking.cancelled():
+        checking.exception()
 
 
 async def _send_range_hashed(reply: Reply, row: ObjectRow, part: FilePart) -> Reply:
@@ -188,19 +234,25 @@ async def _send_range_hashed(reply: Reply, row: ObjectRow, part: FilePart) -> Re
     return reply
 
 
-async def _send_validated(reply: Reply, bucket: Bucket, row: ObjectRow, part: FilePart) -> Reply:
+@contextmanager
+def _validating(bucket: Bucket, row: ObjectRow) -> Iterator[None]:
+    """Refuse damage that is found because somebody wanted it to be looked for as the reference does (protocol/20 16)."""
+    try:
+        yield
+    except ContentDamaged as error:
+        cname = bucket.id.object_cname(row.name)
+        raise ApiError(500, f"BAD DATA CHECKSUM: {error} (context: {cname})", "ErrBadCksum") from error
+
+
+async def _send_validated(reply: Reply, verifier: Verifier, bucket: Bucket, row: ObjectRow, part: FilePart) -> Reply:
     """Check the content against its checksum before it is sent (bucket property `checksum.validate_warm_get`)."""
     try:
-        _compare(bucket, row, await in_thread(hash_file, row.checksum_type, part.fd, 0, row.size))
+        with _validating(bucket, row):
+            await verifier.check_file(row, part.fd, again=True)
     except BaseException:
         part.close()
         raise
     return reply
-
-
-def _compare(bucket: Bucket, row: ObjectRow, value: str) -> None:
-    if value != row.checksum:
-        raise bad_checksum(row.checksum_type, row.checksum, value, bucket.id.object_cname(row.name))
 
 
 def read_if_in_memory(fd: int, offset: int, length: int) -> bytes | None:

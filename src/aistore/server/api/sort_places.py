@@ -86,9 +86,9 @@ async def _opened(node: Node, source: Bucket, names: list[str]) -> AsyncIterator
     if node.remote_of(source) is not None:
         await asyncio.gather(*(_fetch(node, source, name) for name in names))
     for name in names:
-        content = Content.open(node.store, source, name)
+        content = await Content.open_verified(node.store, source, name)
         if content is None and node.remote_of(source) is not None and await _fetch(node, source, name):
-            content = Content.open(node.store, source, name)  # it had been evicted at that moment
+            content = await Content.open_verified(node.store, source, name)  # it had been evicted at that moment
         if content is None:
             _check_there(node, source)
         yield name, content

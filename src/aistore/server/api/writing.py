@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import TYPE_CHECKING, Final
 
 from aistore.http1.message import Pending, Reply
@@ -16,9 +17,10 @@ from aistore.server.api.reading import object_headers
 from aistore.server.api.remote.copying_out import copy_out
 from aistore.server.store.content import finished, in_thread
 from aistore.server.store.copying import copy_objects
-from aistore.server.store.errors import StoreFull
+from aistore.server.store.errors import ContentDamaged, StoreFull
 from aistore.server.store.room import make_room
 from aistore.server.store.schema import INLINE_MAX
+from aistore.server.store.verifying import open_verified
 from aistore.wire import access
 from aistore.wire import headers as header
 from aistore.wire import params as param
@@ -101,6 +103,17 @@ def is_fresh(request: Request) -> bool:
     return bool(request.query) and param.SKIP_VC in request.query and parse_bool(request.params.get(param.SKIP_VC, ""))
 
 
+async def _is_good(node: Node, bucket: Bucket, row: ObjectRow) -> bool:
+    """Whether content need not be stored again, since it is there: a PUT of what was there before mends an object that is damaged."""
+    try:
+        current = await open_verified(node.store, bucket, row)
+    except (ContentDamaged, OSError):
+        return False
+    if current is not None and current[1] >= 0:
+        os.close(current[1])
+    return current is not None
+
+
 async def _put_slowly(
     node: Node, request: Request, bucket: Bucket, name: str, custom: dict[str, str] | None
 ) -> bytes | Reply:
@@ -111,7 +124,11 @@ async def _put_slowly(
     fresh = is_fresh(request)
     if expected and not fresh:
         row = store.lookup(bucket, name)
-        if row is not None and (row.checksum_type, row.checksum) == (kind, expected):
+        if (
+            row is not None
+            and (row.checksum_type, row.checksum) == (kind, expected)
+            and await _is_good(node, bucket, row)
+        ):
             return await _already_there(node, request, bucket, name, custom)
     content, checksum = await _receive_checked(node, request, bucket, name, (kind, expected))
     size = len(content) if isinstance(content, bytes) else content.size

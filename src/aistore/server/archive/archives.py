@@ -15,6 +15,7 @@ from aistore.server.archive.source import BytesSource, FileSource
 from aistore.server.store.content import finished
 from aistore.server.store.member_pages import MemberPages, keep_end, keep_pages
 from aistore.server.store.schema import LAYOUT_INLINE
+from aistore.server.store.verifying import open_verified
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator
@@ -51,6 +52,13 @@ class Content:
         """The object's present content, or None (on the loop)."""
         row = store.lookup(bucket, name)
         current = store.open_current(bucket, row) if row is not None else None
+        return cls(*current) if current is not None else None
+
+    @classmethod
+    async def open_verified(cls, store: Store, bucket: Bucket, name: str) -> Content | None:
+        """The same, for those who make other content of all of it. Raises `ContentDamaged`."""
+        row = store.lookup(bucket, name)
+        current = await open_verified(store, bucket, row) if row is not None else None
         return cls(*current) if current is not None else None
 
     def again(self) -> Content:

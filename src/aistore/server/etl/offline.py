@@ -159,7 +159,7 @@ class Transforming:
         name = check_object_name(name)
         made = check_object_name(self._plan.copy_of(name))
         row = await cached(node, self._source, name, latest=self._fresh)
-        source = Source.open(node.store, self._source, row)
+        source = await Source.open(node.store, self._source, row)
         if source is None:
             raise ApiError(404, _NOT_FOUND)
         try:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from aistore.http1.payload import BytesPayload, FilePayload, Payload
 from aistore.server.api.reading import read_if_in_memory
 from aistore.server.store.content import in_thread
+from aistore.server.store.verifying import open_verified
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,11 +39,11 @@ class Source:
         self._linked: os.stat_result | None = None
 
     @classmethod
-    def open(cls, store: Store, bucket: Bucket, row: ObjectRow) -> Source | None:
-        """The current content of an object; None if it is gone."""
+    async def open(cls, store: Store, bucket: Bucket, row: ObjectRow) -> Source | None:
+        """The current content of an object; None if it is gone. Raises `ContentDamaged`."""
         if row.data is not None:
             return cls(row, -1)
-        current = store.open_current(bucket, row)
+        current = await open_verified(store, bucket, row)
         return cls(*current) if current is not None else None
 
     @property

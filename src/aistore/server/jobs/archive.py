@@ -69,7 +69,7 @@ async def archive_objects(job: Job, store: Store, scanner: Scanner, order: Archi
     """
     cname = order.target.id.object_cname(order.archive)
     for _ in range(_ATTEMPTS):
-        old = Content.open(store, order.target, order.archive) if order.append else None
+        old = await Content.open_verified(store, order.target, order.archive) if order.append else None
         try:
             row_size, errors = await _make(store, scanner, order, old)
         except ContentChanged:

@@ -30,14 +30,27 @@ if TYPE_CHECKING:
     from aistore.server.store.catalog import Catalog, Transaction
     from aistore.server.store.schema import Durability
 
-__all__ = ["ContentFiles", "NearbyFiles", "Upload", "finished", "full_or", "hash_file", "in_thread"]
+__all__ = [
+    "ContentFiles",
+    "NearbyFiles",
+    "Upload",
+    "block_of",
+    "content_path",
+    "finished",
+    "full_or",
+    "hash_file",
+    "ids_of",
+    "in_thread",
+    "is_content",
+]
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 _BLOCK: Final = 4096
-_is_content: Final = re.compile(r"[0-9a-f]{16}").fullmatch
+is_content: Final = re.compile(r"[0-9a-f]{16}").fullmatch
+"""Whether a file name is that of a content file."""
 _REMOVE_AT_ONCE: Final = 512
 _SHORT_THREADS: Final = 8  # they wait for the disk
 _FOLDERS: Final = 32  # that one reader of many small files holds open
@@ -71,6 +84,21 @@ def full_or(error: OSError) -> Exception:
         full.__cause__ = error
         return full
     return error
+
+
+def block_of(content: int) -> int:
+    """The block of ids that one belongs to."""
+    return content // _BLOCK
+
+
+def ids_of(block: int) -> range:
+    """The ids of a block."""
+    return range(block * _BLOCK, (block + 1) * _BLOCK)
+
+
+def content_path(root: Path, content: int) -> Path:
+    """Where a content file lies below the content folder `root`."""
+    return root / f"{content // _BLOCK:08x}" / f"{content:016x}"
 
 
 def hash_file(kind: str, fd: int, offset: int, length: int) -> str:
@@ -210,7 +238,7 @@ class ContentFiles:
 
     def path(self, content: int) -> Path:
         """Where a content file lies."""
-        return self.root / f"{content // _BLOCK:08x}" / f"{content:016x}"
+        return content_path(self.root, content)
 
     def open(self, content: int) -> int:
         """A descriptor for reading."""
@@ -316,7 +344,7 @@ class ContentFiles:
         removed = 0
         folder = self.root / f"{block:08x}"
         try:
-            paths = [path for path in folder.iterdir() if _is_content(path.name)]
+            paths = [path for path in folder.iterdir() if is_content(path.name)]
         except FileNotFoundError:
             paths = []
         for path in paths:

@@ -11,6 +11,7 @@ from aistore.server.store.content import hash_file, in_thread
 from aistore.server.store.errors import BucketGone, ObjectMissing, StoreError
 from aistore.server.store.references import add_reference, drop_reference
 from aistore.server.store.rows import INSERT_OBJECT, LOOKUP_PLAIN, encode_pairs, require_bucket
+from aistore.server.store.verifying import open_verified
 from aistore.wire.checksum import digest
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ async def copy_objects(
             total.objects + done.objects,
             total.bytes + done.bytes,
             total.missing + done.missing,
-            total.failed + list(failed.items()),
+            total.failed + done.failed + list(failed.items()),
         )
     return total
 
@@ -102,7 +103,9 @@ def _change(
                 require_bucket(tx, bucket)
         objects = size = 0
         missing: list[str] = []
+        failed: list[tuple[str, str]] = []
         left: list[Pair] = []
+        damage = store.verifier.damage
         changed: list[str] = []
         now = time_of_all or time.time_ns()
         for name, new in pairs:
@@ -110,13 +113,17 @@ def _change(
             if row is None:
                 missing.append(name)
                 continue
+            if reason := damage.reason(row[1], row[2]):
+                failed.append((name, reason))
+                continue
             checksum = _checksum(row, kind, sums.get(name))
             if checksum is None:
                 left.append((name, new))
                 continue
             objects += 1
             old = tx.execute(LOOKUP_PLAIN, (target.bid, new)).fetchone()
-            if old is not None and _same_content(old, row, checksum) and (custom is None or old[8] == custom[0]):
+            same = old is not None and _same_content(old, row, checksum) and not damage.reason(old[1], old[2])
+            if same and (custom is None or old[8] == custom[0]):
                 if time_of_all or source.bid == target.bid:
                     continue
                 tx.execute(_TOUCH, (now, target.bid, new))  # another job's copy, which may be undone: not any more
@@ -131,7 +138,7 @@ def _change(
                 changed.append(new)
         if changed:
             tx.after(lambda: store.forget(target, changed))
-        return Copied(objects, size, missing, []), left
+        return Copied(objects, size, missing, failed), left
 
     return change
 
@@ -173,8 +180,8 @@ async def _sum_up(store: Store, bucket: Bucket, names: Iterable[str], kind: str,
 
 
 async def _hashed(store: Store, bucket: Bucket, row: ObjectRow, kind: str) -> tuple[ObjectRow, str] | None:
-    """The object's version and the checksum of its content; None if it is gone. Raises `ContentMissing`, OSError."""
-    current = store.open_current(bucket, row)
+    """The object's version and the checksum of its content; None if it is gone. Raises `ContentDamaged`, OSError."""
+    current = await open_verified(store, bucket, row)
     if current is None:
         return None
     row, fd = current

@@ -6,6 +6,7 @@ __all__ = [
     "BucketExists",
     "BucketGone",
     "ContentChanged",
+    "ContentDamaged",
     "ContentMissing",
     "CustomTooLong",
     "ObjectMissing",
@@ -39,8 +40,18 @@ class ContentChanged(StoreError):
     """The object has other content now than that which a change was about: look again."""
 
 
-class ContentMissing(StoreError):
-    """An object's content file is not in the data folder: somebody else removed it."""
+class ContentDamaged(StoreError):
+    """An object's content is not what was stored: bytes on the disk have changed. Overwriting or deleting the object ends that."""
+
+    def __init__(self, reason: str, bid: int = 0, name: str = "") -> None:
+        super().__init__(reason)
+        self.bid = bid
+        """Number of the object's bucket, 0 if nobody said."""
+        self.name = name
+
+
+class ContentMissing(ContentDamaged):
+    """An object's content is not in the data folder: somebody else removed it."""
 
 
 class CustomTooLong(StoreError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aistore.server.store.catalog import STORED
+from aistore.server.store.damage import drop_mark
 from aistore.server.store.member_pages import drop_members
 from aistore.server.store.schema import LAYOUT_CHUNKED, LAYOUT_INLINE
 
@@ -56,6 +57,7 @@ def drop_reference(tx: Transaction, layout: int, content: int) -> bool:
     if layout == LAYOUT_CHUNKED:
         tx.execute("DELETE FROM chunks WHERE content = ?", (content,))
     drop_members(tx, layout, content)
+    drop_mark(tx, layout, content)
     return True
 
 
@@ -67,3 +69,4 @@ def _drop_small(tx: Transaction, content: int) -> None:
     gone = tx.execute("DELETE FROM small WHERE id = ? RETURNING length(data)", (content,)).fetchall()
     if gone:
         tx.count(STORED, -1, -gone[0][0])
+    drop_mark(tx, LAYOUT_INLINE, content)  # the next content may have its number

@@ -59,8 +59,8 @@ class ObjectRow:
     """One version of an object. A new version is a new row; of a row only the access time is ever changed."""
 
     __slots__ = (
-        "atime", "bid", "checksum", "checksum_type", "content", "custom", "data", "head", "layout", "mtime", "name", "size", "version",
-        "weight",
+        "atime", "bid", "checksum", "checksum_type", "content", "custom", "data", "head", "layout", "mtime", "name", "size", "verified",
+        "version", "weight",
     )  # fmt: skip
 
     def __init__(
@@ -102,6 +102,8 @@ class ObjectRow:
             self.weight += 4 * len(custom)  # the pairs, and the head that carries them
         self.head: bytes | None = None
         """Encoded answer head without access time, kept here by the API."""
+        self.verified = 0.0
+        """When the content was last compared with the checksum (`time.monotonic`), 0 if it was not since this row came into memory."""
 
 
 def require_bucket(tx: Transaction, bucket: Bucket) -> None:

@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 
-CATALOG_VERSION: Final = 5
+CATALOG_VERSION: Final = 6
 """Version of the data folder's format. A folder of a newer one is refused, an older one migrated."""
 
 _ROOM_OF_A_FULL_DISK: Final = 1 << 20
@@ -122,7 +122,15 @@ ALTER TABLE upload ADD COLUMN custom TEXT;
 ALTER TABLE part ADD COLUMN tag TEXT NOT NULL DEFAULT '';
 """
 
-_STEPS: Final = (_FORMAT_1, _FORMAT_2, _FORMAT_3, _FORMAT_4, _FORMAT_5)
+# Content that is not what it was (layout 0: in `small`, 1: in a file): what it belongs to answers an error until it is overwritten or deleted.
+_FORMAT_6: Final = """
+CREATE TABLE damaged (
+    layout INTEGER NOT NULL, content INTEGER NOT NULL, found INTEGER NOT NULL, reason TEXT NOT NULL,
+    PRIMARY KEY (layout, content)
+) WITHOUT ROWID;
+"""
+
+_STEPS: Final = (_FORMAT_1, _FORMAT_2, _FORMAT_3, _FORMAT_4, _FORMAT_5, _FORMAT_6)
 """What makes a catalog of one format more: the first step makes one of format 1 out of nothing."""
 
 

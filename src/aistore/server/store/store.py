@@ -45,6 +45,7 @@ from aistore.server.store.rows import (
     require_bucket,
 )
 from aistore.server.store.schema import LAYOUT_FILE, LAYOUT_INLINE, Durability, create_or_check
+from aistore.server.store.verifying import Verifier
 from aistore.server.store.work import WorkFiles
 from aistore.wire.names import BucketId
 
@@ -102,6 +103,7 @@ class Store:
         self.content = ContentFiles(root / "content", self.catalog, durability)
         self.uploads = MultipartUploads(self)
         self.work = WorkFiles(root / "work", self.content)
+        self.verifier = Verifier(self.catalog)
         self.objects = 0
         self.bytes = 0
         self._buckets: dict[BucketId, Bucket] = {}
@@ -133,6 +135,7 @@ class Store:
             await in_thread(self.catalog.reserve.keep)
         await self._take_lock(fcntl.LOCK_SH)
         self._read_totals()
+        self.verifier.damage.load()
         if self.primary:
             self.content.remove_garbage()
             self._upkeep = asyncio.ensure_future(self._keep_up())
@@ -224,6 +227,8 @@ class Store:
     def _count(self, objects: int, size: int) -> None:
         self.objects += objects
         self.bytes += size
+        if self.verifier.damage:  # what was damaged may be gone
+            self.verifier.damage.load()
 
     def _see_others(self) -> None:
         """Forget cached rows if another process has changed the catalog."""
@@ -232,6 +237,7 @@ class Store:
             if version != self._data_version:
                 self._data_version = version
                 self._rows.clear()
+                self.verifier.damage.load()
                 for bucket in self._buckets.values():
                     bucket.stale = True
                 self._buckets.clear()
@@ -386,6 +392,8 @@ class Store:
             if found is None:
                 return None
             row = ObjectRow(bucket.bid, name, *found)
+            if row.data is not None:
+                self.verifier.check_inline(row)
             self._rows.keep(key, row)
         return row
 
@@ -393,8 +401,9 @@ class Store:
         """The row with a descriptor of its content file, -1 if its content lives in the catalog.
 
         If the content is gone, because another version came since the row was looked up, that version; None if the object was deleted.
-        The descriptor stays readable whatever becomes of the object. Raises `ContentMissing`.
+        The descriptor stays readable whatever becomes of the object. Raises `ContentDamaged`.
         """
+        self.verifier.refuse(row)
         key = (bucket.bid, row.name)
         while row.layout != LAYOUT_INLINE:
             try:
@@ -407,10 +416,12 @@ class Store:
             if current is None:
                 return None
             if (current.layout, current.content) == (row.layout, row.content):
-                raise ContentMissing(f"content {missing.filename} is missing from the data folder") from missing
+                what = f"content {missing.filename} is missing from the data folder"
+                raise ContentMissing(what, row.bid, row.name) from missing
             row = current
+            self.verifier.refuse(row)
         if row.data is None:
-            raise ContentMissing(f"content {row.content} is missing from the catalog")
+            raise ContentMissing(f"content {row.content} is missing from the catalog", row.bid, row.name)
         return row, -1
 
     def pending_atimes(self, bucket: Bucket) -> dict[str, int]:

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from aistore.server.backends.base import own_pairs
+from aistore.server.store.verifying import open_verified
 from aistore.wire.errors import object_not_found
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ async def copy_out(
     remote, backend = node.remote_of(target), node.backends.of(target)
     assert remote is not None
     found = node.store.lookup(bucket, name)
-    current = node.store.open_current(bucket, found) if found is not None else None
+    current = await open_verified(node.store, bucket, found) if found is not None else None
     if current is None:
         raise object_not_found(node.name, bucket.id.object_cname(name))
     row, fd = current

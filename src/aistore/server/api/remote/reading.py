@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -14,6 +15,8 @@ from aistore.server.backends import errors
 from aistore.server.backends.base import SOURCE, where
 from aistore.server.backends.download import Blob, same_content
 from aistore.server.backends.errors import RemoteError
+from aistore.server.store.errors import ContentDamaged
+from aistore.server.store.evicting import evict
 from aistore.wire import headers as header
 from aistore.wire import params as param
 from aistore.wire.custom import format_lines
@@ -68,6 +71,9 @@ def get(node: Node, request: Request, bucket: Bucket, name: str, dress: Dress | 
     if row is not None and not _wants_latest(node, request, bucket):
         try:
             answer = reading.get(node, request, bucket, name, dress)
+        except ContentDamaged:
+            if SOURCE not in row.custom:
+                raise
         except ApiError:
             row = node.store.lookup(bucket, name)
             if row is not None:
@@ -103,7 +109,9 @@ def _wants_latest(node: Node, request: Request, bucket: Bucket) -> bool:
 async def _get(
     node: Node, request: Request, bucket: Bucket, name: str, row: ObjectRow | None, dress: Dress | None
 ) -> Answer:
-    if row is not None:
+    if row is not None and await dropped_as_damaged(node, bucket, row):
+        row = None
+    if row is not None and _wants_latest(node, request, bucket):
         try:
             current = await is_current(node, bucket, name, row)
         except RemoteError as error:
@@ -130,6 +138,22 @@ async def _get(
             "%s was written or evicted while it was read: attempt %d", bucket.id.object_cname(name), attempt + 2
         )
     raise ApiError(409, f'object "{bucket.id.object_cname(name)}" is currently busy, please try again', "ErrBusy")
+
+
+async def dropped_as_damaged(node: Node, bucket: Bucket, row: ObjectRow) -> bool:
+    """Drop an object from the cache if its content is known to be damaged, and its backend has it; whether that was so."""
+    if SOURCE not in row.custom:
+        return False
+    try:
+        current = node.store.open_current(bucket, row)
+    except ContentDamaged as error:
+        logger.warning("%s is fetched again: %s", bucket.id.object_cname(row.name), error)
+        async with node.backends.writing(bucket, row.name):
+            await evict(node.store, bucket, [row.name], SOURCE)
+        return True
+    if current is not None and current[1] >= 0:
+        os.close(current[1])
+    return False
 
 
 async def is_current(node: Node, bucket: Bucket, name: str, row: ObjectRow) -> bool:
@@ -253,7 +277,7 @@ async def cached(node: Node, bucket: Bucket, name: str, *, latest: bool = False)
         await _until_cached(node.backends.download(bucket, name, row))
     for _ in range(_ROUNDS):
         row = node.store.lookup(bucket, name)
-        if row is not None:
+        if row is not None and not (bucket.remote is not None and await dropped_as_damaged(node, bucket, row)):
             return row
         if node.remote_of(bucket) is None:
             raise object_not_found(node.name, bucket.id.object_cname(name))

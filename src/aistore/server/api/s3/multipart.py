@@ -19,6 +19,7 @@ from aistore.server.api.s3.xml import element, leaf, malformed, read_document, x
 from aistore.server.store.content import in_thread
 from aistore.server.store.errors import PartsRefused, UploadGone
 from aistore.server.store.room import make_room
+from aistore.server.store.verifying import open_verified
 from aistore.wire import access
 from aistore.wire.errors import ApiError
 
@@ -81,7 +82,7 @@ async def put_part_copy(node: Node, request: Request, bucket: Bucket, name: str)
     number = _part_number(request)
     source, row = await source_row(node, request)
     store, upload_id = node.store, request.params["uploadId"]
-    current = store.open_current(source, row)
+    current = await open_verified(store, source, row)
     if current is None:
         raise no_such_key(node.name, source.id.object_cname(row.name))
     row, fd = current

@@ -1,0 +1,226 @@
+"""Whether content is what was stored: every object's bytes against its checksum.
+
+Objects are gone through by bucket and name, some hundred rows at a time: nothing is held while files are read. Content that objects
+share is read once, as far as that can be remembered. What differs is looked up once more, since it may have been replaced meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from aistore.server.store.content import content_path
+from aistore.server.store.damage import drop_mark, mark, place_of
+from aistore.server.store.findings import Problem
+from aistore.server.store.references import drop_reference
+from aistore.server.store.schema import LAYOUT_INLINE
+from aistore.server.store.verifying import difference
+from aistore.wire.checksum import DIGITS, digest, new_hasher
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from aistore.server.store.catalog import Transaction
+    from aistore.server.store.findings import Findings, Pace
+    from aistore.server.store.scrub_catalog import CatalogScrub
+
+__all__ = ["ContentScrub"]
+
+_PAGE: Final = 200  # with up to 8 KiB of content each
+_PIECE: Final = 1 << 20
+_REMEMBERED: Final = 100_000
+_ROWS: Final = (
+    "SELECT bucket, name, size, layout, content, checksum_type, checksum, custom, data FROM object"
+    " LEFT JOIN small ON layout = 0 AND small.id = content WHERE (bucket, name) > (?, ?) ORDER BY bucket, name LIMIT ?"
+)
+
+
+class _Row(NamedTuple):
+    bucket: int
+    name: str
+    size: int
+    layout: int
+    content: int
+    kind: str
+    checksum: str
+    custom: str | None
+    data: bytes | None
+
+
+class ContentScrub:
+    """Reads all content. `source_key` tells objects that can be fetched again by their custom metadata."""
+
+    def __init__(
+        self,
+        root: Path,
+        db: sqlite3.Connection,
+        catalog: CatalogScrub,
+        bad: dict[int, str],
+        findings: Findings,
+        pace: Pace,
+        source_key: str,
+    ) -> None:
+        self._content = root / "content"
+        self._db = db
+        self._catalog = catalog
+        self._bad = bad
+        self._told: set[int] = set()
+        self._findings = findings
+        self._pace = pace
+        self._source = f'"{source_key}":'
+        self._seen: OrderedDict[tuple[int, str], str] = OrderedDict()
+        self._marked: set[tuple[int, int]] = set()
+
+    def all(self) -> Iterator[Problem]:
+        """Go through all objects."""
+        self._marked = {
+            (layout, content) for layout, content in self._db.execute("SELECT layout, content FROM damaged")
+        }
+        last: tuple[int, str] = (-1, "")
+        while rows := [_Row(*row) for row in self._db.execute(_ROWS, (*last, _PAGE)).fetchall()]:
+            last = rows[-1].bucket, rows[-1].name
+            for row in rows:
+                yield from self._object(row)
+        for content in self._bad.keys() - self._told:
+            if self._db.execute("SELECT 1 FROM upload_file WHERE id = ?", (content,)).fetchone():
+                yield Problem("content-missing", "an upload in parts", self._bad[content])
+
+    def _object(self, row: _Row) -> Iterator[Problem]:
+        findings = self._findings
+        findings.objects += 1
+        is_marked = place_of(row.layout, row.content) in self._marked
+        wrong = self._wrong(row, hashes=findings.full or is_marked)
+        self._pace.step()
+        if wrong:
+            if self._is_still(row):
+                yield self._damaged(row, wrong)
+        elif is_marked:
+            yield self._good_again(row)
+
+    def _wrong(self, row: _Row, *, hashes: bool) -> str:
+        """What is wrong with an object's content; empty if nothing is."""
+        if row.layout == LAYOUT_INLINE and row.data is None:
+            return "its content is missing from the catalog"
+        if row.layout == LAYOUT_INLINE and row.data is not None and len(row.data) != row.size:
+            return f"its content has {len(row.data)} bytes, not {row.size}"
+        if row.layout != LAYOUT_INLINE and (bad := self._bad.get(row.content)):
+            self._told.add(row.content)
+            return bad
+        if row.layout != LAYOUT_INLINE and row.content in self._catalog.dangling:
+            return "its content is missing from the catalog"
+        if not hashes:
+            return ""
+        if not (row.kind in DIGITS or (row.kind == "none" and not row.checksum)):
+            return f"its checksum is of unknown type {row.kind!r}"
+        has_sum = row.kind != "none" and row.checksum != ""
+        if not has_sum:
+            self._findings.unverifiable += 1
+            self._findings.unverifiable_bytes += row.size
+        try:
+            computed = self._computed(row) if has_sum or row.layout != LAYOUT_INLINE else ""
+        except FileNotFoundError as error:
+            return f"its file {error.filename} is missing"
+        except OSError as error:
+            return f"its file cannot be read: {error.strerror}"
+        return difference(row.kind, row.checksum, computed) if has_sum and computed != row.checksum else ""
+
+    def _computed(self, row: _Row) -> str:
+        """Checksum of the content, empty for type `none`. Raises `OSError`."""
+        if row.layout == LAYOUT_INLINE:
+            assert row.data is not None
+            self._findings.bytes += row.size
+            return digest(row.kind, row.data)
+        known = self._seen.get((row.content, row.kind))
+        if known is not None:
+            return known
+        fd = os.open(content_path(self._content, row.content), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            size = os.fstat(fd).st_size
+            if size != row.size:
+                raise OSError(0, f"it has {size} bytes, not {row.size}")
+            value = self._hash(fd, row)
+        finally:
+            os.close(fd)
+        if self._db.execute("SELECT 1 FROM file WHERE id = ? AND refs > 1", (row.content,)).fetchone():
+            self._seen[row.content, row.kind] = value
+            if len(self._seen) > _REMEMBERED:
+                self._seen.popitem(last=False)
+        return value
+
+    def _hash(self, fd: int, row: _Row) -> str:
+        hasher = new_hasher(row.kind)
+        if hasher is None:
+            return ""
+        cold = not _in_memory(fd)
+        done = 0
+        while done < row.size:
+            piece = os.pread(fd, min(_PIECE, row.size - done), done)
+            if not piece:
+                raise OSError(0, f"it ends {row.size - done} bytes early")
+            hasher.update(piece)
+            if cold and hasattr(os, "posix_fadvise"):  # what clients read stays in memory, what only we did makes way
+                os.posix_fadvise(fd, done, len(piece), os.POSIX_FADV_DONTNEED)
+            done += len(piece)
+            self._findings.bytes += len(piece)
+            self._pace.step(len(piece))
+        return hasher.hexdigest()
+
+    def _is_still(self, row: _Row) -> bool:
+        sql = "SELECT size, layout, content, checksum_type, checksum FROM object WHERE bucket = ? AND name = ?"
+        now = self._db.execute(sql, (row.bucket, row.name)).fetchone()
+        return bool(now == (row.size, row.layout, row.content, row.kind, row.checksum))
+
+    # -- what to do --------------------------------------------------------------------------------------------
+
+    def _where(self, row: _Row) -> str:
+        return f"{self._catalog.bucket_name(row.bucket)}/{row.name}"
+
+    def _damaged(self, row: _Row, wrong: str) -> Problem:
+        kind = "content-missing" if "missing" in wrong or "No such file" in wrong else "content-damaged"
+        if row.custom and self._source in row.custom:
+            return Problem(kind, self._where(row), wrong, "drop it from the cache, to be fetched again",
+                           lambda tx: _evict(tx, row))  # fmt: skip
+
+        def fix(tx: Transaction) -> None:
+            sql = "SELECT layout, content FROM object WHERE bucket = ? AND name = ?"
+            if tx.execute(sql, (row.bucket, row.name)).fetchone() == (row.layout, row.content):
+                mark(tx, row.layout, row.content, wrong)
+
+        if place_of(row.layout, row.content) in self._marked:
+            return Problem(kind, self._where(row), wrong, "it answers an error", contained=True)
+        remedy = "have it answer an error, until it is overwritten or deleted"
+        if kind == "content-damaged" and row.layout != LAYOUT_INLINE:
+            remedy += f"; what there is lies in {content_path(self._content, row.content)}"
+        return Problem(kind, self._where(row), wrong, remedy, fix, contained=True)
+
+    def _good_again(self, row: _Row) -> Problem:
+        return Problem(
+            "marked",
+            self._where(row),
+            "was found damaged, and is good now",
+            "have it answer again",
+            lambda tx: drop_mark(tx, row.layout, row.content),
+        )
+
+
+def _evict(tx: Transaction, row: _Row) -> None:
+    gone = tx.execute(
+        "DELETE FROM object WHERE bucket = ? AND name = ? AND content = ? AND layout = ?",
+        (row.bucket, row.name, row.content, row.layout),
+    )
+    if gone.rowcount:
+        tx.count(row.bucket, -1, -row.size)
+        drop_reference(tx, row.layout, row.content)
+
+
+def _in_memory(fd: int) -> bool:
+    flags = getattr(os, "RWF_NOWAIT", 0)
+    if not flags:
+        return True
+    try:
+        return os.preadv(fd, [bytearray(1)], 0, flags) == 1
+    except OSError:
+        return False

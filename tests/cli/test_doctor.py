@@ -1,0 +1,100 @@
+"""`ais doctor` on folders that nobody serves, and on one that is served."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from aistore import LocalCluster
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+AIS = (sys.executable, "-m", "aistore.cli.main")
+CONTENT = b"0123456789abcdef" * 6000
+
+
+def ais(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*AIS, "doctor", *map(str, arguments)], capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    with LocalCluster(tmp_path / "d", durability="relaxed") as cluster:
+        bucket = cluster.client().bucket("b").create()
+        bucket.object("large").get_writer().put_content(CONTENT)
+        bucket.object("small").get_writer().put_content(CONTENT[:100])
+    return tmp_path / "d"
+
+
+def flip(folder: Path) -> Path:
+    (path,) = (folder / "content").glob("*/*")
+    with path.open("r+b") as file:
+        file.seek(4000)
+        file.write(b"\xff")
+    return path
+
+
+def test_a_folder_in_order(folder: Path) -> None:
+    done = ais(folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "2 objects" in done.stdout and "all is well" in done.stdout
+    said = json.loads(ais(folder, "--json", "--quick").stdout)
+    assert (said["mode"], said["finished"], said["objects"], said["bytes"]) == ("quick", True, 2, 0)
+
+
+def test_damage_is_told_contained_and_healed(folder: Path) -> None:
+    path = flip(folder)
+    done = ais(folder)
+    assert done.returncode == 1
+    assert "content-damaged  ais://b/large: xxhash2(" in done.stdout and "repair would: " in done.stdout
+    done = ais(folder, "--repair")
+    assert done.returncode == 1  # what was lost stays lost
+    assert f"what there is lies in {path}" in done.stdout
+    said = json.loads(ais(folder, "--json").stdout)
+    assert [(one["kind"], one["where"], one["state"]) for one in said["problems"]] == [
+        ("content-damaged", "ais://b/large", "contained")
+    ]
+    with LocalCluster(folder, durability="relaxed") as cluster:
+        large = cluster.client().bucket("b").object("large")
+        with pytest.raises(Exception, match="BAD DATA CHECKSUM"):
+            large.get_reader().read_all()
+        large.get_writer().put_content(CONTENT)  # the same content: it mends the object
+        assert large.get_reader().read_all() == CONTENT
+    assert ais(folder).returncode == 0
+
+
+def test_leftovers_go_with_repair_only(folder: Path) -> None:
+    orphan = next((folder / "content").glob("*/*")).with_name(f"{8000:016x}")
+    orphan.write_bytes(b"nobody's")
+    orphan.chmod(0o600)
+    assert (ais(folder).returncode, orphan.exists()) == (1, True)
+    done = ais(folder, "--repair")
+    assert (done.returncode, orphan.exists()) == (0, False)
+    assert "1 problems, all repaired" in done.stdout
+    assert (folder / "lost+found" / orphan.name).read_bytes() == b"nobody's"
+
+
+def test_what_cannot_be_checked(tmp_path: Path) -> None:
+    done = ais(tmp_path / "nothing")
+    assert (done.returncode, "is no data folder" in done.stderr) == (2, True)
+    (tmp_path / "content").mkdir()
+    done = ais(tmp_path)
+    assert (done.returncode, "it is missing" in done.stdout) == (1, True)
+    assert ais("--no-such-option").returncode == 2
+
+
+def test_ctrl_c_leaves_a_folder_that_the_next_can_check(folder: Path) -> None:
+    flip(folder)
+    process = subprocess.Popen([*AIS, "doctor", str(folder), "--repair", "--rate", "1KiB"], stdout=subprocess.PIPE)
+    while not (folder / "lock").read_bytes():  # until it has the folder
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) in (130, -signal.SIGINT)
+    process.communicate()
+    assert ais(folder).returncode == 1
