@@ -115,6 +115,8 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
             return
         view = memoryview(data)
         for at in range(0, len(view), _ENCRYPT):
+            if self._socket.is_closing():  # the client is gone, which the connection is told soon
+                return
             self._tls.write(view[at : at + _ENCRYPT])
             self._socket.write(self._outgoing.read())
 
