@@ -7,6 +7,7 @@ import hmac
 import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 from urllib.parse import quote
 
 import pytest
@@ -136,6 +137,14 @@ def test_blanks_and_repeated_lines_of_headers_are_as_signed() -> None:
     pairs = [*headers.items(), ("X-Amz-Meta-A", "1"), ("x-amz-meta-a", " 2 "), ("x-amz-meta-b", "\t a \t  b  ")]
     check(received("PUT", "/s3/b/o", pairs))
     assert refused(received("PUT", "/s3/b/o", [*pairs, ("x-amz-meta-a", "3")])) == "SignatureDoesNotMatch"
+
+
+@pytest.mark.parametrize("text", ["voilà", "\u0445\u0405"])
+def test_bytes_of_utf_8_that_look_like_blanks_are_none(text: str) -> None:
+    as_sent = text.encode().decode("latin-1")
+    with patch("botocore.auth.SigV4Auth._header_value", lambda _, value: " ".join(value.split(" "))):
+        headers = signed("PUT", "/s3/b/o", {"x-amz-meta-a": text})
+    check(received("PUT", "/s3/b/o", {**headers, "x-amz-meta-a": as_sent}))
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ class Signature(NamedTuple):
 
 
 def _value(request: Request, name: str) -> str:
-    return ",".join(_blanks.sub(" ", line.strip()) for line in request.lines(name))
+    return ",".join(_blanks.sub(" ", line) for line in request.lines(name))
 
 
 def _pairs(query: str) -> list[tuple[str, str]]:
