@@ -25,7 +25,8 @@ from aistore.local import SettingsError
 from aistore.sdk.authn import AuthNClient
 from aistore.server.certificate import read_certificate
 from aistore.server.self_signed import make_files
-from aistore.server.settings import CA, SELF_SIGNED, ServerSettings
+from aistore.server.settings import CA, SELF_SIGNED, SERVED, ServerSettings, TlsFiles
+from aistore.server.tls import ServerTls
 from aistore.transport.errors import TlsError
 from certificates import Authority, Pair
 from programs import target_pids
@@ -170,6 +171,48 @@ def test_a_changed_certificate_is_served_without_a_restart_under_load(
         properties = json.loads(said)
         assert (properties["serial"], properties["issuer"], properties["warning"]) == ("3", "test CA", "")
         assert tell(cluster, "PUT", "/v1/cluster/load-x509/nobody")[0] == 404
+
+
+def test_what_fails_while_a_certificate_changes_is_tried_again(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk, say: nothing of it may end the watch over the files."""
+    monkeypatch.setattr("aistore.server.tls._LOOK_SECONDS", 0.01)
+    pair = authority.issue("server", *LOOPBACK, serial=1, ends=0.2)
+    renewed = []
+
+    def renew() -> None:
+        renewed.append(1)
+        if len(renewed) == 2:
+            raise ValueError("the key of the CA is none")
+
+    tls = ServerTls(TlsFiles(str(pair.cert), str(pair.key)), show_in=tmp_path, renew=renew)
+    in_the_way = tmp_path / f"{SERVED}.new"
+    in_the_way.mkdir()
+
+    async def change() -> None:
+        watching = asyncio.ensure_future(tls.watch())
+        try:
+            await _until(lambda: len(renewed) > 2)
+            authority.issue("server", *LOOPBACK, serial=2, ends=0.2)
+            await _until(lambda: "directory" in tls.failed)
+            assert tls.certificate.serial == 1
+            in_the_way.rmdir()
+            await _until(lambda: tls.certificate.serial == 2)
+        finally:
+            watching.cancel()
+
+    asyncio.run(change())
+    assert read_certificate((tmp_path / SERVED).read_text()).serial == 2
+    assert tls.failed == ""
+
+
+async def _until(condition: Callable[[], object]) -> None:
+    for _ in range(6000):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("not within a minute")
 
 
 def _all_urls(cluster: LocalCluster, authority: Authority) -> list[str]:

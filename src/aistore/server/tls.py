@@ -46,11 +46,13 @@ class ServerTls:
         self._show_in = show_in
         self._renew = renew
         self._warned = float("-inf")
+        self.failed = ""
+        """What went wrong last, and is tried again."""
         if renew is not None:
             renew()
         self._seen = self._stamp()
         self._context, self.certificate = self._load()
-        self._show()
+        self._show(self.certificate)
 
     def context(self) -> ssl.SSLContext:
         """For connections that begin now."""
@@ -58,9 +60,15 @@ class ServerTls:
 
     def reload(self) -> None:
         """Take over what the files have now; connections that are open stay as they are."""
-        self._seen = self._stamp()
-        self._context, self.certificate = self._load()
-        self._show()
+        seen = self._stamp()
+        try:
+            context, certificate = self._load()
+        except SettingsError:
+            self._seen = seen  # it is no use to read them again before they change
+            raise
+        self._show(certificate)
+        self._seen, self._context, self.certificate = seen, context, certificate
+        self.failed = ""
         self._warned = float("-inf")
         logger.info("serving certificate %x of %s from now on", self.certificate.serial, self.certificate.subject)
 
@@ -126,14 +134,20 @@ class ServerTls:
         assert self._renew is not None
         try:
             self._renew()
-        except OSError as error:
-            logger.warning("no new certificate: %s", error)
+        except (OSError, ValueError) as error:
+            self._say_once("no new certificate: %s", error)
 
     def _reload_or_say_why(self) -> None:
         try:
             self.reload()
-        except SettingsError as error:
-            logger.error("the certificate of before is served on: %s", error)  # noqa: TRY400  it says all
+        except (OSError, SettingsError) as error:
+            self._say_once("the certificate of before is served on: %s", error)
+
+    def _say_once(self, what: str, error: Exception) -> None:
+        """What is tried again each second is not told each second."""
+        if str(error) != self.failed:
+            self.failed = str(error)
+            logger.error(what, error)
 
     def _stamp(self) -> tuple[object, ...]:
         """What changes with the files."""
@@ -165,13 +179,13 @@ class ServerTls:
             context.verify_mode = ssl.CERT_REQUIRED if files.demands else ssl.CERT_OPTIONAL
         return context, certificate
 
-    def _show(self) -> None:
+    def _show(self, certificate: Certificate) -> None:
         if self._show_in is None:
             return
         shown = self._show_in / SERVED
         shown.parent.mkdir(mode=0o700, exist_ok=True)
         new = shown.with_name(f"{shown.name}.new")
-        new.write_text(ssl.DER_cert_to_PEM_cert(self.certificate.der))
+        new.write_text(ssl.DER_cert_to_PEM_cert(certificate.der))
         new.replace(shown)
 
 
