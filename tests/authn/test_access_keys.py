@@ -6,7 +6,10 @@ import asyncio
 import contextlib
 import io
 import json
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -18,8 +21,11 @@ from aistore.aio import AsyncAuthNClient
 from aistore.sdk import AuthNClient
 from aistore.sdk.authn import errors
 from aistore.sdk.authn.access_attr import AccessAttr
-from guarding import PASSWORD, SECRET, As, AuthnServer, Guarded
-from s3.conftest import boto_client
+from aistore.server.authn.pushing import Pushing
+from aistore.wire.authn import ClusterAcl
+from aistore.wire.errors import ApiError
+from guarding import PASSWORD, SECRET, As, AuthnServer, Guarded, token
+from s3.conftest import boto_client, with_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -149,6 +155,79 @@ def test_the_asyncio_client_does_the_same(authn: AuthnServer, admin: AuthNClient
 
 
 # -- clusters that come, go and are away --
+
+
+class Told(ThreadingHTTPServer):
+    """A cluster that remembers the access keys that it was told."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Listens)
+        self.keys: list[dict[str, str]] = []
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+
+class Listens(BaseHTTPRequestHandler):
+    server: Told
+
+    def _answer(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path == "/v1/access-keys":
+            self.server.keys = json.loads(body)["keys"]
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_PUT = do_POST = do_DELETE = _answer
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def told() -> Iterator[Told]:
+    with Told() as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_what_a_cluster_is_told_of_a_key_is_good_nowhere_else(
+    authn: AuthnServer, admin: AuthNClient, there: Guarded, told: Told
+) -> None:
+    """Not even at the AuthN server, where the token of an administrator would make it one; and it forgets when it leaves."""
+    with As(authn.url, admin.client.token) as root:
+        known = json.dumps({"id": "curious", "alias": "curious", "urls": [told.url]}).encode()
+        assert root("POST", "/v1/clusters", known).status == 200
+        key = admin.access_key_manager().create()
+        try:
+            (bearer,) = [one["token"] for one in told.keys if one["id"] == key.id]
+        finally:
+            assert root("DELETE", "/v1/clusters/curious").status == 200
+            admin.access_key_manager().delete(key.id)
+    assert told.keys == []
+    with As(authn.url, bearer) as thief:
+        assert thief("GET", "/v1/users").status == 401
+    with As(there.url, bearer) as thief:
+        assert thief("GET", "/v1/daemon?what=smap").status == 401
+
+
+def test_the_token_of_a_key_counts_only_with_a_signature(there: Guarded, s3_of: Clients) -> None:
+    bearer = token(admin=True, access_key="AISK", aud=[there.uuid])
+    s3_of(there.url, *with_key(there, bearer)).list_buckets()
+    assert code(s3_of(there.url, *with_key(there, token(admin=True, access_key="AISK", aud=["other"]))).list_buckets)
+    with As(there.url, bearer) as thief:
+        assert thief("GET", "/v1/daemon?what=smap").status == 401
+        assert thief("GET", "/s3", headers={"X-Amz-Security-Token": bearer, "Authorization": ""}).status == 403
+
+
+def test_a_ca_that_cannot_be_read_is_an_answer_that_did_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that clusters are told again when it is there, and not never."""
+    monkeypatch.setenv("AIS_CLIENT_CA", "/not/there.pem")
+    service: Any = SimpleNamespace(external_url="", own_cluster=None, keys=SimpleNamespace(sign=lambda _: "token"))
+    with pytest.raises(ApiError, match="status 502"):
+        asyncio.run(Pushing(service).shake_hands(ClusterAcl("c", urls=["https://127.0.0.1:9"])))
 
 
 def test_keys_outlive_restarts_and_catch_up(

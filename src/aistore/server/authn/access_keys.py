@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from aistore.http1.message import Reply
 from aistore.server.authn.database import StoredKey
 from aistore.server.authn.extraction import address_of
-from aistore.server.authn.issuing import grants_of, issue
+from aistore.server.authn.issuing import grants_of, of_key
 from aistore.server.authn.service import json_answer, lifetime, named, read_message, wrapping
 from aistore.wire.authn import AccessKey, AccessKeyOrder
 from aistore.wire.errors import ApiError
@@ -86,12 +86,14 @@ async def delete(service: AuthnService, request: Request, parts: list[str]) -> R
 
 
 def known_to(service: AuthnService, uuid: str) -> list[AccessKey]:
-    """The keys that are good for something on a cluster, each with a token that says what (blocking)."""
+    """The keys that are good for something on a cluster, each with a token that says what (blocking); none once it is not registered."""
     database = service.database
+    if database.cluster(uuid) is None:
+        return []
     users = {user.id: user for user in database.users()}
     grants = {name: grants_of(database, users[name]) for name in {key.user for key in database.access_keys()}}
     return [
-        AccessKey(key.id, key.secret, issue(service, key.user, grants[key.user], key.expires, key.id))
+        AccessKey(key.id, key.secret, of_key(service, key, grants[key.user], uuid))
         for key in database.access_keys()
         if _concerns(grants[key.user], uuid)
     ]

@@ -125,11 +125,11 @@ async def put(service: AuthnService, request: Request, parts: list[str]) -> Repl
 
 
 async def delete(service: AuthnService, request: Request, parts: list[str]) -> Reply:
-    """Forget a cluster, named by its id or its alias; its roles stay."""
+    """Forget a cluster, named by its id or its alias; its roles stay. It forgets its access keys."""
     actor = service.administrator(request)
     name = parts[0] if parts else ""
 
-    def remove() -> None:
+    def remove() -> ClusterAcl:
         with service.database.change():
             if not name:
                 raise ApiError(400, "cluster name or ID not defined")
@@ -137,8 +137,10 @@ async def delete(service: AuthnService, request: Request, parts: list[str]) -> R
             if cluster is None:
                 raise _missing(name)
             service.database.delete_cluster(cluster.id)
+        return cluster
 
     with wrapping("delete cluster", name or "undefined"):
-        await service.in_thread(remove)
+        removed = await service.in_thread(remove)
+    await service.pushing.take_keys_back(removed)
     service.audit.note(actor, address_of(request), "delete cluster", name)
     return Reply(200)

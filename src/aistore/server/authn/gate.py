@@ -227,10 +227,10 @@ class Gate:
             claims = self._trust.verifier.verify(token)
         except BadToken as error:
             raise self._refused("bad token", _invalid(source, str(error))) from None
-        if claims.subject == authn.SERVICE and self._cluster not in claims.audience:
-            raise self._refused(
-                "bad token", _invalid(source, "token has invalid audience")
-            )  # another cluster was shown it
+        # Another cluster was shown it; and that of an access key nobody shows: it counts with the key's signature.
+        is_of_others = (claims.subject == authn.SERVICE or claims.is_of_key) and self._cluster not in claims.audience
+        if is_of_others or (claims.is_of_key and source):
+            raise self._refused("bad token", _invalid(source, "token has invalid audience"))
         if len(self._sessions) >= _SESSIONS_MAX:
             self._sessions.clear()
         session = self._sessions[_key(token, source)] = Session(claims)
@@ -357,7 +357,7 @@ class Gate:
                     continue
                 until = now + _UNKNOWN_SECONDS  # of a key that is not known here yet
             self._revoked[digest_of(token)] = until
-            for source in SOURCES:
+            for source in (*SOURCES, ""):
                 self._sessions.pop(_key(token, source), None)
         self._revoked = {digest: until for digest, until in self._revoked.items() if until > now}
         if self._node.is_gateway:
@@ -373,8 +373,8 @@ def _not_signed() -> ApiError:
 
 
 def _key(token: str, source: str) -> str:
-    # No value of `Authorization` begins like the other one.
-    return f"Bearer {token}" if source == SOURCES[0] else f"\0{token}"
+    # No value of `Authorization` begins like the other ones: those of S3, and (without a source) of access keys.
+    return f"Bearer {token}" if source == SOURCES[0] else f"\0{source} {token}"
 
 
 def _invalid(source: str, why: str) -> ApiError:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from aistore.wire.authn import ADMIN_ROLE, parse_mask
 
 if TYPE_CHECKING:
-    from aistore.server.authn.database import Database, StoredUser
+    from aistore.server.authn.database import Database, StoredKey, StoredUser
     from aistore.server.authn.service import AuthnService
 
-__all__ = ["grants_of", "issue"]
+__all__ = ["grants_of", "issue", "of_key"]
 
 
 def grants_of(database: Database, user: StoredUser) -> dict[str, object]:
@@ -46,6 +46,21 @@ def grants_of(database: Database, user: StoredUser) -> dict[str, object]:
         ]
     audience = {*of_clusters, *(key[2] for key in of_buckets)} - {""}
     return {**claims, "admin": False, "aud": sorted(audience)}
+
+
+def of_key(service: AuthnService, key: StoredKey, grants: dict[str, object], uuid: str) -> str:
+    """The token that tells a cluster what an access key may there. It is no token of its user: the cluster could show that elsewhere."""
+    clusters, buckets = (grants.get(name) or () for name in ("clusters", "buckets"))
+    assert isinstance(clusters, (list, tuple))
+    assert isinstance(buckets, (list, tuple))
+    here = {
+        "clusters": [one for one in clusters if one["id"] in ("", uuid)] or None,
+        "buckets": [one for one in buckets if one["bck"]["namespace"]["uuid"] == uuid] or None,
+        "admin": grants["admin"],
+        "aud": [uuid],
+        "access_key": key.id,
+    }
+    return issue(service, key.user, here, key.expires, key.id)
 
 
 def issue(service: AuthnService, name: str, grants: dict[str, object], expires: int, number: str) -> str:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from aistore.http1.message import Reply
 from aistore.server.relay import ask, ask_privately
+from aistore.server.settings import SettingsError
 from aistore.wire import authn, environment
 from aistore.wire.errors import ApiError
 from aistore.wire.values import parse_bool
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Awaitable, Callable, Iterable
 
-    from aistore.http1.message import Reply
     from aistore.server.authn.service import AuthnService
     from aistore.wire.authn import ClusterAcl
 
@@ -107,6 +108,15 @@ class Pushing:
             status = (await self._ask(cluster, "PUT", authn.ACCESS_KEYS, body)).status
         return 200 if status in _NOT_THERE else status
 
+    async def take_keys_back(self, cluster: ClusterAcl) -> None:
+        """Have a cluster that is not registered any more accept no access key: nobody would tell it of one that is deleted."""
+        if cluster.urls:
+            await asyncio.wait([self._spawn(self._take_back(cluster))], timeout=_ANSWER_SECONDS)
+
+    async def _take_back(self, cluster: ClusterAcl) -> None:
+        if (status := await self._tell_access_keys(cluster)) != 200:
+            logger.warning("%s keeps the access keys that it knows, until they expire: status %d", cluster.id, status)
+
     # -- who is told --
 
     async def _tell_all(self, tell: Callable[[ClusterAcl], Awaitable[int]]) -> None:
@@ -185,7 +195,11 @@ class Pushing:
         if own is not None and url == own.url:
             return await ask_privately(own.data_dir, own.node, url, method, target, body, headers)
         if self._context is None and url.startswith("https:"):
-            self._context = _trusted_clusters()
+            try:
+                self._context = _trusted_clusters()
+            except SettingsError as error:  # whoever waits to be told is told when this is mended
+                logger.error("clusters cannot be told anything: %s", error)  # noqa: TRY400  it says all
+                return Reply(502)
         return await ask(url, method, target, body, headers, self._context)
 
 

@@ -252,7 +252,7 @@ class AuthnService:
             claims = self.keys.verifier.verify(token)
         except BadToken as error:
             raise ApiError(401, f"not authorized (invalid token [err: {error}])") from None
-        if claims.subject == SERVICE:  # clusters have seen it
+        if claims.subject == SERVICE or claims.is_of_key:  # clusters have seen it
             raise ApiError(401, "not authorized (invalid token [err: it is for clusters])")
         return claims
 

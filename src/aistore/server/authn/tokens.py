@@ -36,6 +36,8 @@ class Claims(NamedTuple):
     clusters: dict[str, int] = {}  # noqa: RUF012  never changed
     buckets: dict[tuple[str, str, str], int] = {}  # noqa: RUF012  as above
     audience: tuple[str, ...] = ()
+    is_of_key: bool = False
+    """Whether it says what an access key may: then it is good for nothing else, and only where it was sent."""
 
 
 class _Document(msgspec.Struct):
@@ -43,6 +45,7 @@ class _Document(msgspec.Struct):
     exp: float | None = None
     nbf: float | None = None
     aud: str | list[str] | None = None
+    access_key: str = ""
     admin: bool = False
     clusters: list[ClusterAcl] | None = None
     buckets: list[BucketAcl] | None = None
@@ -168,4 +171,6 @@ def _claims_of(payload: bytes) -> Claims:
         raise BadToken("missing 'sub' claim")
     # Beyond every clock: whole seconds that fit.
     audience = (found.aud,) if isinstance(found.aud, str) else tuple(found.aud or ())
-    return Claims(found.sub, int(min(found.exp, 1 << 62)), found.admin, clusters, buckets, audience)
+    return Claims(
+        found.sub, int(min(found.exp, 1 << 62)), found.admin, clusters, buckets, audience, bool(found.access_key)
+    )
