@@ -105,7 +105,12 @@ def test_batches(tmp_path: Path) -> None:
         got = call("GET", "/v1/ml/moss/b", ask)
         node.batches -= 1
         assert (got.status, got.headers["Retry-After"]) == (429, "1")
+        node.batch_entries += 500_000
+        got = call("GET", "/v1/ml/moss/b", ask)
+        node.batch_entries -= 500_000
+        assert (got.status, got.headers["Retry-After"]) == (429, "1")
         assert call("GET", "/v1/ml/moss/b", ask).status == 200
+        assert node.batch_entries == 0
 
     with_node(tmp_path, calls, NodeLimits(batches=1))
 

@@ -38,6 +38,7 @@ from aistore.server.stats import Stats
 from aistore.server.store.errors import BucketGone, ContentDamaged, CustomTooLong, StoreBroken, StoreFull
 from aistore.server.store.store import Store
 from aistore.server.traffic import Traffic
+from aistore.server.turns import Turns
 from aistore.wire import access
 from aistore.wire import headers as header
 from aistore.wire import params as param
@@ -118,6 +119,10 @@ class Node:
         """Long reads under way, by bucket number and object name."""
         self.batches = 0
         """Batches being answered."""
+        self.batch_entries = 0
+        """Entries that they ask for."""
+        self.turns = Turns()
+        """For what takes long on the loop."""
         self.targets: TargetProcesses | None = None
         self._map: ClusterMap
         self._target_ids: list[str] = []
