@@ -38,7 +38,6 @@ from aistore.server.stats import Stats
 from aistore.server.store.errors import BucketGone, ContentDamaged, CustomTooLong, StoreBroken, StoreFull
 from aistore.server.store.store import Store
 from aistore.server.traffic import Traffic
-from aistore.server.turns import Turns
 from aistore.wire import access
 from aistore.wire import headers as header
 from aistore.wire import params as param
@@ -121,7 +120,7 @@ class Node:
         """Batches being answered."""
         self.batch_entries = 0
         """Entries that they ask for."""
-        self.turns = Turns()
+        self.turns = self.server.turns
         """For what takes long on the loop."""
         self.targets: TargetProcesses | None = None
         self._map: ClusterMap

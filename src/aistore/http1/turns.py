@@ -16,21 +16,24 @@ class Turns:
 
     def __init__(self) -> None:
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self._taken = False  # somebody has the turn of this pass
 
     async def next(self) -> None:
         """Wait for the turn; what is done then takes some milliseconds at most."""
         loop = asyncio.get_running_loop()
+        if not self._taken:
+            self._taken = True
+            loop.call_soon(self._go_on)
+            return
         turn: asyncio.Future[None] = loop.create_future()
         self._waiting.append(turn)
-        if len(self._waiting) == 1:
-            loop.call_soon(self._grant)
         await turn
 
-    def _grant(self) -> None:
-        while self._waiting[0].done():  # given up
-            self._waiting.popleft()
-            if not self._waiting:
+    def _go_on(self) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():  # not given up
+                turn.set_result(None)
+                asyncio.get_running_loop().call_soon(self._go_on)
                 return
-        self._waiting.popleft().set_result(None)
-        if self._waiting:
-            asyncio.get_running_loop().call_soon(self._grant)
+        self._taken = False
