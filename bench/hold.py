@@ -63,7 +63,7 @@ def _idle(held: LocalCluster, free: LocalCluster) -> list[Row]:
 
 
 def _crowd(held: LocalCluster, free: LocalCluster, kinds: str, what: str, most: float) -> Row:
-    before = _sockets(held.pid)
+    before = _settled(held.pid)
     with _holding(held, kinds, CROWD) as began:
         while (count := _sockets(held.pid) - before) < CROWD and time.monotonic() - began < most / 2:
             time.sleep(0.02)
@@ -73,7 +73,7 @@ def _crowd(held: LocalCluster, free: LocalCluster, kinds: str, what: str, most: 
         took = time.monotonic() - began
     row.gate += f", closed {most:g} s after their last useful byte"
     row.ours += f"; {count - max(0, left)} of {count} closed after {took:.1f} s"
-    row.passed = row.passed and left <= 0 and count >= CROWD
+    row.passed = row.passed and left <= 0 and count >= CROWD and took < 1.5 * most
     return row
 
 
@@ -87,15 +87,15 @@ def _compared(what: str, held: LocalCluster, free: LocalCluster) -> Row:
         Seen(min(one.p50 for one in runs), min(one.p99 for one in runs), max(one.per_s for one in runs))
         for runs in found.values()
     )
-    p50, p99 = beside.p50 / alone.p50, beside.p99 / alone.p99
+    p50, rate = beside.p50 / alone.p50, alone.per_s / beside.per_s
     return Row(
         f"{what}: what others see",
-        f"p50 {p50:.2f}x, p99 {p99:.2f}x",
+        f"p50 {p50:.2f}x, requests {1 / rate:.2f}x",
         "",
         0,
-        f"at most {GATE}x",
-        max(p50, p99) <= GATE,
-        f"GET 1 KiB, 4 connections: {beside.p50:.2f} and {beside.p99:.2f} ms, {beside.per_s:,.0f}/s; without them {alone.p50:.2f} and {alone.p99:.2f} ms, {alone.per_s:,.0f}/s",
+        f"at most {GATE}x worse",
+        max(p50, rate) <= GATE,
+        f"GET 1 KiB, 4 connections: p50 {beside.p50:.2f} ms, p99 {beside.p99:.2f}, {beside.per_s:,.0f}/s; without them {alone.p50:.2f}, {alone.p99:.2f}, {alone.per_s:,.0f}/s",
     )
 
 
@@ -131,6 +131,15 @@ def _holding(cluster: LocalCluster, kinds: str, count: int) -> Iterator[float]:
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+def _settled(pid: int) -> int:
+    """Open sockets of a process, once no more are closed."""
+    before = -1
+    while (now := _sockets(pid)) != before:
+        before = now
+        time.sleep(0.5)
+    return now
 
 
 def _sockets(pid: int) -> int:
