@@ -10,6 +10,7 @@ import pytest
 import aistore.aio
 from aistore.sdk import AuthNClient, Batch, Bucket, Client, Cluster, Etl, Job, Object
 from aistore.sdk.authn import ClusterManager
+from aistore.sdk.authn.access_key_manager import AccessKeyManager
 from aistore.sdk.authn.role_manager import RoleManager
 from aistore.sdk.authn.token_manager import TokenManager
 from aistore.sdk.authn.user_manager import UserManager
@@ -42,6 +43,7 @@ BLOCKING = (
     RoleManager,
     TokenManager,
     UserManager,
+    AccessKeyManager,
     Dsort,
 )
 TWINS: dict[type, Any] = {cls: getattr(aistore.aio, f"Async{cls.__name__}") for cls in BLOCKING}
@@ -79,7 +81,7 @@ ASKS_NOTHING = {
     "MultipartUpload": {"add_part"},
     "Batch": {"add", "clear"},
     "Etl": {"init_class", "validate_etl_name"},
-    "AuthNClient": {"cluster_manager", "role_manager", "token_manager", "user_manager"},
+    "AuthNClient": {"access_key_manager", "cluster_manager", "role_manager", "token_manager", "user_manager"},
 }
 
 PROPERTIES = {
@@ -97,6 +99,7 @@ PROPERTIES = {
     "RoleManager": {"client"},
     "TokenManager": {"client"},
     "UserManager": {"client"},
+    "AccessKeyManager": {"client"},
     "Dsort": {"dsort_id"},
 }
 """Properties of blocking classes that ask nothing."""

@@ -134,6 +134,7 @@ PROBES: dict[Row, Probe] = {
     Row("DELETE", "/v1/sort"): Probe("/v1/sort?uuid=srt-x"),
     Row("POST", "/v1/tokens"): Probe("/v1/tokens", {}),
     Row("DELETE", "/v1/tokens"): Probe("/v1/tokens", {"tokens": []}),
+    Row("PUT", "/v1/access-keys"): Probe("/v1/access-keys", {"keys": []}),
     Row("GET", "/s3"): Probe("/s3"),
     Row("PUT", "/s3/BUCKET"): Probe("/s3/{n}"),
     Row("PUT", "/s3/BUCKET", "versioning"): Probe("/s3/{b}?versioning", body=VERSIONING),

@@ -6,12 +6,15 @@ import io
 import random
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.exceptions import ClientError
 
 from aistore import Client
+
+if TYPE_CHECKING:
+    from s3.conftest import Endpoint
 
 ODD_KEY = "dir/ä b+c&<>'\"%2F.txt"
 LARGE = 32 << 20
@@ -62,9 +65,9 @@ def test_streamed_bodies_come_with_checksums_behind_them(s3: Any, bck: str, algo
         assert s3.get_object(Bucket=bck, Key="o")["Body"].read() == content
 
 
-def test_objects_are_the_same_for_native_clients(s3: Any, bck: str, endpoint: str) -> None:
+def test_objects_are_the_same_for_native_clients(s3: Any, bck: str, endpoint: Endpoint) -> None:
     s3.put_object(Bucket=bck, Key="k", Body=b"over s3", Metadata={"who": "boto3"})
-    with Client(endpoint.removesuffix("/s3")) as client:
+    with Client(endpoint.url.removesuffix("/s3"), token=endpoint.token) as client:
         bucket = client.bucket(bck)
         reader = bucket.object("k").get_reader()
         assert reader.read_all() == b"over s3"

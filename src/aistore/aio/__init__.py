@@ -11,6 +11,7 @@ from aistore.lazy import lazily
 
 if TYPE_CHECKING:
     from aistore.aio.authn import (
+        AsyncAccessKeyManager,
         AsyncAuthNClient,
         AsyncClusterManager,
         AsyncRoleManager,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from aistore.aio.writer import AsyncObjectWriter
 
 __all__ = [
+    "AsyncAccessKeyManager",
     "AsyncAuthNClient",
     "AsyncBatch",
     "AsyncBucket",
@@ -56,6 +58,7 @@ __all__ = [
 __getattr__, __dir__ = lazily(
     __name__,
     {
+        "AsyncAccessKeyManager": "aistore.aio.authn",
         "AsyncAuthNClient": "aistore.aio.authn",
         "AsyncBatch": "aistore.aio.batch",
         "AsyncBucket": "aistore.aio.bucket",

@@ -11,15 +11,23 @@ from aistore.sdk.authn.response_handler import AuthNResponseHandler
 from aistore.sdk.session_manager import SessionManager
 
 if TYPE_CHECKING:
+    import builtins
     from collections.abc import Sequence
     from types import TracebackType
 
     import urllib3
 
     from aistore.sdk.authn.access_attr import AccessAttr
-    from aistore.sdk.authn.types import ClusterInfo, ClusterList, RoleInfo, RolesList, UserInfo, UserMap
+    from aistore.sdk.authn.types import AccessKeyInfo, ClusterInfo, ClusterList, RoleInfo, RolesList, UserInfo, UserMap
 
-__all__ = ["AsyncAuthNClient", "AsyncClusterManager", "AsyncRoleManager", "AsyncTokenManager", "AsyncUserManager"]
+__all__ = [
+    "AsyncAccessKeyManager",
+    "AsyncAuthNClient",
+    "AsyncClusterManager",
+    "AsyncRoleManager",
+    "AsyncTokenManager",
+    "AsyncUserManager",
+]
 
 
 class AsyncAuthNClient:
@@ -91,6 +99,10 @@ class AsyncAuthNClient:
     def token_manager(self) -> AsyncTokenManager:
         """Tokens."""
         return AsyncTokenManager(self._client)
+
+    def access_key_manager(self) -> AsyncAccessKeyManager:
+        """What clients of S3 sign with."""
+        return AsyncAccessKeyManager(self._client)
 
     async def close(self) -> None:
         """Close its idle connections; it can be used again."""
@@ -249,3 +261,32 @@ class AsyncUserManager:
         Raises ValueError if nothing is to change, `ErrUserNotFound`, `ErrRoleNotFound`.
         """
         return await self._client.run(authn.update_user(username, password, roles))
+
+
+class AsyncAccessKeyManager:
+    """Access keys. Making one sends nothing."""
+
+    __slots__ = ("_client",)
+
+    def __init__(self, client: AsyncRequestClient) -> None:
+        self._client = client
+
+    @property
+    def client(self) -> AsyncRequestClient:
+        """Client that makes the requests."""
+        return self._client
+
+    async def create(self, username: str | None = None, expires_in: float | None = None) -> AccessKeyInfo:
+        """A new key of a user, by default of one's own, good for `expires_in` seconds, by default for as long as the server allows.
+
+        Its secret is told now, and never again. Raises `ErrUserNotFound`; `AuthNError` where one may not.
+        """
+        return await self._client.run(authn.create_access_key(username, expires_in))
+
+    async def list(self) -> builtins.list[AccessKeyInfo]:
+        """One's own keys, or for administrators all, without their secrets."""
+        return await self._client.run(authn.access_keys())
+
+    async def delete(self, key_id: str, missing_ok: bool = False) -> None:
+        """Delete a key: what it signed is refused from now on. Raises `ErrAccessKeyNotFound` unless `missing_ok`."""
+        await self._client.run(authn.delete_access_key(key_id, missing_ok))

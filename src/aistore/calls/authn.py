@@ -17,12 +17,15 @@ if TYPE_CHECKING:
 
     from aistore.calls.steps import Steps
     from aistore.sdk.authn.access_attr import AccessAttr
-    from aistore.sdk.authn.types import ClusterInfo, ClusterList, RoleInfo, RolesList, UserInfo, UserMap
+    from aistore.sdk.authn.types import AccessKeyInfo, ClusterInfo, ClusterList, RoleInfo, RolesList, UserInfo, UserMap
 
 __all__ = [
+    "access_keys",
     "clusters",
+    "create_access_key",
     "create_role",
     "create_user",
+    "delete_access_key",
     "delete_cluster",
     "delete_role",
     "delete_user",
@@ -46,11 +49,16 @@ def _request(method: str, resource: str, name: str = "", message: object = None)
 
 
 def _delete(resource: str, name: str, missing_ok: bool) -> Steps[None]:
-    from aistore.sdk.authn.errors import ErrRoleNotFound, ErrUserNotFound
+    from aistore.sdk.authn.errors import AuthNError, ErrAccessKeyNotFound, ErrRoleNotFound, ErrUserNotFound
 
+    missing: dict[str, type[AuthNError]] = {
+        authn.ACCESS_KEYS: ErrAccessKeyNotFound,
+        authn.ROLES: ErrRoleNotFound,
+        authn.USERS: ErrUserNotFound,
+    }
     try:
         yield _request("DELETE", resource, name)
-    except (ErrRoleNotFound, ErrUserNotFound):
+    except missing[resource]:
         if not missing_ok:
             raise
 
@@ -263,3 +271,28 @@ def update_user(username: str, password: str | None, role_names: Sequence[str] |
 def delete_user(username: str, missing_ok: bool) -> Steps[None]:
     """Delete a user."""
     return _delete(authn.USERS, username, missing_ok)
+
+
+# -- access keys --
+
+
+def access_keys() -> Steps[list[AccessKeyInfo]]:
+    """The keys that the caller may see."""
+    from aistore.sdk.authn.types import AccessKeyInfo
+
+    answer = yield _request("GET", authn.ACCESS_KEYS)
+    return [AccessKeyInfo.model_validate(one) for one in msgspec.json.decode(answer.content)]
+
+
+def create_access_key(username: str | None, expires_in: float | None) -> Steps[AccessKeyInfo]:
+    """Make a key."""
+    from aistore.sdk.authn.types import AccessKeyInfo, nanoseconds
+
+    message = {"user": username or "", "expires_in": nanoseconds(expires_in)}
+    answer = yield _request("POST", authn.ACCESS_KEYS, message=message)
+    return AccessKeyInfo.model_validate_json(answer.content)
+
+
+def delete_access_key(key_id: str, missing_ok: bool) -> Steps[None]:
+    """Delete a key."""
+    return _delete(authn.ACCESS_KEYS, key_id, missing_ok)

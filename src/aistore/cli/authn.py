@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aistore.cli.serve import warn
 from aistore.server.authn.settings import AuthnSettings, FirstAdministrator, first_administrator, take_from_environment
 from aistore.server.folder import LOG
 from aistore.server.settings import user_data_dir
@@ -40,6 +41,7 @@ def serve(asked: argparse.Namespace) -> int:
         secret=take_from_environment(environment.SECRET_KEY),
         first=administrator(is_new=not (folder / DATABASE).exists()),
     )
+    warn(settings.host, f"tokens and passwords pass {settings.host} in plain text: see that nobody can listen there")
     service = AuthnService(settings)
     run_service(settings, lambda: service, lambda url: _banner(service, url))
     print("stopped")

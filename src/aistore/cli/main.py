@@ -157,15 +157,32 @@ def _add_tls(serve: argparse.ArgumentParser) -> None:
 
 
 def _add_authn(authn: argparse.ArgumentParser) -> None:
-    serve = authn.add_subparsers(dest="authn_command", required=True, metavar="COMMAND").add_parser(
-        "serve", help="serve users, roles and tokens until Ctrl-C"
-    )
+    commands = authn.add_subparsers(dest="authn_command", required=True, metavar="COMMAND")
+    serve = commands.add_parser("serve", help="serve users, roles and tokens until Ctrl-C")
     serve.add_argument("data_dir", nargs="?", metavar="DATA_DIR", help="default: aistore-authn beside your data folder")
     serve.add_argument("--host", help="address to bind (default 127.0.0.1)")
     serve.add_argument("--port", type=int, help="default 52001; 0 takes a free one")
     serve.add_argument("--external-url", metavar="URL", help="where clients and clusters reach it")
     serve.add_argument("--allow-remote", action="store_true", help="bind other than loopback addresses")
     _add_logs(serve)
+    login = commands.add_parser("login", help="log in, and keep the token for other commands and programs")
+    login.add_argument("name", metavar="NAME", help="the password is asked for, or read from standard input")
+    logout = commands.add_parser("logout", help="have the token refused, and forget it")
+    keys = commands.add_parser("key", help="access keys, which clients of S3 sign with")
+    of_keys = keys.add_subparsers(dest="key_command", required=True, metavar="COMMAND")
+    create = of_keys.add_parser("create", help="make a key, and show it with its secret, once")
+    create.add_argument("--user", metavar="NAME", help="of somebody else (for administrators)")
+    ls = of_keys.add_parser(
+        "ls", help="your keys, with the times when they were made and expire; of administrators all"
+    )
+    rm = of_keys.add_parser("rm", help="delete a key")
+    rm.add_argument("id", metavar="ID")
+    for command in (login, create):
+        command.add_argument(
+            "--days", type=float, metavar="N", help="how long it is good (login: 1, key: as long as can be)"
+        )
+    for command in (login, logout, create, ls, rm):
+        command.add_argument("--url", help="the AuthN server (default: $AIS_AUTHN_URL, or port 52001 of this machine)")
 
 
 def _add_doctor(doctor: argparse.ArgumentParser) -> None:
@@ -173,6 +190,7 @@ def _add_doctor(doctor: argparse.ArgumentParser) -> None:
     doctor.add_argument("--quick", action="store_true", help="do not read content")
     doctor.add_argument("--repair", action="store_true", help="mend what can be mended; without it, only tell")
     doctor.add_argument("--rate", metavar="SIZE", help="read at most so much a second, for example 100MiB")
+    doctor.add_argument("--endpoint", metavar="URL", help="the server to ask instead, as a job of it")
     doctor.add_argument("--json", action="store_true", help="print one JSON document")
 
 
@@ -233,9 +251,7 @@ def _dispatch(asked: argparse.Namespace) -> int:
 
         return doctor.doctor(asked)
     if asked.command == "authn":
-        from aistore.cli import authn
-
-        return authn.serve(asked)
+        return _authn(asked)
     if asked.command == "sync":
         from aistore.cli import files
 
@@ -243,6 +259,17 @@ def _dispatch(asked: argparse.Namespace) -> int:
     from aistore.cli import objects
 
     return int(getattr(objects, asked.command)(asked))
+
+
+def _authn(asked: argparse.Namespace) -> int:
+    if asked.authn_command == "serve":
+        from aistore.cli import authn
+
+        return authn.serve(asked)
+    from aistore.cli import login
+
+    command = f"key_{asked.key_command}" if asked.authn_command == "key" else asked.authn_command
+    return int(getattr(login, command)(asked))
 
 
 def _is_expected(error: Exception) -> bool:

@@ -77,14 +77,22 @@ def serve(asked: argparse.Namespace) -> int:
     settings = make_settings(Path(asked.config) if asked.config else None, options, default_port=DEFAULT_PORT)
     settings = with_secrets(_with_administrator(settings))
     node = Node(settings)
-    if not settings.authn and not is_loopback(settings.host):
-        print(
-            f"ais: warning: everybody who reaches {settings.host} may read and delete all data (--authn asks for tokens)",
-            file=sys.stderr,
+    if not settings.authn:
+        warn(
+            settings.host,
+            f"everybody who reaches {settings.host} may read and delete all data (--authn asks for tokens)",
         )
+    elif settings.tls is None:
+        warn(settings.host, f"tokens and passwords pass {settings.host} in plain text (--tls-cert, --tls-self-signed)")
     run_service(settings, lambda: node, lambda url: _banner(node, url))
     print("stopped")
     return 0
+
+
+def warn(host: str, what: str) -> None:
+    """Say what others can do to a server that binds this address, if there are any."""
+    if not is_loopback(host):
+        print(f"ais: warning: {what}", file=sys.stderr)
 
 
 def _with_administrator(settings: ServerSettings) -> ServerSettings:

@@ -77,8 +77,10 @@ class Request:
         "id",
         "method",
         "path",
+        "proof",
         "query",
         "raw_path",
+        "user",
     )
 
     def __init__(self, head: RequestHead, content: bytes | None, body: Body | None, connection: Link) -> None:
@@ -89,6 +91,8 @@ class Request:
         self.content = content
         """The whole body, if it was small; None if it has to be read from `body`."""
         self.body = body
+        self.proof: object = None
+        """What its body has to show while it is read, for its handler: set by who has checked its head."""
         self.first_leg = False
         """Whether the client sends the body, and whatever it announced of it, only where a redirect leads (protocol/00 9.5)."""
         self._connection = connection
@@ -96,6 +100,8 @@ class Request:
         """When its answer was begun, for services that note it (seconds of `time.perf_counter`)."""
         self.id: str
         """What it is called in logs, by services that give it a name."""
+        self.user: str
+        """Who sent it, where a service found that out by more than a token."""
 
     @property
     def received(self) -> int:

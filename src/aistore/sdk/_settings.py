@@ -71,7 +71,7 @@ def settings_of(
         endpoint,
         sessions,
         _timeouts() if timeout is None else timeout,
-        token or _token(),
+        token or default_token(),
         None,
         retry_config,
     )
@@ -113,7 +113,7 @@ def _with_http_retry(retry: urllib3.Retry, config: RetryConfig | None) -> RetryC
     return RetryConfig(retry, config.network_retry, config.cold_get_conf)
 
 
-def _token() -> str | TokenFile | None:
+def default_token() -> str | TokenFile | None:
     """The token of the environment, or the file that has it."""
     if token := os.environ.get(environment.TOKEN):
         return token

@@ -115,7 +115,7 @@ class APIRequestError(Exception):
         return f"{text}\n{self.advice}" if self.advice else text
 
     def __reduce__(self) -> tuple[object, ...]:
-        arguments = (self.status_code, self.message, self.req_url, _without_stream(self.req))
+        arguments = (self.status_code, self.message, self.req_url, _without_body(self.req))
         return type(self), arguments, {"request_id": self.request_id}
 
 
@@ -298,7 +298,10 @@ class ErrETLTransform(AISError, requests.exceptions.RetryError):
 
 
 class ErrBadChecksum(AISError):
-    """What was read, or what the cluster says it stored, differs from its checksum; `status_code` is that of the answer."""
+    """What was read, sent, or lies on the cluster's disk differs from its checksum; `status_code` is that of the answer.
+
+    With 410 the cluster knows that the object is damaged, until it is overwritten or deleted.
+    """
 
 
 class InvalidBckProvider(Exception):
@@ -418,10 +421,12 @@ def _answer(status_code: int, message: str, url: str, request: requests.Prepared
     return answer
 
 
-def _without_stream(request: requests.PreparedRequest | None) -> requests.PreparedRequest | None:
-    """A request that pickles: a body that is read from a file or an iterator stays behind."""
-    if request is None or request.body is None or isinstance(request.body, (bytes, str)):
-        return request
+def _without_body(request: requests.PreparedRequest | None) -> requests.PreparedRequest | None:
+    """A request as it pickles: what was sent stays behind, which may be a stream, large, or a password, and so does what authorized it."""
+    if request is None:
+        return None
     lean = request.copy()
     lean.body = None
+    if lean.headers is not None:
+        lean.headers.pop("Authorization", None)
     return lean

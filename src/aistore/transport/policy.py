@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from aistore.transport import cold_get
 from aistore.transport.redirect import FOLLOWED, MAX_REDIRECTS, keeps_token, resolve
+from aistore.transport.url import shown_url
 from aistore.wire import params as param
 
 if TYPE_CHECKING:
@@ -67,8 +68,8 @@ class Leg(NamedTuple):
 
     @property
     def url(self) -> str:
-        """The URL asked."""
-        return f"{self.origin}{self.target}"
+        """The URL asked, as it may be shown."""
+        return shown_url(self.origin, self.target)
 
 
 class Sleep(NamedTuple):

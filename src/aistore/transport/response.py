@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Protocol
 
+from aistore.transport.url import shown_url
+
 if TYPE_CHECKING:
     from aistore.http1.head import Headers as ParsedHeaders
     from aistore.http1.head import ResponseHead
@@ -136,8 +138,8 @@ class BaseResponse:
 
     @property
     def url(self) -> str:
-        """The URL that answered, after redirects."""
-        return f"{self._origin}{self._target}"
+        """The URL that answered, after redirects, as it may be shown."""
+        return shown_url(self._origin, self._target)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.status} {self.request.method} {self.url}>"

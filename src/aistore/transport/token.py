@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["TokenFile", "default_file"]
+__all__ = ["DEFAULT_FILE", "TokenFile", "default_file"]
+
+DEFAULT_FILE = "~/.config/ais/cli/auth.token"
+"""Where the reference's command keeps the token of its last login, and ours too."""
 
 _MAX = 1 << 20
 
@@ -40,6 +43,6 @@ class TokenFile:
 
 
 def default_file() -> TokenFile | None:
-    """The file that the reference's command keeps the token of its last login in, where there is one."""
-    path = os.path.expanduser("~/.config/ais/cli/auth.token")  # noqa: PTH111  as above; stays as it is without a home
+    """The file with the token of the last login, where there is one."""
+    path = os.path.expanduser(DEFAULT_FILE)  # noqa: PTH111  as above; stays as it is without a home
     return TokenFile(path) if os.access(path, os.R_OK) else None

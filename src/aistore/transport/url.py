@@ -6,12 +6,17 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
-__all__ = ["Origin", "base_url", "split_url"]
+from aistore.wire.params import SIGNATURE
+
+__all__ = ["Origin", "base_url", "shown_url", "split_url"]
 
 _absolute = re.compile(
     r"(?P<scheme>https?)://(?P<host>\[[0-9A-Fa-f:.%a-z]+\]|[A-Za-z0-9._~-]+)(?::(?P<port>\d{0,5}))?(?P<target>[/?][^#]*)?(?:#.*)?",
     re.IGNORECASE | re.DOTALL,
 ).fullmatch
+
+_SIGNED = f"{SIGNATURE}="
+_signature = re.compile(rf"([?&]){_SIGNED}[^&]*")
 
 _loopback = re.compile(r"127(?:\.\d{1,3}){3}").fullmatch
 
@@ -60,6 +65,13 @@ def split_url(url: str) -> tuple[Origin, str]:
     if target[0] == "?":
         target = "/" + target
     return _origin(match["scheme"], match["host"], match["port"] or ""), target
+
+
+def shown_url(origin: Origin, target: str) -> str:
+    """A URL as it may be shown: while the signature of a gateway's redirect is fresh, who has it may do what it allows."""
+    if _SIGNED in target:
+        target = _signature.sub(rf"\1{_SIGNED}***", target)
+    return f"{origin}{target}"
 
 
 def base_url(endpoint: str) -> str:

@@ -13,6 +13,8 @@ USERS: Final = "users"
 ROLES: Final = "roles"
 CLUSTERS: Final = "clusters"
 TOKENS: Final = "tokens"
+ACCESS_KEYS: Final = "access-keys"
+"""Ours: the keys that clients of S3 sign with. The reference does not have them."""
 
 ADMIN_ROLE: Final = "Admin"
 # The subject of tokens that an AuthN server shows to clusters.
@@ -89,6 +91,30 @@ class Token(msgspec.Struct):
     """A token, alone."""
 
     token: str = ""
+
+
+class AccessKeyOrder(msgspec.Struct):
+    """A key that is asked for: of the caller unless it names a user; `expires_in` in nanoseconds, by default as long as can be."""
+
+    user: str = ""
+    expires_in: int | None = None
+
+
+class AccessKey(msgspec.Struct):
+    """A key as clusters are told it: with its secret, and a token that says what may be done with it."""
+
+    id: str
+    secret: str
+    token: str
+
+    def __repr__(self) -> str:
+        return f"<AccessKey {self.id}>"
+
+
+class AccessKeys(msgspec.Struct):
+    """All keys that a cluster is to accept."""
+
+    keys: list[AccessKey]
 
 
 class RevokedTokens(msgspec.Struct):

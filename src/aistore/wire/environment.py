@@ -6,6 +6,7 @@ from typing import Final
 
 AUTHN_PORT: Final = 52001
 
+URL: Final = "AIS_AUTHN_URL"
 TOKEN: Final = "AIS_AUTHN_TOKEN"  # noqa: S105  the name of a variable
 TOKEN_FILE: Final = "AIS_AUTHN_TOKEN_FILE"  # noqa: S105  the same
 SECRET_KEY: Final = "AIS_AUTHN_SECRET_KEY"  # noqa: S105  the same

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aistore.calls import authn
+from aistore.sdk.authn.access_key_manager import AccessKeyManager
 from aistore.sdk.authn.cluster_manager import ClusterManager
 from aistore.sdk.authn.response_handler import AuthNResponseHandler
 from aistore.sdk.authn.role_manager import RoleManager
@@ -88,6 +89,10 @@ class AuthNClient:
     def token_manager(self) -> TokenManager:
         """Tokens."""
         return TokenManager(self._client)
+
+    def access_key_manager(self) -> AccessKeyManager:
+        """What clients of S3 sign with."""
+        return AccessKeyManager(self._client)
 
     def __repr__(self) -> str:
         return f"<AuthNClient {self._client.endpoint}>"

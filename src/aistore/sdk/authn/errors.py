@@ -2,6 +2,7 @@
 
 APIRequestError
 └── AuthNError                       the AuthN server refused a call
+    ├── ErrAccessKeyNotFound
     ├── ErrUserInvalidCredentials    no such user, or another password
     ├── ErrUserNotFound
     ├── ErrUserAlreadyExists
@@ -17,6 +18,7 @@ from aistore.sdk.errors import APIRequestError
 
 __all__ = [
     "AuthNError",
+    "ErrAccessKeyNotFound",
     "ErrClusterAlreadyRegistered",
     "ErrClusterNotFound",
     "ErrRoleAlreadyExists",
@@ -29,6 +31,10 @@ __all__ = [
 
 class AuthNError(APIRequestError):
     """The AuthN server answered with an error. It is no `AISError`: those come from clusters."""
+
+
+class ErrAccessKeyNotFound(AuthNError):
+    """The access key does not exist, or is another user's."""
 
 
 class ErrUserInvalidCredentials(AuthNError):

@@ -18,6 +18,7 @@ __all__ = ["AuthNResponseHandler"]
 _MEANINGS: dict[int, dict[str, type[errors.AuthNError]]] = {
     401: {"invalid credentials": errors.ErrUserInvalidCredentials},
     404: {
+        "access key ": errors.ErrAccessKeyNotFound,
         "cluster ": errors.ErrClusterNotFound,
         "role ": errors.ErrRoleNotFound,
         "user ": errors.ErrUserNotFound,

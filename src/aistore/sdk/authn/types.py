@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import ItemsView, Iterator
 
 __all__ = [
+    "AccessKeyInfo",
     "BucketPermission",
     "ClusterInfo",
     "ClusterList",
@@ -31,6 +32,11 @@ __all__ = [
 _NANOSECONDS = 1_000_000_000
 
 
+def nanoseconds(seconds: float | None) -> int | None:
+    """A lifetime as messages have it."""
+    return None if seconds is None else int(seconds * _NANOSECONDS)
+
+
 class TokenMsg(BaseModel):
     """A token, as login gives and revoking takes it."""
 
@@ -45,8 +51,17 @@ class LoginMsg(BaseModel):
 
     def as_dict(self) -> dict[str, object]:
         """The document; there, times are in nanoseconds."""
-        seconds = self.expires_in
-        return {"password": self.password, "expires_in": None if seconds is None else int(seconds * _NANOSECONDS)}
+        return {"password": self.password, "expires_in": nanoseconds(self.expires_in)}
+
+
+class AccessKeyInfo(BaseModel):
+    """An access key of a user: what clients of S3 call by these names, and times in Unix seconds. The secret is told once, when it is made."""
+
+    id: str
+    user: str
+    created: int
+    expires: int
+    secret: Union[str, None] = Field(default=None, repr=False)  # noqa: UP007  as above
 
 
 class ClusterInfo(BaseModel):

@@ -72,6 +72,7 @@ async def post(service: AuthnService, request: Request, parts: list[str]) -> Rep
         await service.in_thread(register)
     # Revoked between the list and the registration: nobody has told it.
     await service.pushing.tell_revoked(cluster)
+    await service.pushing.tell_access_keys()
     service.audit.note(actor, address_of(request), "add cluster", _label(cluster))
     return Reply(200)
 
@@ -118,6 +119,7 @@ async def put(service: AuthnService, request: Request, parts: list[str]) -> Repl
             raise ApiError(400, "cluster ID is undefined")
         await service.pushing.shake_hands(await service.in_thread(changed))
         await service.in_thread(store)
+    await service.pushing.tell_access_keys()
     service.audit.note(actor, address_of(request), "update cluster", uuid)
     return Reply(200)
 

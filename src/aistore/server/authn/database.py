@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["DATABASE", "Database", "StoredUser"]
+__all__ = ["DATABASE", "Database", "StoredKey", "StoredUser"]
 
 DATABASE: Final = "authn.db"
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 _SCHEMA: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE user (id TEXT PRIMARY KEY, password TEXT NOT NULL) WITHOUT ROWID;
@@ -34,6 +34,14 @@ CREATE TABLE cluster (id TEXT PRIMARY KEY, alias TEXT NOT NULL, urls TEXT NOT NU
 CREATE TABLE revoked (digest BLOB PRIMARY KEY, token TEXT NOT NULL, expires INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE key (number INTEGER PRIMARY KEY, private TEXT NOT NULL);
 """
+# What later formats added, by format.
+_ADDED: Final = {
+    2: """
+CREATE TABLE access_key (
+    id TEXT PRIMARY KEY, user TEXT NOT NULL REFERENCES user ON DELETE CASCADE, secret TEXT NOT NULL,
+    created INTEGER NOT NULL, expires INTEGER NOT NULL) WITHOUT ROWID;
+""",
+}
 _decode_clusters = msgspec.json.Decoder(list[ClusterAcl] | None).decode
 _decode_buckets = msgspec.json.Decoder(list[BucketAcl] | None).decode
 _decode_urls = msgspec.json.Decoder(list[str]).decode
@@ -48,6 +56,19 @@ class StoredUser(NamedTuple):
     roles: list[str]
 
 
+class StoredKey(NamedTuple):
+    """An access key with its secret; times in Unix seconds."""
+
+    id: str
+    user: str
+    secret: str
+    created: int
+    expires: int
+
+    def __repr__(self) -> str:
+        return f"<StoredKey {self.id} of {self.user}>"
+
+
 class Database:
     """The file `authn.db` of a folder."""
 
@@ -60,8 +81,10 @@ class Database:
         if version > _FORMAT:
             self._db.close()
             raise RuntimeError(f"{path} has format {version}, made by a newer aistore-py: pip install -U aistore-py")
-        if not version:
-            self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={_FORMAT}; COMMIT")
+        added = "".join(text for number, text in _ADDED.items() if number > version)
+        if version < _FORMAT:
+            schema = _SCHEMA if not version else ""
+            self._db.executescript(f"BEGIN; {schema} {added} PRAGMA user_version={_FORMAT}; COMMIT")
 
     def close(self) -> None:
         """Close the file."""
@@ -141,6 +164,21 @@ class Database:
         """Users with the role `Admin`."""
         found = self._db.execute("SELECT user FROM user_role WHERE role = ? ORDER BY user", (ADMIN_ROLE,))
         return [user for (user,) in found]
+
+    # -- access keys --
+
+    def access_keys(self) -> list[StoredKey]:
+        """All keys that have not expired; others are dropped."""
+        self._db.execute("DELETE FROM access_key WHERE expires <= ?", (int(time.time()),))
+        return [StoredKey(*row) for row in self._db.execute("SELECT * FROM access_key ORDER BY user, created, id")]
+
+    def add_access_key(self, key: StoredKey) -> None:
+        """Add a key."""
+        self._db.execute("INSERT INTO access_key VALUES (?, ?, ?, ?, ?)", key)
+
+    def delete_access_key(self, name: str) -> None:
+        """Remove a key."""
+        self._db.execute("DELETE FROM access_key WHERE id = ?", (name,))
 
     # -- roles --
 

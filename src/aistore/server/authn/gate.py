@@ -12,8 +12,9 @@ import msgspec
 from aistore.http1.message import Reply
 from aistore.server.api.messages import method_refused, reads_message
 from aistore.server.api.registering import answered
-from aistore.server.api.s3.errors import is_s3
+from aistore.server.api.s3.errors import is_s3, not_built
 from aistore.server.authn.extraction import SOURCES, token_of
+from aistore.server.authn.known_keys import KnownKeys
 from aistore.server.authn.permissions import PLAIN, Wanted, bits_of_object, is_open, wanted_of, with_system
 from aistore.server.authn.tokens import BadToken, Claims, digest_of
 from aistore.server.backends.registry import UnknownBucket
@@ -41,6 +42,7 @@ REFUSALS: Final = ("no token", "bad token", "bad signature", "no right")
 _OBJECTS: Final = "/v1/objects/"
 _BEHIND: Final = len(_OBJECTS)
 _TOKENS: Final = f"/v1/{authn.TOKENS}"
+_ACCESS_KEYS: Final = f"/v1/{authn.ACCESS_KEYS}"
 _META: Final = "revoked"
 _MESSAGE_MAX: Final = 32 << 20
 _SESSIONS_MAX: Final = 4096
@@ -74,13 +76,15 @@ class Gate:
         self._sessions: dict[str, Session] = {}
         """By the value of `Authorization`, or the token of another header."""
         self._revoked: dict[bytes, int] = {}
+        self._keys = KnownKeys(node)
         self.refusals = dict.fromkeys(REFUSALS, 0)
         """How many requests were refused, by reason."""
         self._uuid = ""
 
     async def open(self) -> None:
-        """Take over what was revoked before."""
+        """Take over what was told before."""
         self._recall()
+        self._keys.recall()
         await self._trust.learn()
 
     def _recall(self) -> None:
@@ -95,6 +99,8 @@ class Gate:
 
     def user_of(self, request: Request) -> str:
         """Who sent a request that was let through; empty where its gateway knows."""
+        if hasattr(request, "user"):
+            return request.user
         session = self._sessions.get(_key(*token_of(request)))
         return session.claims.subject if session is not None else ""
 
@@ -131,6 +137,8 @@ class Gate:
             return self._handle(self._node, request)
         token, source = token_of(request)
         if not token:
+            if is_s3(path):
+                return self._of_key(request)
             raise self._refused("no token", ApiError(401, "token required"))
         session = self._sessions.get(_key(token, source))
         if session is None:
@@ -147,15 +155,45 @@ class Gate:
             return self._handle(self._node, request)
         if path == _TOKENS:
             return self._tokens(request, session)
+        if path == _ACCESS_KEYS and self._node.is_gateway:
+            return self._access_keys(request, session)
         if reads_message(request.method, path):
             return self._after_reading(request, session)
+        self._check(request, session)
+        return self._handle(self._node, request)
+
+    def _of_key(self, request: Request) -> Result:
+        """A request of S3 that is signed with an access key: what that may do, its token says."""
+        try:
+            key = self._keys.of(request)
+        except ApiError as error:
+            raise self._refused("bad signature", error) from None
+        if key is None:
+            if request.method == "POST" and request.headers.get("content-type", "").startswith("multipart/form-data"):
+                raise not_built("an upload by a form")
+            raise self._refused("no token", ApiError(401, "token required"))
+        session = self._sessions.get(_key(key.token, ""))
+        if session is None:
+            if self._trust.may_learn(key.token):
+                return self._after_learning(request, key.token, "")
+            try:
+                session = self._new_session(key.token, "")
+            except ApiError as error:
+                code = "ExpiredToken" if "expired" in error.message else "InvalidAccessKeyId"
+                raise ApiError(403, f"the access key cannot be used: {error.message}", code) from None
+        if session.expires <= time.time():
+            raise self._refused("bad token", ApiError(403, "the access key has expired", "ExpiredToken"))
+        request.user = session.claims.subject
         self._check(request, session)
         return self._handle(self._node, request)
 
     async def _after_learning(self, request: Request, token: str, source: str) -> Answer:
         with contextlib.suppress(SettingsError):  # the server signs with a secret now: no token of it is good here
             await self._trust.learn()
-        self._new_session(token, source)
+        try:
+            self._new_session(token, source)
+        except ApiError as error:
+            raise _as_s3(request, error) from None
         return await answered(self.answer(request))
 
     async def _after_reading(self, request: Request, session: Session) -> Answer:
@@ -289,6 +327,14 @@ class Gate:
             return method_refused(request, "POST, DELETE")
         self._check_one(session, Wanted(access.ADMIN, None))
         return self._change_tokens(request)
+
+    async def _access_keys(self, request: Request, session: Session) -> Reply:
+        """PUT says which access keys are good from now on."""
+        if request.method != "PUT":
+            return method_refused(request, "PUT")
+        self._check_one(session, Wanted(access.ADMIN, None))
+        await self._keys.replace(request, await request.read(_MESSAGE_MAX))
+        return Reply(200)
 
     async def _change_tokens(self, request: Request) -> Answer:
         body = await request.read(_MESSAGE_MAX)

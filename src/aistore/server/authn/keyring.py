@@ -148,6 +148,7 @@ async def configure(service: AuthnService, request: Request, parts: list[str]) -
     service.lifetimes, service.log_level = lifetimes, level or service.log_level
     if auth.secret is not None:
         service.on_new_secret()
+        await service.pushing.tell_access_keys()
     changed = [
         name for name, value in (("secret", auth.secret), ("times", auth.expiration_time), ("log", level)) if value
     ]

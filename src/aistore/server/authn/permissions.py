@@ -92,6 +92,7 @@ _REVERSE = "/v1/reverse/daemon"
 _ETL = "/v1/etl"
 _SORT = "/v1/sort"
 _TOKENS = "/v1/tokens"
+_ACCESS_KEYS = "/v1/access-keys"
 _SOURCE_AND_DESTINATION: Final = (Need(access.WRITE), Need(access.PUT, DESTINATION))
 _ADMIN: Final = (Need(access.ADMIN, CLUSTER),)
 _SHOW: Final = (Need(access.SHOW_CLUSTER, CLUSTER),)
@@ -175,6 +176,7 @@ TABLE: Final[dict[Row, tuple[Need, ...]]] = {
     Row("DELETE", _SORT): _ADMIN,
     Row("POST", _TOKENS): (Need(0, TOKEN),),
     Row("DELETE", _TOKENS): _ADMIN,
+    Row("PUT", _ACCESS_KEYS): _ADMIN,
     # The S3 endpoint
     Row("GET", _S3): (Need(access.LIST_BUCKETS, CLUSTER),),
     Row("PUT", _S3_BUCKET): (Need(access.CREATE_BUCKET, CLUSTER),),

@@ -1,4 +1,4 @@
-"""What an AuthN server tells the registered clusters: which tokens to refuse (protocol/60 7, 8.3)."""
+"""What an AuthN server tells the registered clusters: which tokens to refuse, and which access keys to accept (protocol/60 7, 8.3)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aistore.wire import authn
 from aistore.wire.errors import ApiError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from aistore.http1.message import Reply
     from aistore.server.authn.service import AuthnService
@@ -25,10 +25,13 @@ __all__ = ["Pushing"]
 logger = logging.getLogger("aistore.server.authn")
 
 _LIFETIME: Final = 300
-# Revoking answers when the clusters know it, or after this long, and goes on telling them.
+# A change is answered when the clusters know it, or after this long; who does not know it by then is told until it does.
 _ANSWER_SECONDS: Final = 2.0
-_PAUSE: Final = 3.0
-_ATTEMPTS: Final = 20
+_FIRST_PAUSE: Final = 0.5
+_LONGEST_PAUSE: Final = 60.0
+_WARNED_AT: Final = 4  # attempts: a cluster that starts needs some
+# What a cluster that has no access keys answers (the reference, and without AuthN).
+_NOT_THERE: Final = frozenset({400, 404, 405, 501})
 
 
 class Pushing:
@@ -37,6 +40,15 @@ class Pushing:
     def __init__(self, service: AuthnService) -> None:
         self._service = service
         self._tasks: set[asyncio.Task[None]] = set()
+        self._behind: set[str] = set()
+        """Clusters that have missed something since they were told all."""
+        self._catching_up: set[str] = set()
+        self._turns: dict[str, asyncio.Lock] = {}
+
+    async def start(self) -> None:
+        """Tell all clusters all that there is to tell: what they missed before is not known any more."""
+        for cluster in await self._service.in_thread(self._service.database.clusters):
+            self._missed(cluster)
 
     async def close(self) -> None:
         """Give up what could not be told."""
@@ -48,7 +60,7 @@ class Pushing:
         """Have a cluster accept a token of this server, if it has URLs. Raises `ApiError` 400, or 503 if the cluster is not ready."""
         if not cluster.urls:
             return
-        answer = await self._ask(cluster, "POST", b"{}")
+        answer = await self._ask(cluster, "POST", authn.TOKENS, b"{}")
         if answer.status != 200:
             said = answer.body if isinstance(answer.body, bytes) else b""
             text = (
@@ -61,7 +73,7 @@ class Pushing:
         service = self._service
         service.revoked = await service.in_thread(service.database.revoked)
         if cluster.urls and service.revoked:
-            answer = await self._ask(cluster, "DELETE", _message(service.revoked.values()))
+            answer = await self._ask(cluster, "DELETE", authn.TOKENS, _message(service.revoked.values()))
             if answer.status != 200:
                 raise ApiError(
                     400, f"failed to tell {cluster.alias}[{cluster.id}] the revoked tokens: status {answer.status}"
@@ -69,25 +81,80 @@ class Pushing:
 
     async def revoke(self, token: str) -> None:
         """Tell all clusters a token; who cannot be reached now is told later."""
+        body = _message([token])
+
+        async def tell(cluster: ClusterAcl) -> int:
+            return (await self._ask(cluster, "DELETE", authn.TOKENS, body)).status
+
+        await self._tell_all(tell)
+
+    async def tell_access_keys(self, *, always: bool = False) -> None:
+        """Tell all clusters the access keys and what they allow now, if there are any, or `always`: the last one may have gone."""
+        database = self._service.database
+        if always or await self._service.in_thread(lambda: bool(database.access_keys())):
+            await self._tell_all(self._tell_access_keys)
+
+    async def _tell_access_keys(self, cluster: ClusterAcl) -> int:
+        from aistore.server.authn.access_keys import known_to
+
+        async with self._turns.setdefault(cluster.id, asyncio.Lock()):  # what was listed last is told last
+            keys = await self._service.in_thread(lambda: known_to(self._service, cluster.id))
+            body = msgspec.json.encode(authn.AccessKeys(keys))
+            status = (await self._ask(cluster, "PUT", authn.ACCESS_KEYS, body)).status
+        return 200 if status in _NOT_THERE else status
+
+    # -- who is told --
+
+    async def _tell_all(self, tell: Callable[[ClusterAcl], Awaitable[int]]) -> None:
         clusters = await self._service.in_thread(self._service.database.clusters)
-        told = [asyncio.create_task(self._tell(cluster, token)) for cluster in clusters if cluster.urls]
-        for task in told:
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        told = [self._spawn(self._tell(cluster, tell)) for cluster in clusters if cluster.urls]
         if told:
             await asyncio.wait(told, timeout=_ANSWER_SECONDS)
 
-    async def _tell(self, cluster: ClusterAcl, token: str) -> None:
-        for _ in range(_ATTEMPTS):
-            answer = await self._ask(cluster, "DELETE", _message([token]))
-            if answer.status == 200:
-                return
-            if answer.status not in (502, 503):
-                break
-            await asyncio.sleep(_PAUSE)
-        logger.warning("cluster %s was not told of a revoked token: status %d", cluster.id, answer.status)
+    def _spawn(self, work: Awaitable[None]) -> asyncio.Task[None]:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
-    async def _ask(self, cluster: ClusterAcl, method: str, body: bytes) -> Reply:
+    async def _tell(self, cluster: ClusterAcl, tell: Callable[[ClusterAcl], Awaitable[int]]) -> None:
+        if await tell(cluster) != 200:
+            self._missed(cluster)
+
+    def _missed(self, cluster: ClusterAcl) -> None:
+        if cluster.urls:
+            self._behind.add(cluster.id)
+            if cluster.id not in self._catching_up:
+                self._catching_up.add(cluster.id)
+                self._spawn(self._catch_up(cluster.id))
+
+    async def _catch_up(self, uuid: str) -> None:
+        """Tell a cluster all, until it knows or is not registered any more."""
+        pause, attempts = _FIRST_PAUSE, 0
+        try:
+            while uuid in self._behind:
+                await asyncio.sleep(pause)
+                cluster = await self._service.in_thread(lambda: self._service.database.cluster(uuid))
+                self._behind.discard(uuid)
+                if cluster is None:
+                    return
+                if why := await self._fails(cluster):
+                    self._behind.add(uuid)
+                    pause, attempts = min(2 * pause, _LONGEST_PAUSE), attempts + 1
+                    if attempts == _WARNED_AT:
+                        logger.warning("%s; told again until it works", why)
+        finally:
+            self._catching_up.discard(uuid)
+
+    async def _fails(self, cluster: ClusterAcl) -> str:
+        try:
+            await self.tell_revoked(cluster)
+        except ApiError as error:
+            return error.message
+        status = await self._tell_access_keys(cluster)
+        return "" if status == 200 else f"failed to tell {cluster.id} the access keys: status {status}"
+
+    async def _ask(self, cluster: ClusterAcl, method: str, resource: str, body: bytes) -> Reply:
         """The answer of the first URL that gives one; 502 if none does."""
         now = int(time.time())
         claims: dict[str, object] = {
@@ -101,7 +168,7 @@ class Pushing:
         headers = (("Authorization", f"Bearer {self._service.keys.sign(claims)}"),)
         answer: Reply | None = None
         for url in cluster.urls or ():
-            answer = await ask(url, method, f"/v1/{authn.TOKENS}", body, headers)
+            answer = await ask(url, method, f"/v1/{resource}", body, headers)
             if answer.status not in (502, 503):
                 break
         assert answer is not None  # there are URLs

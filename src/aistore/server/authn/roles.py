@@ -120,6 +120,7 @@ async def put(service: AuthnService, request: Request, parts: list[str]) -> Repl
 
     with wrapping("update role", name):
         await service.in_thread(change)
+    await service.pushing.tell_access_keys()
     service.audit.note(actor, address_of(request), "update role", name)
     return Reply(200)
 
@@ -144,5 +145,6 @@ async def delete(service: AuthnService, request: Request, parts: list[str]) -> R
 
     with wrapping("delete role", name):
         await service.in_thread(remove)
+    await service.pushing.tell_access_keys()
     service.audit.note(actor, address_of(request), "delete role", name)
     return Reply(200)

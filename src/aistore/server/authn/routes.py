@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 from aistore.http1.message import Reply
 from aistore.server.api.messages import method_refused
-from aistore.server.authn import clusters, keyring, roles, users
+from aistore.server.authn import access_keys, clusters, keyring, roles, users
 from aistore.server.authn.service import not_found
 from aistore.server.exposition import CONTENT_TYPE
 from aistore.server.metrics import service_metrics
@@ -29,6 +29,7 @@ _RESOURCES: Final[dict[str, dict[str, Handler]]] = {
     authn.CLUSTERS: {"DELETE": clusters.delete, "GET": clusters.get, "POST": clusters.post, "PUT": clusters.put},
     authn.ROLES: {"DELETE": roles.delete, "GET": roles.get, "POST": roles.post, "PUT": roles.put},
     authn.TOKENS: {"DELETE": users.revoke},
+    authn.ACCESS_KEYS: {"DELETE": access_keys.delete, "GET": access_keys.get, "POST": access_keys.post},
     "daemon": {"PUT": keyring.configure, "GET": keyring.configuration},
     "public-key": {"GET": keyring.public_key},
     "rotate-key": {"POST": keyring.rotate},

@@ -25,7 +25,7 @@ from aistore.wire import authn, environment
 from aistore.wire.authn import ADMIN_ROLE, SERVICE, Role
 from aistore.wire.errors import ApiError, error_body, url_too_short
 from aistore.wire.headers import JSON, REQUEST_ID, TEXT
-from aistore.wire.values import SECOND
+from aistore.wire.values import SECOND, format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -145,6 +145,7 @@ class AuthnService:
             self.pushing = Pushing(self)
             self.url = url_of(*sock.getsockname()[:2])
             await self.server.listen(sock)
+            await self.pushing.start()
             undo.pop_all()
 
     async def stop(self, grace: float = 0.0) -> None:
@@ -358,6 +359,21 @@ def named(request: Request, parts: list[str]) -> str:
     if not parts:
         raise url_too_short(request.path.strip("/"), 3, 2)
     return parts[0]
+
+
+def lifetime(service: AuthnService, asked: int | None) -> int:
+    """Nanoseconds that a token is valid (protocol/60 6). Raises `ApiError` 400."""
+    limits = service.lifetimes
+    if asked is None:
+        return limits.default
+    if asked == 0:
+        return limits.longest
+    if asked < MINUTE:
+        raise ApiError(400, "invalid requested expiry date: must be 0 or >= 1m")
+    if asked > limits.longest:
+        longest = format_duration(limits.longest)
+        raise ApiError(400, f"invalid requested expiry date: cannot exceed configured max token age: {longest}")
+    return asked
 
 
 def not_found() -> Reply:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from aistore.http1.message import Reply
 from aistore.server.authn.extraction import address_of
+from aistore.server.authn.issuing import grants_of, issue
 from aistore.server.authn.roles import as_document
-from aistore.server.authn.service import MINUTE, json_answer, named, read_change, read_message, wrapped, wrapping
+from aistore.server.authn.service import json_answer, lifetime, named, read_change, read_message, wrapped, wrapping
 from aistore.server.authn.tokens import BadToken, digest_of
-from aistore.wire.authn import ADMIN_ROLE, MAX_NAME, SERVICE, Login, Role, Token, User, check_name, parse_mask
+from aistore.wire.authn import ADMIN_ROLE, MAX_NAME, SERVICE, Login, Role, Token, User, check_name
 from aistore.wire.errors import ApiError
-from aistore.wire.values import SECOND, format_duration
+from aistore.wire.values import SECOND
 
 if TYPE_CHECKING:
     from aistore.http1.server import Request
@@ -124,17 +125,19 @@ async def put(service: AuthnService, request: Request, parts: list[str]) -> Repl
                     database.set_roles(name, roles)
 
         await service.in_thread(change)
+    if message.roles:
+        await service.pushing.tell_access_keys()
     what = [word for word, changed in (("password", hashed), ("roles", message.roles)) if changed]
     service.audit.note(claims.subject, address_of(request), "update user", f"{name}: {' and '.join(what) or 'nothing'}")
     return Reply(200)
 
 
 async def delete(service: AuthnService, request: Request, parts: list[str]) -> Reply:
-    """Delete a user; tokens that are out stay valid."""
+    """Delete a user with its access keys; tokens that are out stay valid."""
     name = named(request, parts)
     actor = service.administrator(request)
 
-    def remove() -> None:
+    def remove() -> bool:
         database = service.database
         with database.change():
             if name == _BUILT_IN:
@@ -143,10 +146,13 @@ async def delete(service: AuthnService, request: Request, parts: list[str]) -> R
                 raise _missing(name)
             if database.administrators() == [name]:
                 raise ApiError(403, "cannot remove the last administrator")
+            had_keys = any(key.user == name for key in database.access_keys())
             database.delete_user(name)
+        return had_keys
 
     with wrapping("delete user", name):
-        await service.in_thread(remove)
+        had_keys = await service.in_thread(remove)
+    await service.pushing.tell_access_keys(always=had_keys)
     service.audit.note(actor, address_of(request), "delete user", name)
     return Reply(200)
 
@@ -170,66 +176,14 @@ async def _login(service: AuthnService, request: Request, name: str) -> Reply:
     assert user is not None
     service.throttle.succeeded(account, address)
     with wrapping("generate token for", name):
-        lifetime = _lifetime(service, message.expires_in)
+        seconds = lifetime(service, message.expires_in) // SECOND
     if service.passwords.is_outdated(user.password):
         hashed = await service.passwords.hash(password)
         await service.in_thread(lambda: service.database.put_user(name, hashed))
-    claims = await service.in_thread(lambda: _claims(service.database, user))
-    now = int(time.time())
-    times = {"exp": now + lifetime // SECOND, "iat": now, "jti": secrets.token_hex(8)}
-    aud = claims.pop("aud")
-    issued = {**claims, "iss": service.external_url, "sub": name, **({"aud": aud} if aud else {}), **times}
+    grants = await service.in_thread(lambda: grants_of(service.database, user))
+    token = issue(service, name, grants, int(time.time()) + seconds, secrets.token_hex(8))
     service.audit.note(name, address, "login", name)
-    return json_answer({"token": service.keys.sign(issued)})
-
-
-def _lifetime(service: AuthnService, asked: int | None) -> int:
-    """Nanoseconds that a token is valid (protocol/60 6)."""
-    limits = service.lifetimes
-    if asked is None:
-        return limits.default
-    if asked == 0:
-        return limits.longest
-    if asked < MINUTE:
-        raise ApiError(400, "invalid requested expiry date: must be 0 or >= 1m")
-    if asked > limits.longest:
-        longest = format_duration(limits.longest)
-        raise ApiError(400, f"invalid requested expiry date: cannot exceed configured max token age: {longest}")
-    return asked
-
-
-def _claims(database: Database, user: StoredUser) -> dict[str, object]:
-    """What the roles of a user grant together."""
-    clusters = database.clusters()
-    if ADMIN_ROLE in user.roles:
-        return {"clusters": None, "admin": True, "aud": [cluster.id for cluster in clusters]}
-    ids = {cluster.alias: cluster.id for cluster in clusters if cluster.alias}
-    ids.update({cluster.id: cluster.id for cluster in clusters})
-    of_clusters: dict[str, int] = {}
-    of_buckets: dict[tuple[str, str, str, str], int] = {}
-    for name in user.roles:
-        role = database.role(name)
-        for cluster in (role and role.clusters) or ():
-            assert cluster is not None
-            uuid = ids.get(cluster.id, cluster.id)
-            of_clusters[uuid] = of_clusters.get(uuid, 0) | parse_mask(cluster.perm)
-        for bucket in (role and role.buckets) or ():
-            assert bucket is not None
-            key = (bucket.bck.name, bucket.bck.provider, bucket.bck.namespace.uuid, bucket.bck.namespace.name)
-            of_buckets[key] = of_buckets.get(key, 0) | parse_mask(bucket.perm)
-    claims: dict[str, object] = {
-        "clusters": [{"id": uuid, "perm": str(mask)} for uuid, mask in of_clusters.items()] or None
-    }
-    if of_buckets:
-        claims["buckets"] = [
-            {
-                "bck": {"name": key[0], "provider": key[1], "namespace": {"uuid": key[2], "name": key[3]}},
-                "perm": str(mask),
-            }
-            for key, mask in of_buckets.items()
-        ]
-    audience = {*of_clusters, *(key[2] for key in of_buckets)} - {""}
-    return {**claims, "admin": False, "aud": sorted(audience)}
+    return json_answer({"token": token})
 
 
 async def revoke(service: AuthnService, request: Request, parts: list[str]) -> Reply:  # noqa: ARG001  as all handlers

@@ -211,6 +211,8 @@ def _size(field: str, text: str) -> int:
 
 
 def _url(field: str, text: str) -> str:
+    if "@" in text.partition("://")[2].partition("/")[0]:
+        raise _bad(field, "a URL with a user or a password in it, which jobs and logs would show")
     try:
         url = urlsplit(text)
         known = url.hostname and url.scheme in _SCHEMES and url.port != 0  # one that is no port raises

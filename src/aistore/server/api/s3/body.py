@@ -13,6 +13,7 @@ import zlib
 from typing import TYPE_CHECKING, Final, Protocol
 
 from aistore.http1.incoming import Body
+from aistore.server.api.s3.signature import CONTENT_SHA256, ChunkSignatures
 from aistore.server.store.content import in_thread
 from aistore.wire.crc32c import Crc32c
 from aistore.wire.errors import ApiError
@@ -25,14 +26,15 @@ if TYPE_CHECKING:
 
 __all__ = ["AwsChunked", "expect_checked"]
 
-_SHA256: Final = "x-amz-content-sha256"
 _CHECKSUM: Final = "x-amz-checksum-"
 _LENGTH: Final = "x-amz-decoded-content-length"
+_TRAILER_SIGNATURE: Final = "x-amz-trailer-signature"
 _BLOCK: Final = 256 << 10
 _AT_ONCE: Final = 64 << 10  # more is hashed in a thread
 _LINE_MAX: Final = 1024
 _TRAILERS_MAX: Final = 8 << 10
-_chunk_line: Final = re.compile(rb"([0-9a-fA-F]{1,12})(?:;[\x21-\x7e]*)?").fullmatch
+_SIGNED_MIN: Final = 8 << 10  # of chunks before the last one, as in S3: each costs a signature
+_chunk_line: Final = re.compile(rb"([0-9a-fA-F]{1,12})(?:;(?:chunk-signature=([0-9a-f]{64})|[\x21-\x7e]*))?").fullmatch
 _number: Final = re.compile(r"[0-9]{1,15}", re.ASCII).fullmatch
 _hex64: Final = re.compile(r"[0-9a-fA-F]{64}").fullmatch
 
@@ -75,11 +77,14 @@ class _Check:
 
 
 class AwsChunked:
-    """Decoder of `aws-chunked`, incremental: chunks with an optional signature (which is not looked at), then trailers. No I/O."""
+    """Decoder of `aws-chunked`, incremental: chunks, each with its signature where they are to be checked, then trailers. No I/O."""
 
-    __slots__ = ("_ends", "_left", "_line", "_size", "done", "trailers")
+    __slots__ = ("_ends", "_given", "_left", "_line", "_short", "_size", "done", "signatures", "trailers")
 
-    def __init__(self) -> None:
+    def __init__(self, signatures: ChunkSignatures | None = None) -> None:
+        self.signatures = signatures
+        self._given = ""  # the chunk's signature
+        self._short = False  # the chunk before was too short for any but the last one
         self._line = b""
         self._left = 0  # of the chunk's content
         self._ends = False  # an empty line follows the content
@@ -99,6 +104,8 @@ class AwsChunked:
             if self._left:
                 piece = view[at : at + self._left]
                 pieces.append(piece)
+                if self.signatures is not None:
+                    self.signatures.update(piece)
                 at += len(piece)
                 self._left -= len(piece)
                 self._ends = not self._left
@@ -126,13 +133,10 @@ class AwsChunked:
             if line:
                 raise _broken("a chunk is longer than it says")
             self._ends = False
+            if self.signatures is not None:
+                self.signatures.end(self._given)
         elif self.trailers is None:
-            found = _chunk_line(line)
-            if found is None:
-                raise _broken("the line before a chunk is not its length")
-            self._left = int(found[1], 16)
-            if not self._left:
-                self.trailers = {}
+            self._take_chunk(line)
         elif line:
             name, colon, value = line.decode("latin-1").partition(":")
             self._size += len(line)
@@ -140,7 +144,35 @@ class AwsChunked:
                 raise _broken("its trailers are malformed or too long")
             self.trailers[name.strip().lower()] = value.strip()
         else:
+            if self.signatures is not None:
+                self._check_trailers(self.signatures, self.trailers)
             self.done = True
+
+    def _take_chunk(self, line: bytes) -> None:
+        found = _chunk_line(line)
+        if found is None:
+            raise _broken("the line before a chunk is not its length")
+        self._left = int(found[1], 16)
+        if self.signatures is not None:
+            if found[2] is None:
+                raise _broken("a chunk has no signature")
+            self._given = found[2].decode()
+            if self._left and self._short:
+                raise ApiError(
+                    403, f"only the last chunk may be shorter than {_SIGNED_MIN} bytes", "InvalidChunkSizeError"
+                )
+            self._short = self._left < _SIGNED_MIN
+            if not self._left:
+                self.signatures.end(self._given)
+        if not self._left:
+            self.trailers = {}
+
+    @staticmethod
+    def _check_trailers(signatures: ChunkSignatures, trailers: dict[str, str]) -> None:
+        if signatures.has_trailer:
+            signatures.check_trailers(trailers, trailers.pop(_TRAILER_SIGNATURE, ""))
+        elif trailers:
+            raise _broken("its trailers are not signed")
 
 
 class _CheckedBody(Body):
@@ -166,6 +198,11 @@ class _CheckedBody(Body):
     def release(self) -> None:
         """The handler has ended."""
         self._inner.release()
+
+    @property
+    def came(self) -> int:
+        """Bytes that were received."""
+        return self._inner.came
 
     @property
     def complete(self) -> bool:
@@ -202,8 +239,11 @@ class _CheckedBody(Body):
                 n = await self._inner.readinto(self._block)
                 if not n:
                     break
+                block = memoryview(self._block)[:n]
+                is_slow = coded.signatures is not None and n > _AT_ONCE
+                pieces = await in_thread(coded.feed, block) if is_slow else coded.feed(block)
                 # Chunks may be of one byte: what came of a block is handed out as one.
-                self._decoded = memoryview(b"".join(coded.feed(memoryview(self._block)[:n])))
+                self._decoded = memoryview(b"".join(pieces))
                 continue
             n = min(len(self._decoded), len(view) - filled)
             view[filled : filled + n] = self._decoded[:n]
@@ -230,7 +270,7 @@ def expect_checked(request: Request) -> None:
     A small body is checked at once, another one while it is read. Raises `ApiError` 400 (and a reader does), 411.
     """
     headers = request.headers
-    sha256 = headers.get(_SHA256, "")
+    sha256 = headers.get(CONTENT_SHA256, "")
     is_coded = sha256.startswith("STREAMING-") or "aws-chunked" in headers.get("content-encoding", "").lower()
     if (
         not is_coded
@@ -250,7 +290,8 @@ def expect_checked(request: Request) -> None:
     text = headers.get(_LENGTH, "")
     if not _number(text):
         raise ApiError(411, f"the length of the content ({_LENGTH}) is missing or no number", "MissingContentLength")
-    length, coded = int(text), AwsChunked()
+    signatures = request.proof if isinstance(request.proof, ChunkSignatures) else None
+    length, coded = int(text), AwsChunked(signatures)
     if request.content is None:
         assert request.body is not None
         request.body = _CheckedBody(request.body, length, coded, checks)
@@ -268,8 +309,8 @@ def expect_checked(request: Request) -> None:
 def _checks(request: Request) -> list[_Check]:
     headers = request.headers
     checks = []
-    if _hex64(headers.get(_SHA256, "")):
-        checks.append(_Check("sha256", _HASHES["sha256"], bytes.fromhex(headers[_SHA256])))
+    if _hex64(headers.get(CONTENT_SHA256, "")):
+        checks.append(_Check("sha256", _HASHES["sha256"], bytes.fromhex(headers[CONTENT_SHA256])))
     if "content-md5" in headers:
         expected = _decoded("Content-MD5", headers["content-md5"])
         checks.append(_Check("md5", lambda: hashlib.md5(usedforsecurity=False), expected))

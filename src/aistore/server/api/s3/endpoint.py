@@ -1,6 +1,6 @@
 """The S3 endpoint, `/s3` (protocol/00 21): which call a request is. It always answers in place.
 
-Signatures are not checked. Access is decided by the bucket's properties, as for native calls.
+Signatures are checked where there is AuthN, before a call comes here. Access is decided by the bucket's properties, as for native calls.
 """
 
 from __future__ import annotations
