@@ -163,6 +163,7 @@ def _add_authn(authn: argparse.ArgumentParser) -> None:
     serve.add_argument("--host", help="address to bind (default 127.0.0.1)")
     serve.add_argument("--port", type=int, help="default 52001; 0 takes a free one")
     serve.add_argument("--external-url", metavar="URL", help="where clients and clusters reach it")
+    _add_tls(serve)
     serve.add_argument("--allow-remote", action="store_true", help="bind other than loopback addresses")
     _add_logs(serve)
     login = commands.add_parser("login", help="log in, and keep the token for other commands and programs")
@@ -220,6 +221,10 @@ def _add_objects(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         command.add_argument("-v", "--verbose", action="store_true", help="tell what is done with each of many names")
     for command in (create, ls, get, put, sync):
         command.add_argument("--endpoint", help="URL of a cluster, or local:[///PATH]")
+        command.add_argument(
+            "--ca-cert", metavar="FILE", help="CA that vouches for the cluster (default $AIS_CLIENT_CA)"
+        )
+        command.add_argument("--skip-verify", action="store_true", help="trust any certificate")
 
 
 def _add_sync(sync: argparse.ArgumentParser) -> None:
