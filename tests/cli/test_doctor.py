@@ -136,3 +136,9 @@ def test_a_served_folder_is_checked_by_its_server(folder: Path) -> None:
         assert (done.returncode, "keeps to a rate of its own" in done.stderr) == (2, True)
         assert len(cluster.client().cluster().list_jobs_status("scrub")) == 3
     assert ais("--endpoint", "http://127.0.0.1:9").returncode == 2
+
+
+def test_a_folder_that_is_served_with_tls_is_checked_without_more_words(folder: Path) -> None:
+    with LocalCluster(folder, durability="relaxed", tls=True, etl=False):
+        done = ais(folder, "--quick")
+        assert (done.returncode, done.stderr, "all is well" in done.stdout) == (0, "", True), done
