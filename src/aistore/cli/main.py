@@ -234,6 +234,10 @@ def _add_sync(sync: argparse.ArgumentParser) -> None:
 
 # What errors advise a Python program to do, and how that is done here.
 _IN_A_SHELL = (
+    (
+        "(log in: AuthNClient(url).login(name, password) gives what Client(token=...) takes)",
+        "(log in: ais authn login NAME)",
+    ),
     ("(create it with bucket.create())", "(create it with: ais create)"),
     (" (bucket.create(exist_ok=True) accepts that)", ""),
     ("(see bucket.list_all_objects())", "(ais ls shows what is)"),
