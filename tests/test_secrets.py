@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from botocore.auth import S3SigV4Auth, S3SigV4QueryAuth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 
 from aistore import AsyncClient, Client
 from aistore.sdk.authn import AuthNClient
@@ -97,6 +101,7 @@ class Server:
         environment |= {
             "AIS_AUTHN_SECRET_KEY": secrets.new("secret that tokens are signed with"),
             "AIS_AUTHN_SU_PASS": self.password,
+            "PIP_INDEX_URL": f"http://user:{secrets.new('password of an index of packages')}@127.0.0.1:9/simple",
         }
         options = ["--port", "0", "--targets", "2", "--authn", "local", "--authn-port", "0", "--config", str(config)]
         self.output = folder / "output"
@@ -162,6 +167,7 @@ def test_no_secret_is_seen_anywhere(server: Server, secrets: Secrets) -> None:
         root.make_bucket("b")
         assert root.put("b", "o", b"content").status == 200
         _tokens_of_nobody(nobody, secrets, token)
+        _access_keys(server, secrets, token)
         _redirects(server, root, secrets, token)
         _urls_with_passwords(root, secrets)
         _remote(root, secrets)
@@ -223,6 +229,32 @@ def _tokens_of_nobody(call: Watched, secrets: Secrets, token: str) -> None:
     ):
         for where_ in (path, "/s3/b/o", "/v1/nowhere", "/v1/buckets/b"):
             assert call("GET", f"{where_}?{query}").status >= 400
+
+
+def _access_keys(server: Server, secrets: Secrets, token: str) -> None:
+    """Access keys for S3, with good signatures and others, in headers and in URLs."""
+    keys = AuthNClient(server.authn, token=token).access_key_manager()
+    made = keys.create()
+    assert made.secret
+    credentials = Credentials(made.id, secrets.add("secret of an access key", made.secret))
+    secrets.look("repr of an access key", f"{made!r} {made} {keys.list()!r}")
+    where_ = f"{server.url}/s3/b/o"
+    good = AWSRequest("GET", where_, {"Host": urlsplit(server.url).netloc})
+    S3SigV4Auth(credentials, "s3", "us-east-1").add_auth(good)
+    headers = dict(good.headers.items())
+    secrets.add("SigV4 signature of ours", headers["Authorization"].rpartition("=")[2])
+    presigned = AWSRequest("GET", where_, {})
+    S3SigV4QueryAuth(credentials, "s3", "us-east-1", expires=60).add_auth(presigned)
+    query = urlsplit(presigned.url).query
+    secrets.add("signature of a URL that we presigned", parse_qs(query)["X-Amz-Signature"][0])
+    with Watched(server.url, secrets) as call:
+        assert call("GET", "/s3/b/o", None, headers).body == b"content"
+        assert call("GET", f"/s3/b/o?{query}").body == b"content"
+        assert call("GET", "/s3/b/other", None, headers).status == 403
+        assert call("GET", f"/s3/b/other?{query}").status == 403
+        assert call("GET", f"/v1/objects/b/o?{query}").status == 401
+    log = (server.folder / "server.access.log").read_text()
+    assert re.search(r"GET /s3/b/o 200 .*, admin from", log), "who signed is not told"
 
 
 def _redirects(server: Server, root: Watched, secrets: Secrets, token: str) -> None:
@@ -290,7 +322,10 @@ def _documents(root: Watched, secrets: Secrets) -> None:
 
 
 def _transformer(server: Server, root: Watched, etl: Etl, secrets: Secrets) -> None:
-    etl.started(acting("HTTPMultiThreadedServer"), env={"OF_ITS_OWN": secrets.new("variable of a transformer")})
+    etl.started(
+        acting("HTTPMultiThreadedServer"),
+        env={"OF_ITS_OWN": secrets.new("variable of a transformer"), "PACKAGES": "msgspec"},
+    )
     environment = json.loads(etl.get("b", "o", "env").body)
     own = environment["AIS_TARGET_URL"]
     secrets.add("secret of a transformer", own.rpartition("/")[2])
@@ -309,12 +344,15 @@ def _processes(server: Server, secrets: Secrets) -> None:
     assert _addresses(family) <= {"0100007F"}, "something listens beyond loopback"
     modes = {str(path): path.lstat().st_mode & 0o077 for path in server.folder.rglob("*") if not path.is_symlink()}
     assert {path for path, mode in modes.items() if mode} == set(), "something is not for its owner alone"
+    limits = Path(f"/proc/{server.process.pid}/limits").read_text()
+    assert re.search(r"Max core file size +0 ", limits), limits
     for pid, line in family.items():
         secrets.look(f"command line of {line}", line)
         environment = Path(f"/proc/{pid}/environ").read_text(errors="replace")
-        of_transformer = "AIS_TARGET_URL=" in environment  # that has its own secrets, and no others
+        # A transformer has its own secrets, and no others; what is for pip alone is in the environment of the server, where the operator put it.
+        own = ("AIS_TARGET_URL=", "OF_ITS_OWN=") if "AIS_TARGET_URL=" in environment else ("PIP_INDEX_URL=",)
         for word in environment.split("\0"):
-            if not (of_transformer and word.startswith(("AIS_TARGET_URL=", "OF_ITS_OWN="))):
+            if not word.startswith(own):
                 secrets.look(f"environment of {line}", word)
 
 

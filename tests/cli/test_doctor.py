@@ -98,3 +98,19 @@ def test_ctrl_c_leaves_a_folder_that_the_next_can_check(folder: Path) -> None:
     assert process.wait(60) in (130, -signal.SIGINT)
     process.communicate()
     assert ais(folder).returncode == 1
+
+
+def test_a_served_folder_is_checked_by_its_server(folder: Path) -> None:
+    with LocalCluster(folder, durability="relaxed") as cluster:
+        done = ais(folder, "--quick")
+        assert (done.returncode, "all is well" in done.stdout) == (0, True), done
+        flip(folder)
+        done = ais("--endpoint", cluster.url, "--json")
+        said = json.loads(done.stdout)
+        assert (done.returncode, said["found"], said["repair"]) == (1, {"content-damaged": 1}, False)
+        done = ais(folder, "--repair")
+        assert (done.returncode, "cannot be mended: have it answer an error" in done.stdout) == (1, True), done
+        done = ais(folder, "--rate", "1MiB")
+        assert (done.returncode, "keeps to a rate of its own" in done.stderr) == (2, True)
+        assert len(cluster.client().cluster().list_jobs_status("scrub")) == 3
+    assert ais("--endpoint", "http://127.0.0.1:9").returncode == 2

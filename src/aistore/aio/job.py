@@ -59,6 +59,10 @@ class AsyncJob(JobHandle):
         """Its snapshots, by target."""
         return await self._client.run(jobs.details(self._id, self._kind))
 
+    async def findings(self) -> dict[str, object] | None:
+        """What a job of kind `scrub` has found so far: problems, counts, notes. None for other jobs, and for one that was forgotten."""
+        return await self._client.run(jobs.findings(self._id))
+
     async def get_within_timeframe(self, start_time: datetime, end_time: datetime | None = None) -> list[JobSnap]:
         """Snapshots of this job, and of others of its kind, that started at `start_time` or later and ended by `end_time`, if given.
 

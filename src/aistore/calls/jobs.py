@@ -11,7 +11,7 @@ from aistore.calls.query import encode_query
 from aistore.calls.steps import Sleep
 from aistore.transport.request import Request
 from aistore.wire import actions, params, whats
-from aistore.wire.kinds import IDLE_KINDS
+from aistore.wire.kinds import IDLE_KINDS, QUICK_SCRUB, SCRUB
 from aistore.wire.messages import encode_action
 from aistore.wire.values import SECOND, ZERO_TIME, parse_time
 
@@ -26,11 +26,13 @@ if TYPE_CHECKING:
 __all__ = [
     "abort",
     "details",
+    "findings",
     "list_running",
     "list_status",
     "poll",
     "poll_interval",
     "start",
+    "start_scrub",
     "status",
     "total_time",
     "wait",
@@ -71,6 +73,23 @@ def start(kind: str, daemon_id: str = "", force: bool = False, buckets: Sequence
     query = encode_query({params.FORCE: "true"} if force else None)
     answer = yield Request("PUT", "cluster", query, body=encode_action(actions.START, value=document))
     return answer.content.decode()
+
+
+def start_scrub(*, quick: bool, repair: bool) -> Steps[str]:
+    """Start a scrub of the data folder, which only this package's server has; returns its id."""
+    document: dict[str, object] = {"Kind": SCRUB, "Force": repair, "Flags": QUICK_SCRUB if quick else 0}
+    answer = yield Request("PUT", "cluster", body=encode_action(actions.START, value=document))
+    return answer.content.decode()
+
+
+def findings(job_id: str) -> Steps[dict[str, object] | None]:
+    """What a scrub has found so far; None if nothing is known of it."""
+    import msgspec
+
+    answer = yield _ask(whats.JOB_SNAPSHOTS, _document(job_id, SCRUB))
+    snapshots = msgspec.json.decode(answer.content, type=dict[str, list[dict[str, object]]])
+    told = [one["ext"] for of_target in snapshots.values() for one in of_target if one.get("ext")]
+    return msgspec.convert(told[0], dict[str, object]) if told else None
 
 
 def abort(job_id: str, kind: str) -> Steps[None]:

@@ -24,6 +24,8 @@ _OF_TRANSFORMERS = (500, 502)
 _NO_ETL = re.compile(r"(?:\b[pt]\[\w+\]: |\bETL )[a-z0-9-]+ (?:does not|doesn't) exist")
 _TRANSFORMING = re.compile(f'"action":"(?:{actions.TRANSFORM_BUCKET}|{actions.TRANSFORM_OBJECTS})"'.encode())
 
+_BAD_CHECKSUM = "ErrBadCksum"
+
 # Servers that tell the type of an error know better than its text, in which a namespace looks like an object.
 _BY_TYPE: dict[str, ErrorKind] = {
     "ErrBckNotFound": "bucket-not-found",
@@ -35,6 +37,8 @@ def error_class(status: int, method: str, text: str) -> type[AISError]:
     """Class of the error that an answer means, from its whole text; `method` is that of the last request."""
     from aistore.sdk import errors
 
+    if f'"tcode":"{_BAD_CHECKSUM}"' in text:
+        return errors.ErrBadChecksum
     kind = classify(status, method, text)
     if status == 404 and '"tcode"' in text:
         for tcode, known in _BY_TYPE.items():

@@ -5,44 +5,43 @@ from __future__ import annotations
 import json
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
+from aistore.calls import jobs
 from aistore.cli.serve import data_dir_of
+from aistore.sdk import Client
+from aistore.sdk.errors import AISError
 from aistore.server.doctor import Patient
 from aistore.server.folder import FolderError, FolderInUseError
 from aistore.server.settings import parse_size
 from aistore.server.store.errors import StoreCorrupt
-from aistore.server.store.findings import Findings, Pace
+from aistore.server.store.findings import Findings, FindingsDocument, Pace
+from aistore.transport.errors import TransportError
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
-
-    from aistore.server.store.findings import FindingsDocument
+    from collections.abc import Callable, Iterator
 
 __all__ = ["doctor"]
 
 _CANNOT: Final = 2
 _EVERY: Final = 0.5
+_POLL: Final = 0.1
 _SHOWN: Final = 100
 _STATES: Final = {"found": "not repaired", "repaired": "repaired", "contained": "cannot be mended"}
 
 
 def doctor(asked: argparse.Namespace) -> int:
     """Check a data folder. Exit status 0 in order, 1 not, 2 it cannot be checked."""
-    findings = Findings(full=not asked.quick, repair=asked.repair)
     try:
-        with Patient(data_dir_of(asked)) as patient, _told(findings):
-            pace = Pace(rate=parse_size(asked.rate) if asked.rate else 0)
-            patient.examine(full=findings.full, repair=findings.repair, pace=pace, findings=findings)
-    except FolderInUseError as error:
+        said = _by_server(asked, asked.endpoint) if asked.endpoint else _examined(asked)
+    except (FolderError, StoreCorrupt, AISError, TransportError) as error:
         print(f"ais: {error}", file=sys.stderr)
         return _CANNOT
-    except (FolderError, StoreCorrupt) as error:
-        print(f"ais: {error}", file=sys.stderr)
-        return _CANNOT
-    said = findings.document()
     if asked.json:
         print(json.dumps(said, indent=2))
     else:
@@ -50,8 +49,49 @@ def doctor(asked: argparse.Namespace) -> int:
     return 1 if said["unrepaired"] or not said["finished"] else 0
 
 
+def _examined(asked: argparse.Namespace) -> FindingsDocument:
+    """What is found here, or by the server of the folder."""
+    findings = Findings(full=not asked.quick, repair=asked.repair)
+    try:
+        with Patient(data_dir_of(asked)) as patient, _told(findings.document):
+            pace = Pace(rate=parse_size(asked.rate) if asked.rate else 0)
+            patient.examine(full=findings.full, repair=findings.repair, pace=pace, findings=findings)
+    except FolderInUseError as error:
+        if not error.url:
+            raise
+        return _by_server(asked, error.url)
+    return findings.document()
+
+
+def _by_server(asked: argparse.Namespace, url: str) -> FindingsDocument:
+    """What a job of a server finds. Ctrl-C aborts the job."""
+    if asked.rate:
+        raise FolderError(f"--rate is for folders that nobody serves: the job at {url} keeps to a rate of its own")
+    client = Client(url)
+    requests = client.cluster().client
+    job = client.job(requests.run(jobs.start_scrub(quick=asked.quick, repair=asked.repair)))
+
+    def found() -> FindingsDocument:
+        told = job.findings()
+        if told is None:
+            raise FolderError(f"{url} does not tell what scrub[{job.job_id}] found: {job.status().err or 'nothing'}")
+        return msgspec.convert(told, FindingsDocument)
+
+    try:
+        with _told(found):
+            while not (status := job.status()).end_time:
+                time.sleep(_POLL)
+    except KeyboardInterrupt:
+        job.abort()
+        raise
+    said = found()
+    if status.aborted:
+        said["notes"].append(f"scrub[{job.job_id}] was aborted: {status.err}")
+    return said
+
+
 @contextmanager
-def _told(findings: Findings) -> Iterator[None]:
+def _told(found: Callable[[], FindingsDocument]) -> Iterator[None]:
     """Tell on a terminal how far it is."""
     if not sys.stderr.isatty():
         yield
@@ -60,8 +100,9 @@ def _told(findings: Findings) -> Iterator[None]:
 
     def tell() -> None:
         while not over.wait(_EVERY):
-            problems = sum(findings.found.values())
-            line = f"{findings.objects:,} objects, {findings.bytes / (1 << 20):,.0f} MiB read, {problems} problems"
+            said = found()
+            problems = sum(said["found"].values())
+            line = f"{said['objects']:,} objects, {said['bytes'] / (1 << 20):,.0f} MiB read, {problems} problems"
             print(f"\r{line:<72}", end="", file=sys.stderr, flush=True)
 
     thread = threading.Thread(target=tell, daemon=True)

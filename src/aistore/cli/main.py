@@ -190,6 +190,7 @@ def _add_doctor(doctor: argparse.ArgumentParser) -> None:
     doctor.add_argument("--quick", action="store_true", help="do not read content")
     doctor.add_argument("--repair", action="store_true", help="mend what can be mended; without it, only tell")
     doctor.add_argument("--rate", metavar="SIZE", help="read at most so much a second, for example 100MiB")
+    doctor.add_argument("--endpoint", metavar="URL", help="the server to ask instead, as a job of it")
     doctor.add_argument("--json", action="store_true", help="print one JSON document")
 
 

@@ -80,6 +80,7 @@ class Request:
         "proof",
         "query",
         "raw_path",
+        "user",
     )
 
     def __init__(self, head: RequestHead, content: bytes | None, body: Body | None, connection: Link) -> None:
@@ -99,6 +100,8 @@ class Request:
         """When its answer was begun, for services that note it (seconds of `time.perf_counter`)."""
         self.id: str
         """What it is called in logs, by services that give it a name."""
+        self.user: str
+        """Who sent it, where a service found that out by more than a token."""
 
     @property
     def received(self) -> int:

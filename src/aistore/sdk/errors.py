@@ -304,7 +304,10 @@ class ErrETLTransform(AISError, requests.exceptions.RetryError):
 
 
 class ErrBadChecksum(AISError):
-    """What was read, or what the cluster says it stored, differs from its checksum; `status_code` is that of the answer."""
+    """What was read, sent, or lies on the cluster's disk differs from its checksum; `status_code` is that of the answer.
+
+    With 410 the cluster knows that the object is damaged, until it is overwritten or deleted.
+    """
 
 
 class InvalidBckProvider(Exception):

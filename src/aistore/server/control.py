@@ -9,6 +9,7 @@ from aistore.server.archive.archives import Archives
 from aistore.server.config import ConfigKeeper
 from aistore.server.dsort.registry import Sorts
 from aistore.server.jobs.registry import JobRegistry
+from aistore.server.jobs.scrubbing import Scrubs
 from aistore.server.jobs.summary import Summaries
 from aistore.server.store.scan import Scanner
 
@@ -26,6 +27,7 @@ class Control:
         self.config = ConfigKeeper(store)
         self.jobs = JobRegistry(store, at_once=limits.jobs)
         self.sorts = Sorts(store)
+        self.scrubs = Scrubs(store)
         self.scanner = Scanner(store.catalog)
         self.archives = Archives(store)
         self.summaries = Summaries(store, self.scanner, self.jobs)

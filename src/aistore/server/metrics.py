@@ -63,6 +63,8 @@ FAMILIES: Final = {
     "ais_catalog_commits_total": Family("counter", "commits of the catalog"),
     "ais_catalog_changes_total": Family("counter", "changes in those commits"),
     "ais_catalog_commit_seconds_total": Family("counter", "time that commits took: with durability strict, mostly fsync"),
+    "ais_content_damaged": Family("gauge", "content known to be damaged, whose objects answer an error"),
+    "ais_content_damage_found_total": Family("counter", "times that reading came upon content that is damaged"),
     "ais_remote_cache_hits_total": Family("counter", "reads of remote buckets' objects that were on this disk"),
     "ais_remote_cache_misses_total": Family("counter", "reads of remote buckets' objects that were not"),
     "ais_authn_refusals_total": Family("counter", "requests refused for their token or its rights", ("reason",)),
@@ -108,6 +110,7 @@ def node_metrics(node: Node) -> str:
     _add(out, "ais_build_info", 1, {**build, "durability": node.settings.durability})
     expose_traffic(out, node.traffic, node.server)
     _expose_store(out, node)
+    _add(out, "ais_content_damage_found_total", node.store.verifier.damage.found)
     _add(out, "ais_remote_cache_hits_total", node.stats.cache_hits)
     _add(out, "ais_remote_cache_misses_total", node.stats.cache_misses)
     if node.guarded is not None:
@@ -178,6 +181,7 @@ def _expose_cluster(out: Exposition, node: Node) -> None:
     _add(out, "ais_buckets", len(store.buckets()))
     _add(out, "ais_objects", store.objects)
     _add(out, "ais_stored_bytes", store.bytes)
+    _add(out, "ais_content_damaged", len(store.verifier.damage))
     _add(out, "ais_disk_size_bytes", size)
     _add(out, "ais_disk_free_bytes", free)
     _add(out, "ais_capacity_bytes", size if store.capacity is None else store.capacity)

@@ -13,6 +13,7 @@ import gc
 import logging
 import logging.handlers
 import os
+import resource
 import shutil
 import signal
 import threading
@@ -167,6 +168,9 @@ def run_service(
     follows the log as it rotates. Raises `FolderError`, `FolderInUseError` and `PortError` before it served.
     """
     os.umask(0o077)  # what is in the data folder is for its owner
+    resource.setrlimit(
+        resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1])
+    )  # nor its secrets in a core dump
     _spare_the_collector()
     _keep_what_is_freed()
     folder = ServedFolder(settings.data_dir) if settings.role != "target" else None

@@ -18,6 +18,10 @@ class Kind(NamedTuple):
     idle: bool = False
 
 
+SCRUB = "scrub"
+QUICK_SCRUB = 1
+"""Flag of a start: content is not read."""
+
 _TABLE = (
     Kind("election", "elect-primary", "G"),
     Kind("rebalance", "rebalance", "G", "yes"),
@@ -53,6 +57,7 @@ _TABLE = (
     Kind("get-batch", "get-batch", "GB", idle=True),
     Kind("create-inventory", "create-inventory", "B"),
     Kind("load-lom-cache", "warm-up-metadata", "B", "yes"),
+    Kind(SCRUB, SCRUB, "G", "yes"),  # ours: the reference has none
 )
 
 KINDS = {kind.name: kind for kind in _TABLE}

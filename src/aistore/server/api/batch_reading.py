@@ -195,7 +195,7 @@ class BatchReader:
         source = FileSource(found.fd, found.offset + found.size)
         row, verifier = found.row, self._node.store.verifier
         checking: asyncio.Future[None] | None = None
-        if row is not None and found.size == row.size and verifier.wants(row):
+        if row is not None and found.size == row.size and verifier.wants(row, found.fd):
             checking = asyncio.ensure_future(verifier.check_file(row, found.fd))
         try:
             at = found.offset
@@ -278,9 +278,12 @@ class BatchReader:
             found.data = row.data if size == row.size else row.data[offset : offset + size]
         elif size <= _SMALL and (data := read_if_in_memory(fd, offset, size)) is not None:
             found.data = data
-            found.close()
             if size == row.size:
-                node.store.verifier.check(row, data)
+                try:
+                    node.store.verifier.check(row, data, fd)
+                finally:
+                    found.close()
+            found.close()
         elif size > _SMALL and hasattr(os, "posix_fadvise"):
             os.posix_fadvise(fd, offset, min(size, _PIECE), os.POSIX_FADV_WILLNEED)
         return found
@@ -308,16 +311,16 @@ class BatchReader:
         finally:
             found.close()
         if row is not None and found.size == row.size:
-            self._node.store.verifier.check(row, found.data)
+            self._node.store.verifier.check(row, found.data, cold=True)
         return found
 
     async def _verify(self, found: Found) -> None:
         """Compare whole content with its checksum (bucket property `checksum.validate_warm_get`)."""
         row = found.row  # not the one that was looked up: another version may have come in between
         if row is not None and found.data is not None:
-            self._node.store.verifier.check(row, found.data)
+            self._node.store.verifier.check(row, found.data, cold=True)
         elif row is not None:
-            await self._node.store.verifier.check_file(row, found.fd, again=True)
+            await self._node.store.verifier.check_file(row, found.fd)
 
     # -- members of archives --
 

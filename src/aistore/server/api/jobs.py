@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Final
 from aistore.server.api.messages import OK, job_reply, json_reply, read_message
 from aistore.server.api.remote.jobs import blob_download, prefetch_all
 from aistore.server.api.sort import infos
+from aistore.server.doctor import DOCUMENTS
 from aistore.server.jobs.objects import visit
 from aistore.wire import actions, whats
 from aistore.wire.errors import ApiError, not_remote, unsupported
 from aistore.wire.headers import TEXT
 from aistore.wire.ids import is_job_id, new_job_id
-from aistore.wire.kinds import Kind, find_kind
+from aistore.wire.kinds import QUICK_SCRUB, SCRUB, Kind, find_kind
 from aistore.wire.messages import ActionMessage, JobArgs, decode_value, parse_query
 
 if TYPE_CHECKING:
@@ -62,12 +63,19 @@ async def start(node: Node, request: Request, message: ActionMessage) -> Reply:
     if kind.start == "unsupported":
         raise unsupported("start", f"xaction {kind.name}")
     _check_start(node, kind, args, bucket)
+    control = ""
+    if kind.name == SCRUB:
+        control = f"{'quick' if args.flags & QUICK_SCRUB else 'full'}, {'repair' if args.force else 'dry run'}"
     if kind.name == actions.BLOB_DOWNLOAD and bucket is not None:
         return await blob_download(node, bucket, ActionMessage(kind.name, message.name))
     if kind.name == "rebalance":
         job_id = await _next_rebalance(node)
     job = node.control.jobs.start(
-        kind.name, lambda job: _work(node, job, args, buckets), job_id=job_id, bucket=bucket.id if bucket else None
+        kind.name,
+        lambda job: _work(node, job, args, buckets),
+        job_id=job_id,
+        bucket=bucket.id if bucket else None,
+        control=control,
     )
     return await job_reply(job)
 
@@ -96,6 +104,8 @@ def _check_start(node: Node, kind: Kind, args: JobArgs, bucket: Bucket | None) -
         if not node.smap.has_target(args.daemonid):
             what = f"cannot resilver node {args.daemonid} not present in Smap v{node.smap.version}"
             raise ApiError(400, f"{node.gateway_name}: {what}", "errNodeNotFound")
+    if kind.name == SCRUB and (running := node.control.jobs.select(SCRUB, running=True)):
+        raise ApiError(409, f"{SCRUB}[{running[0].id}] is already running - not starting", "ErrBusy")
     if (
         bucket is not None
         and kind.name in (actions.BLOB_DOWNLOAD, actions.PREFETCH_OBJECTS)
@@ -115,6 +125,9 @@ async def _work(node: Node, job: Job, args: JobArgs, buckets: list[Bucket]) -> N
         await node.control.scanner.run(node.store.work.remove_stale)
     elif job.kind == actions.PREFETCH_OBJECTS and bucket is not None:
         await prefetch_all(job, node, bucket)
+    elif job.kind == SCRUB:
+        quick = bool(args.flags & QUICK_SCRUB)
+        await node.control.scrubs.run(job, DOCUMENTS, full=not quick, repair=args.force)
     elif job.kind == "lru":
         objects, size = await node.backends.space.relieve(force=args.force, among=buckets)
         job.done(objects, size)
@@ -217,6 +230,8 @@ def _snapshot(node: Node, job: Job, target: str, counted_on: str) -> JobSnapshot
     snapshot = job.snapshot(counted=target == counted_on)
     if job.kind == actions.DSORT and (info := node.control.sorts.find(job.id)) is not None:
         snapshot.ext = infos(node, info)[target].metrics
+    if job.kind == SCRUB and target == counted_on:
+        snapshot.ext = node.control.scrubs.find(job.id)
     return snapshot
 
 

@@ -102,7 +102,7 @@ def get(node: Node, request: Request, bucket: Bucket, name: str, dress: Dress | 
         return _get_range(node, request, bucket, row, dress)
     if node.props(bucket).checksum.validate_warm_get:
         with _validating(bucket, row):
-            node.store.verifier.check(row, row.data)
+            node.store.verifier.check(row, row.data, cold=True)
     return _whole(node, row, row.data, dress)
 
 
@@ -152,7 +152,7 @@ def _get_from_file(
     hash_range = status == 206 and props.enable_read_range and row.checksum != "" and length < row.size
     data = read_if_in_memory(fd, offset, length) if not validate and not hash_range else None
     if data is not None and is_whole:
-        verifier.check(row, data)
+        verifier.check(row, data, fd)
     if data is not None and status == 200:
         os.close(fd)
         return _whole(node, row, data, dress)
@@ -163,7 +163,7 @@ def _get_from_file(
     if data is not None:
         os.close(fd)
         return Reply(status, headers, data)
-    part = part_of_file(node, row, fd, offset, length, checked=is_whole and not validate and verifier.wants(row))
+    part = part_of_file(node, row, fd, offset, length, checked=is_whole and not validate and verifier.wants(row, fd))
     reply = Reply(status, headers, part)
     if validate:
         return _send_validated(reply, verifier, bucket, row, part)
@@ -248,7 +248,7 @@ async def _send_validated(reply: Reply, verifier: Verifier, bucket: Bucket, row:
     """Check the content against its checksum before it is sent (bucket property `checksum.validate_warm_get`)."""
     try:
         with _validating(bucket, row):
-            await verifier.check_file(row, part.fd, again=True)
+            await verifier.check_file(row, part.fd)
     except BaseException:
         part.close()
         raise

@@ -287,5 +287,7 @@ async def _copy(node: Node, request: Request, bucket: Bucket, name: str) -> Repl
     if done.missing:
         raise object_not_found(node.name, bucket.id.object_cname(name))
     if done.failed:
+        if (row := node.store.lookup(bucket, name)) is not None:
+            node.store.verifier.refuse(row)
         raise ApiError(500, f"{node.name}: {done.failed[0][1]}")
     return OK

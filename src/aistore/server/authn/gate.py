@@ -99,6 +99,8 @@ class Gate:
 
     def user_of(self, request: Request) -> str:
         """Who sent a request that was let through; empty where its gateway knows."""
+        if hasattr(request, "user"):
+            return request.user
         session = self._sessions.get(_key(*token_of(request)))
         return session.claims.subject if session is not None else ""
 
@@ -181,6 +183,7 @@ class Gate:
                 raise ApiError(403, f"the access key cannot be used: {error.message}", code) from None
         if session.expires <= time.time():
             raise self._refused("bad token", ApiError(403, "the access key has expired", "ExpiredToken"))
+        request.user = session.claims.subject
         self._check(request, session)
         return self._handle(self._node, request)
 

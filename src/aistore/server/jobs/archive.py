@@ -11,9 +11,10 @@ from aistore.server.archive.errors import BadArchive
 from aistore.server.archive.formats import Format
 from aistore.server.archive.source import BytesSource, FileSource
 from aistore.server.archive.writing import NewMember
-from aistore.server.store.errors import ContentChanged
+from aistore.server.store.errors import ContentChanged, ContentDamaged
 from aistore.server.store.scan import Bounds
 from aistore.server.store.schema import LAYOUT_INLINE
+from aistore.server.store.verifying import damage_of
 from aistore.wire.errors import ApiError
 from aistore.wire.values import SECOND
 
@@ -140,13 +141,20 @@ async def _rows(scanner: Scanner, order: ArchiveOrder) -> AsyncIterator[tuple[li
 
 
 async def _add(builder: ArchiveBuilder, store: Store, order: ArchiveOrder, rows: list[Row]) -> list[str]:
-    """Add objects; the names of those whose content was gone."""
+    """Add objects; the names of those whose content was gone. Raises `ContentDamaged`."""
     gone: list[str] = []
 
+    def refuse(name: str, reason: str) -> None:
+        if reason:
+            raise ContentDamaged(
+                f"content of {order.source.id.object_cname(name)} is damaged: {reason}", order.source.bid, name
+            )
+
     def members() -> Iterator[NewMember]:
-        for name, size, layout, content, atime, data in rows:
+        for name, size, layout, content, atime, data, kind, checksum in rows:
             member = order.member_name(name), atime // SECOND
             if layout == LAYOUT_INLINE:
+                refuse(name, "it is missing" if data is None else damage_of(kind, checksum, size, data))
                 yield NewMember(*member, BytesSource(data))
                 continue
             try:
@@ -155,6 +163,7 @@ async def _add(builder: ArchiveBuilder, store: Store, order: ArchiveOrder, rows:
                 gone.append(name)
                 continue
             try:
+                refuse(name, damage_of(kind, checksum, size, fd))
                 yield NewMember(*member, FileSource(fd, size))
             finally:
                 os.close(fd)

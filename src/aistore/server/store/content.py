@@ -40,6 +40,7 @@ __all__ = [
     "full_or",
     "hash_file",
     "ids_of",
+    "in_memory",
     "in_thread",
     "is_content",
 ]
@@ -99,6 +100,19 @@ def ids_of(block: int) -> range:
 def content_path(root: Path, content: int) -> Path:
     """Where a content file lies below the content folder `root`."""
     return root / f"{content // _BLOCK:08x}" / f"{content:016x}"
+
+
+def in_memory(fd: int, size: int) -> bool:
+    """Whether the first and the last byte of a file are in the system's memory (True where the system cannot tell)."""
+    if not _RWF_NOWAIT or not size:
+        return True
+    probe = bytearray(1)
+    try:
+        return os.preadv(fd, [probe], 0, _RWF_NOWAIT) == 1 == os.preadv(fd, [probe], size - 1, _RWF_NOWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:  # not every file system can
+        return True
 
 
 def hash_file(kind: str, fd: int, offset: int, length: int) -> str:

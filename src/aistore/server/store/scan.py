@@ -52,7 +52,7 @@ def _range(bid: int, bounds: Bounds) -> tuple[str, tuple[object, ...]]:
     return (sql, (bid, low)) if high is None else (sql + " AND name < ?", (bid, low, high))
 
 
-_CONTENTS: Final = "SELECT name, size, layout, content, atime, data FROM object LEFT JOIN small ON layout = 0 AND small.id = content WHERE "
+_CONTENTS: Final = "SELECT name, size, layout, content, atime, data, checksum_type, checksum FROM object LEFT JOIN small ON layout = 0 AND small.id = content WHERE "
 
 
 class Scanner:
@@ -91,7 +91,10 @@ class Scanner:
         return found
 
     def contents(self, bid: int, bounds: Bounds, limit: int) -> list[Row]:
-        """Up to `limit` objects in order, as `(name, size, layout, content, atime, data)`; `data` is content that lives in the catalog (in `run`)."""
+        """Up to `limit` objects in order, as `(name, size, layout, content, atime, data, checksum type, checksum)` (in `run`).
+
+        `data` is content that lives in the catalog.
+        """
         chosen, values = _range(bid, bounds)
         return self.reader().execute(f"{_CONTENTS}{chosen} ORDER BY name LIMIT ?", (*values, limit)).fetchall()
 

@@ -10,7 +10,7 @@ import os
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from aistore.server.store.content import content_path
+from aistore.server.store.content import content_path, in_memory
 from aistore.server.store.damage import drop_mark, mark, place_of
 from aistore.server.store.findings import Problem
 from aistore.server.store.references import drop_reference
@@ -154,7 +154,7 @@ class ContentScrub:
         hasher = new_hasher(row.kind)
         if hasher is None:
             return ""
-        cold = not _in_memory(fd)
+        cold = not in_memory(fd, row.size)
         done = 0
         while done < row.size:
             piece = os.pread(fd, min(_PIECE, row.size - done), done)
@@ -214,13 +214,3 @@ def _evict(tx: Transaction, row: _Row) -> None:
     if gone.rowcount:
         tx.count(row.bucket, -1, -row.size)
         drop_reference(tx, row.layout, row.content)
-
-
-def _in_memory(fd: int) -> bool:
-    flags = getattr(os, "RWF_NOWAIT", 0)
-    if not flags:
-        return True
-    try:
-        return os.preadv(fd, [bytearray(1)], 0, flags) == 1
-    except OSError:
-        return False

@@ -1,7 +1,7 @@
 """Whether content is what was stored, looked at where it is read anyway.
 
-Content is compared with the object's checksum when all of it is read for the first time after its row came into memory, and again when
-that was an hour ago. What differs is marked (`damage.py`), and nobody is given it.
+Content is compared with the object's checksum when all of it is read: for the first time after its row came into memory, when it comes from
+the disk and not from the system's memory, when its file was written to since, and when an hour has gone by. What differs is marked (`damage.py`), and nobody is given it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Final
 
-from aistore.server.store.content import hash_file, in_thread
+from aistore.server.store.content import hash_file, in_memory, in_thread
 from aistore.server.store.damage import Damage, Place, place_of
 from aistore.server.store.errors import ContentDamaged
 from aistore.wire.checksum import DIGITS, digest
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from aistore.server.store.rows import Bucket, ObjectRow
     from aistore.server.store.store import Store
 
-__all__ = ["SLOW", "Verifier", "difference", "open_verified"]
+__all__ = ["SLOW", "Verifier", "damage_of", "difference", "open_verified"]
 
 SLOW: Final = frozenset({"crc32c"})
 """Types of checksums that cost so much (100 MB/s) that large content is not compared unless somebody asks for that."""
@@ -36,6 +36,17 @@ def difference(kind: str, expected: str, computed: str) -> str:
     return f"{kind}({expected} != {computed})"
 
 
+def damage_of(kind: str, checksum: str, size: int, content: bytes | int) -> str:
+    """What is wrong with content, in memory or in a file (blocking), without a row that remembers it; empty if nothing is.
+
+    Raises `OSError`.
+    """
+    if not checksum or (size > _LONG and kind in SLOW):
+        return ""
+    computed = digest(kind, content) if isinstance(content, bytes) else hash_file(kind, content, 0, size)
+    return difference(kind, checksum, computed) if computed != checksum else ""
+
+
 class Verifier:
     """Compares content with the checksum in its object's row."""
 
@@ -48,17 +59,23 @@ class Verifier:
         if self.damage:
             self.damage.refuse(row)
 
-    def wants(self, row: ObjectRow) -> bool:
-        """Whether the row's content has still to be compared, and can be at a reasonable price."""
-        return _is_due(row) and (row.size <= _LONG or row.checksum_type not in SLOW)
+    def wants(self, row: ObjectRow, fd: int) -> bool:
+        """Whether all of a content file has to be compared, and can be at a reasonable price."""
+        if not row.checksum or (row.size > _LONG and row.checksum_type in SLOW):
+            return False
+        return _is_due(row, fd) or not in_memory(fd, row.size)
 
-    def check(self, row: ObjectRow, data: bytes | bytearray | memoryview) -> None:
-        """Compare all of the content, which is in memory. Raises `ContentDamaged`."""
-        if not _is_due(row):
+    def check(self, row: ObjectRow, data: bytes | bytearray | memoryview, fd: int = -1, *, cold: bool = False) -> None:
+        """Compare all of the content, if that is due. Raises `ContentDamaged`.
+
+        `fd` is the file that it was read from, `cold` says that it may have come from the disk.
+        """
+        if not (_is_due(row, fd) or (cold and row.checksum)):
             return
         if row.checksum_type not in DIGITS:
             raise self.damage.note(row, f"checksum of unknown type {row.checksum_type!r}")
-        self._compare(row, digest(row.checksum_type, data))
+        stamp = os.fstat(fd).st_mtime_ns if fd >= 0 else row.stamp
+        self._compare(row, digest(row.checksum_type, data), stamp)
 
     def check_inline(self, row: ObjectRow) -> None:
         """Compare content that came from the catalog, whose pages have no checksums; from a row that is damaged it is taken away."""
@@ -69,40 +86,41 @@ class Verifier:
         except ContentDamaged:
             row.data = None
 
-    async def check_file(self, row: ObjectRow, fd: int, *, again: bool = False) -> None:
-        """Compare all of a content file, once for all who want that at this moment. Raises `ContentDamaged`, `OSError`.
-
-        `again`: also if it was compared before.
-        """
-        if not (_is_due(row) or (again and row.checksum)):
+    async def check_file(self, row: ObjectRow, fd: int) -> None:
+        """Compare all of a content file, once for all who want that at this moment. Raises `ContentDamaged`, `OSError`."""
+        if not row.checksum:
             return
         if row.checksum_type not in DIGITS:
             raise self.damage.note(row, f"checksum of unknown type {row.checksum_type!r}")
-        size = os.fstat(fd).st_size
-        if size != row.size:
-            raise self.damage.note(row, f"its file has {size} bytes, not {row.size}")
+        status = os.fstat(fd)
+        if status.st_size != row.size:
+            raise self.damage.note(row, f"its file has {status.st_size} bytes, not {row.size}")
         key = place_of(row.layout, row.content), row.checksum_type
         computed = self._under_way.get(key)
         if computed is None:
             computed = self._under_way[key] = asyncio.ensure_future(_computed(row, os.dup(fd)))
             computed.add_done_callback(lambda done: self._computed(key, done))
-        self._compare(row, await asyncio.shield(computed))
+        self._compare(row, await asyncio.shield(computed), status.st_mtime_ns)
 
     def _computed(self, key: tuple[Place, str], done: asyncio.Future[str]) -> None:
         self._under_way.pop(key, None)
         if not done.cancelled():
             done.exception()  # nobody may wait for it any more
 
-    def _compare(self, row: ObjectRow, computed: str) -> None:
+    def _compare(self, row: ObjectRow, computed: str, stamp: int) -> None:
         if computed != row.checksum:
             row.verified = 0.0
             raise self.damage.note(row, difference(row.checksum_type, row.checksum, computed))
-        row.verified = time.monotonic()
+        row.verified, row.stamp = time.monotonic(), stamp
 
 
-def _is_due(row: ObjectRow) -> bool:
-    """Whether content that has a checksum has to be compared with it."""
-    return row.checksum != "" and (not row.verified or time.monotonic() - row.verified > _VALID)
+def _is_due(row: ObjectRow, fd: int) -> bool:
+    """Whether content that has a checksum has to be compared with it, wherever it comes from."""
+    if not row.checksum:
+        return False
+    if not row.verified or time.monotonic() - row.verified > _VALID:
+        return True
+    return fd >= 0 and os.fstat(fd).st_mtime_ns != row.stamp
 
 
 async def open_verified(store: Store, bucket: Bucket, row: ObjectRow) -> tuple[ObjectRow, int] | None:
@@ -111,7 +129,7 @@ async def open_verified(store: Store, bucket: Bucket, row: ObjectRow) -> tuple[O
     Raises `ContentDamaged`, `OSError`.
     """
     current = store.open_current(bucket, row)
-    if current is not None and current[1] >= 0 and store.verifier.wants(current[0]):
+    if current is not None and current[1] >= 0 and store.verifier.wants(*current):
         try:
             await store.verifier.check_file(*current)
         except BaseException:
