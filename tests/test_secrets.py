@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import pickle
 import re
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -138,7 +140,11 @@ class Server:
         ours = {self.process.pid}
         while more := {pid for pid, parent in parents.items() if parent in ours} - ours:
             ours |= more
-        return {pid: Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ") for pid in ours}
+        lines = {}
+        for pid in ours:
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                lines[pid] = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+        return lines
 
     def stop(self) -> None:
         self.process.terminate()
@@ -342,29 +348,44 @@ def _processes(server: Server, secrets: Secrets) -> None:
     family = server.family()
     assert len(family) >= 3  # with its targets
     assert _addresses(family) <= {"0100007F"}, "something listens beyond loopback"
-    modes = {str(path): path.lstat().st_mode & 0o077 for path in server.folder.rglob("*") if not path.is_symlink()}
-    assert {path for path, mode in modes.items() if mode} == set(), "something is not for its owner alone"
+    assert _for_others(server.folder) == set()
     limits = Path(f"/proc/{server.process.pid}/limits").read_text()
     assert re.search(r"Max core file size +0 ", limits), limits
     for pid, line in family.items():
         secrets.look(f"command line of {line}", line)
-        environment = Path(f"/proc/{pid}/environ").read_text(errors="replace")
-        # A transformer has its own secrets, and no others; what is for pip alone is in the environment of the server, where the operator put it.
-        own = ("AIS_TARGET_URL=", "OF_ITS_OWN=") if "AIS_TARGET_URL=" in environment else ("PIP_INDEX_URL=",)
-        for word in environment.split("\0"):
-            if not word.startswith(own):
-                secrets.look(f"environment of {line}", word)
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            _environment(pid, line, secrets)
+
+
+def _environment(pid: int, line: str, secrets: Secrets) -> None:
+    environment = Path(f"/proc/{pid}/environ").read_text(errors="replace")
+    # A transformer has its own secrets, and no others; what is for pip alone is in the environment of the server, where the operator put it.
+    own = ("AIS_TARGET_URL=", "OF_ITS_OWN=") if "AIS_TARGET_URL=" in environment else ("PIP_INDEX_URL=",)
+    for word in environment.split("\0"):
+        if not word.startswith(own):
+            secrets.look(f"environment of {line}", word)
+
+
+def _for_others(folder: Path) -> set[str]:
+    """What others than its owner may do something with."""
+    found = set()
+    for parent, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            with contextlib.suppress(FileNotFoundError):  # taken away meanwhile
+                status = Path(parent, name).lstat()
+                if not stat.S_ISLNK(status.st_mode) and status.st_mode & 0o077:
+                    found.add(f"{parent}/{name}")
+    return found
 
 
 def _addresses(pids: Iterable[int]) -> set[str]:
     """Addresses on which processes listen, as /proc writes them."""
     sockets = set()
     for pid in pids:
-        for entry in Path(f"/proc/{pid}/fd").iterdir():
-            try:
-                sockets.add(str(entry.readlink()))
-            except OSError:  # closed meanwhile
-                continue
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            for entry in Path(f"/proc/{pid}/fd").iterdir():
+                with contextlib.suppress(OSError):  # closed meanwhile
+                    sockets.add(str(entry.readlink()))
     listening = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         for line in Path(table).read_text().splitlines()[1:]:

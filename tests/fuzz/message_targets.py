@@ -1,4 +1,4 @@
-"""Fuzzing of what decodes messages: JSON, msgpack, YAML and XML, from clients, other clusters and transformers."""
+"""Fuzzing of what decodes messages: JSON, msgpack and YAML, from clients, other clusters and transformers."""
 
 from __future__ import annotations
 
@@ -21,8 +21,6 @@ from aistore.server.api.multipart import _numbers
 from aistore.server.api.objects import _custom_pairs
 from aistore.server.api.promoting import _Promote
 from aistore.server.api.remote.jobs import BlobMessage
-from aistore.server.api.s3 import xml
-from aistore.server.api.s3.body import AwsChunked
 from aistore.server.api.summaries import _Message as Summary
 from aistore.server.archive.source import BytesSource
 from aistore.server.authn.gate import Gate
@@ -280,26 +278,6 @@ _PLACES: Final = msgspec.msgpack.encode([("o", 0, 40)])
 _BLOCK: Final = msgspec.msgpack.encode([listing.Entry("o1"), listing.Entry("o2", size=5)])
 
 
-# -- S3 ------------------------------------------------------------------------------------------------------------
-
-
-def _s3_xml(data: bytes) -> Hashable:
-    outermost = ("CompleteMultipartUpload", "Delete", "CreateBucketConfiguration")[data[0] % 3 if data else 0]
-    root = xml.parse(data[1:], outermost)
-    return outermost, min(len(root.children), 3), bool(root.text.strip())
-
-
-def _aws_chunked(data: bytes) -> Hashable:
-    step, data = 1 + (data[0] if data else 0) % 29, data[1:]
-    at_once, in_pieces = AwsChunked(), AwsChunked()
-    content = b"".join(at_once.feed(data))
-    pieces = b"".join(
-        bytes(piece) for at in range(0, len(data), step) for piece in in_pieces.feed(data[at : at + step])
-    )
-    assert (pieces, in_pieces.done, in_pieces.trailers) == (content, at_once.done, at_once.trailers)
-    return at_once.done, bool(content), bool(at_once.trailers)
-
-
 # -- answers that clients read -------------------------------------------------------------------------------------
 
 
@@ -426,27 +404,6 @@ TARGETS: Final = (
         ),
         (b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff", b"\xdb\xff\xff\xff\xff", b"\x91" * 1100, b"\xa2\xff\xfe", b"\x93\xa1o\x00\x28", b"\xc0", b"\x81\xa1n\xa1x"),
         longest=4096,
-    ),
-    Target(
-        "S3 XML",
-        _s3_xml,
-        (ApiError,),
-        (
-            b'\x00<?xml version="1.0" encoding="UTF-8"?><CompleteMultipartUpload xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Part><ETag>"a"</ETag><PartNumber>1</PartNumber></Part></CompleteMultipartUpload>',
-            b"\x01<Delete><Quiet>true</Quiet><Object><Key>a&amp;b&#x41;</Key></Object><Object><Key>c</Key></Object></Delete>",
-            b"\x02<s:CreateBucketConfiguration xmlns:s='x'><LocationConstraint>eu</LocationConstraint></s:CreateBucketConfiguration>",
-        ),
-        (b"<!DOCTYPE a [<!ENTITY x 'y'>]>", b"&x;", b"&lt;", b"&#0;", b"&#xD800;", b"<![CDATA[", b"]]>", b"<!--", b"-->", b"<?a b?>", b"<a>" * 40, b"</a>", b"encoding='utf-16'", b"encoding='x'", b"\xff\xfe<\x00", b"xmlns:x=''", b"<Part>", b"\x00", b"<", b">", b"'"),
-    ),
-    Target(
-        "aws-chunked bodies",
-        _aws_chunked,
-        (ApiError,),
-        (
-            b"\x055;chunk-signature=0123\r\nhello\r\n0;chunk-signature=45\r\n\r\n",
-            b"\x013\r\nabc\r\n0\r\nx-amz-checksum-crc32:AAAAAA==\r\nx-amz-trailer-signature:0\r\n\r\n",
-        ),
-        (b"\r\n", b"\n", b"0\r\n\r\n", b";", b"ffffffffffff", b"5\r\nhello\r\n", b":", b"a:b\r\n", b"\x00", b"\xff", b" "),
     ),
     Target(
         "multipart answers",

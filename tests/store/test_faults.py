@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 import sqlite3
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,6 +17,7 @@ from aistore.server.store import content
 from aistore.server.store.copying import copy_objects, move_object
 from aistore.server.store.errors import StoreBroken, StoreFull
 from aistore.server.store.work import WorkGone
+from faults import FAULTS, Faults, inject
 from store_truth import bucket_id, crash_copy, make_bucket, opened, problems, put, put_part, read, settle, upload
 
 if TYPE_CHECKING:
@@ -29,81 +29,11 @@ if TYPE_CHECKING:
     from aistore.server.store.schema import Durability
     from aistore.server.store.store import Store
 
-T = TypeVar("T")
-
-NEED_NO_ROOM = ("unlink", "rmdir", "pread", "ftruncate", "statvfs")
-SYSTEM_CALLS = (
-    "open",
-    "write",
-    "fsync",
-    "fdatasync",
-    "mkdir",
-    "link",
-    "unlink",
-    "ftruncate",
-    "pread",
-    "rmdir",
-    "statvfs",
-)
-
-
-class Faults:
-    """Counts calls while armed, and fails one of them, or it and all that follow."""
-
-    def __init__(self) -> None:
-        self.armed = False
-        self.left = 0
-        self.lasting = False
-        self.number = errno.EIO
-        self.hit: str | None = None
-
-    def arm(self, nth: int, *, number: int, lasting: bool) -> None:
-        self.armed, self.left, self.number, self.lasting, self.hit = True, nth, number, lasting, None
-
-    def disarm(self) -> None:
-        self.armed = False
-
-    def due(self, call: str) -> bool:
-        if not self.armed or (self.lasting and call in NEED_NO_ROOM):
-            return False
-        self.left -= 1
-        if self.left == 0 or (self.left < 0 and self.lasting):
-            self.hit = self.hit or call
-            return True
-        return False
-
-    def wrap(self, name: str, real: Callable[..., T]) -> Callable[..., T]:
-        def call(*args: object, **options: object) -> T:
-            reads = name == "open" and not int(str(args[1])) & os.O_CREAT
-            if not (self.lasting and reads) and self.due(name):
-                raise OSError(self.number, os.strerror(self.number))
-            return real(*args, **options)
-
-        return call
-
-
-FAULTS = Faults()
-
-
-class FaultyConnection(sqlite3.Connection):
-    def execute(self, sql: str, *args: Any) -> sqlite3.Cursor:
-        if sql != "ROLLBACK" and FAULTS.due(sql):
-            full = FAULTS.number == errno.ENOSPC
-            raise sqlite3.OperationalError("database or disk is full" if full else "disk I/O error")
-        return super().execute(sql, *args)
-
 
 @pytest.fixture
 def faults(monkeypatch: pytest.MonkeyPatch) -> Faults:
-    FAULTS.disarm()
-    for name in SYSTEM_CALLS:
-        monkeypatch.setattr(os, name, FAULTS.wrap(name, getattr(os, name)))
-    connect = sqlite3.connect
-    monkeypatch.setattr(
-        sqlite3, "connect", lambda *args, **options: connect(*args, factory=FaultyConnection, **options)
-    )
     monkeypatch.setattr(content, "_BLOCK", 4)
-    return FAULTS
+    return inject(monkeypatch)
 
 
 async def put_small(store: Store, bucket: Bucket) -> None:

@@ -275,7 +275,9 @@ class Node:
             routes.rewrite(self, request)
         answer = self._answer(request)
         if type(answer) is bytes:
-            if self._untold:
+            if request.method == "HEAD":  # of reads and writes one stands for some others
+                self.answered(request, 200, len(answer))
+            elif self._untold:
                 self._untold -= 1
             else:
                 self._untold = self.traffic.at_once(request, answer)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import logging
 import os
 import re
 from typing import TYPE_CHECKING, Final
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from aistore.server.store.rows import Bucket
 
 __all__ = ["append", "url_of_session"]
+
+logger = logging.getLogger(__name__)
 
 _CHECKSUM_TYPE: Final = headers.CHECKSUM_TYPE.lower()
 _CHECKSUM_VALUE: Final = headers.CHECKSUM_VALUE.lower()
@@ -170,6 +173,9 @@ async def _flush(node: Node, request: Request, bucket: Bucket, name: str, sessio
                 content.abandon()
                 raise
         await store.put(bucket, name, content, kind, value, versioned=props.versioning.enabled)
-        store.work.remove(work)
+        try:
+            store.work.remove(work)
+        except OSError:  # the object is stored, which is what the client asked for
+            logger.exception("%s, which is flushed, is left over in %s", work, store.work.root)
     node.stats.written(size)
     return OK

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
@@ -18,7 +17,7 @@ from aistore.server.archive.writing import NewMember
 from aistore.server.store.content import in_thread
 from aistore.server.store.errors import ContentChanged
 from aistore.server.store.room import make_room
-from aistore.server.store.work import write_all
+from aistore.server.store.work import unnamed_file, write_all
 from aistore.wire import access
 from aistore.wire.errors import ApiError, object_not_found
 
@@ -75,9 +74,8 @@ def _flags(request: Request, cname: str) -> int:
 @contextmanager
 def _spooled(node: Node) -> Iterator[int]:
     """A descriptor of a file that goes away with it: what is sent slowly must not hold up others who write to the archive."""
-    fd, path = tempfile.mkstemp(prefix="member-", dir=node.settings.data_dir)
+    fd = unnamed_file(node.store.work.root)
     try:
-        os.unlink(path)  # noqa: PTH108 (mkstemp gives no Path)
         yield fd
     finally:
         os.close(fd)

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import secrets
-import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -18,6 +17,7 @@ from aistore.server.api.batch_reading import BatchReader, Found
 from aistore.server.archive.formats import Format
 from aistore.server.archive.streaming import new_packer, new_stream
 from aistore.server.store.content import in_thread
+from aistore.server.store.work import unnamed_file
 from aistore.wire.batch import MISSING, BatchMetadata, BatchRecord, name_in_archive
 from aistore.wire.errors import ApiError
 
@@ -321,8 +321,7 @@ class _Spool:
 
     def _spill(self) -> None:
         if self.fd < 0:
-            self.fd, path = tempfile.mkstemp(prefix="batch-", dir=self._node.settings.data_dir)
-            os.unlink(path)  # noqa: PTH108 (a path as mkstemp gives it)
+            self.fd = unnamed_file(self._node.store.work.root)
         view = memoryview(b"".join(self.pieces))
         self.pieces.clear()
         while view:

@@ -290,11 +290,11 @@ async def rename_bucket(node: Node, request: Request, bucket: Bucket) -> Reply:
     await _wait_for_conflicts(node, bucket)
     if bucket.remote is not None:  # its inventory carries its old name
         await inventory.forget(node, bucket)
+    objects, size = node.store.usage(bucket)  # while nothing has happened that a failure would hide
     try:
-        renamed = await node.store.rename_bucket(bucket, new)
+        await node.store.rename_bucket(bucket, new)
     except BucketExists:
         raise bucket_exists(new.cname, status=400) from None
-    objects, size = node.store.usage(renamed)
 
     async def work(job: Job) -> None:
         job.done(objects, size)

@@ -7,6 +7,7 @@ import os
 import time
 from contextlib import contextmanager
 from email.utils import formatdate
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Protocol
 
 from aistore.http1.message import FilePart, Reply, printable
@@ -45,6 +46,11 @@ __all__ = [
 
 _BLOB_DOWNLOAD: Final = header.BLOB_DOWNLOAD.lower()
 _READ_AT_ONCE: Final = 64 * 1024
+_PARTIAL: Final = (
+    b"HTTP/1.1 206 Partial Content\r\nContent-Type: application/octet-stream\r\n%b%d\r\n"
+    b"Accept-Ranges: bytes\r\nContent-Range: bytes %d-%d/%d\r\nContent-Length: %d\r\n\r\n%b"
+)
+_OK: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: "
 _HEAD_PROPS: Final = frozenset(
     [
         "name",
@@ -112,17 +118,22 @@ def _whole(node: Node, row: ObjectRow, data: bytes, dress: Dress | None) -> byte
         node.stats.read(row.size)
         node.store.atimes.note(row, time.time_ns())
         return Reply(200, headers, data)
-    start = row.head
-    if start is None:
-        start = row.head = _encode_head(row)
+    start = row.head or _encode_head(row)
     node.stats.read(row.size)
     return b"%s%d\r\n\r\n%s" % (start, node.store.atimes.note(row, time.time_ns()), data)
 
 
 def _encode_head(row: ObjectRow) -> bytes:
-    lines = ["HTTP/1.1 200 OK", "Content-Type: application/octet-stream", f"Content-Length: {row.size}"]
-    lines += [f"{key}: {printable(value)}" for key, value in object_headers(row)]
-    return ("\r\n".join(lines) + "\r\nAis-Atime: ").encode("utf-8", "surrogateescape")
+    lines = [f"{key}: {printable(value)}\r\n" for key, value in object_headers(row)]
+    told = f"{row.size}\r\n{''.join(lines)}{header.ATIME}: "
+    row.head = _OK + told.encode("utf-8", "surrogateescape")
+    return row.head
+
+
+def _told(row: ObjectRow) -> bytes:
+    """What is told of an object behind its size, and before the time of the last access."""
+    start = row.head or _encode_head(row)
+    return start[start.index(b"\n", len(_OK)) + 1 :]
 
 
 def object_headers(row: ObjectRow) -> list[tuple[str, str]]:
@@ -153,16 +164,13 @@ def _get_from_file(
     data = read_if_in_memory(fd, offset, length) if not validate and not hash_range else None
     if data is not None and is_whole:
         verifier.check(row, data, fd)
-    if data is not None and status == 200:
+    if data is not None:
         os.close(fd)
-        return _whole(node, row, data, dress)
+        return _whole(node, row, data, dress) if status == 200 else _part(node, row, offset, data, dress)
     headers = _content_headers(node, row, dress)
     if status == 206:
         headers += _range_headers(row, offset, length)
     node.stats.read(length)
-    if data is not None:
-        os.close(fd)
-        return Reply(status, headers, data)
     part = part_of_file(node, row, fd, offset, length, checked=is_whole and not validate and verifier.wants(row, fd))
     reply = Reply(status, headers, part)
     if validate:
@@ -272,16 +280,26 @@ def read_if_in_memory(fd: int, offset: int, length: int) -> bytes | None:
     return bytes(buffer)
 
 
-def _get_range(node: Node, request: Request, bucket: Bucket, row: ObjectRow, dress: Dress | None) -> Reply:
+def _get_range(node: Node, request: Request, bucket: Bucket, row: ObjectRow, dress: Dress | None) -> bytes | Reply:
     """A range of content that lives in the catalog."""
     assert row.data is not None
     offset, length = parse_range(request.headers["range"], row.size, bucket.id.object_cname(row.name))
     data = row.data[offset : offset + length]
+    if not (node.props(bucket).checksum.enable_read_range and length < row.size and row.checksum):
+        return _part(node, row, offset, data, dress)
     headers = _content_headers(node, row, dress) + _range_headers(row, offset, length)
     node.stats.read(length)
-    if node.props(bucket).checksum.enable_read_range and length < row.size and row.checksum:
-        headers = _with_slice_checksum(headers, digest(row.checksum_type, data))
-    return Reply(206, headers, data)
+    return Reply(206, _with_slice_checksum(headers, digest(row.checksum_type, data)), data)
+
+
+def _part(node: Node, row: ObjectRow, offset: int, data: bytes, dress: Dress | None) -> bytes | Reply:
+    """A range that is at hand."""
+    size = len(data)
+    node.stats.read(size)
+    if dress is not None:
+        return Reply(206, _content_headers(node, row, dress) + _range_headers(row, offset, size), data)
+    accessed = node.store.atimes.note(row, time.time_ns())
+    return _PARTIAL % (_told(row), accessed, offset, offset + size - 1, row.size, size, data)
 
 
 def _range_headers(row: ObjectRow, offset: int, length: int) -> list[tuple[str, str]]:
@@ -292,7 +310,7 @@ def _with_slice_checksum(headers: Sequence[tuple[str, str]], value: str) -> list
     return [(key, value if key == header.CHECKSUM_VALUE else old) for key, old in headers]
 
 
-def head(node: Node, request: Request, bucket: Bucket, name: str) -> Reply:
+def head(node: Node, request: Request, bucket: Bucket, name: str) -> bytes | Reply:
     """The object's attributes: all of them (v1), or those that `props` asks for (v2)."""
     params = request.params
     row = node.store.lookup(bucket, name)
@@ -308,7 +326,7 @@ def head(node: Node, request: Request, bucket: Bucket, name: str) -> Reply:
         return Reply(200)
     if wanted is not None:
         return Reply(200, _head_v2(node, row, wanted))
-    return Reply(200, _head_v1(node, bucket, row))
+    return _head_v1(node, bucket, row)
 
 
 def wanted_props(text: str, *, present: bool) -> frozenset[str] | None:
@@ -333,21 +351,27 @@ def namespace_headers(identity: BucketId) -> list[tuple[str, str]]:
     return headers
 
 
-def _head_v1(node: Node, bucket: Bucket, row: ObjectRow) -> list[tuple[str, str]]:
-    identity = bucket.id
+def _head_v1(node: Node, bucket: Bucket, row: ObjectRow) -> bytes:
+    rest = _place(bucket.id, node.location, node.mountpath) % printable(row.name)
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n%b%d\r\n%b\r\n" % (
+        row.size, _told(row), node.store.atimes.of(row), rest.encode("utf-8", "surrogateescape"),
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=256)
+def _place(identity: BucketId, location: str, mountpath: str) -> str:
+    """Lines that tell where an object lies, with a place for its name."""
     headers = [
-        ("Content-Length", str(row.size)),
-        *object_headers(row),
-        (header.ATIME, str(node.store.atimes.of(row))),
         (header.BUCKET_NAME, identity.name),
         (header.BUCKET_PROVIDER, identity.provider),
-        (header.NAME, row.name),
-        (header.LOCATION, node.location),
+        (header.LOCATION, location),
         (header.MIRROR_COPIES, "1"),
-        (header.MIRROR_PATHS, f"[{node.mountpath}]"),
+        (header.MIRROR_PATHS, f"[{mountpath}]"),
         (header.PRESENT, "true"),
+        *namespace_headers(identity),
     ]
-    return headers + namespace_headers(identity)
+    told = "".join(f"{key}: {printable(value)}\r\n" for key, value in headers)
+    return f"{told.replace('%', '%%')}{header.NAME}: %s\r\n"
 
 
 def _head_v2(node: Node, row: ObjectRow, wanted: frozenset[str]) -> list[tuple[str, str]]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from aistore.server.store.content import full_or
 from aistore.server.store.errors import StoreError
-from aistore.wire.ids import new_letters
+from aistore.server.store.work import unnamed_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -36,13 +36,7 @@ class Run:
 
     def __init__(self, folder: Path) -> None:
         """Make the file in `folder`, which is made too. Raises `StoreFull`."""
-        path = folder / f"sort-{new_letters()}"
-        try:
-            folder.mkdir(exist_ok=True)
-            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            path.unlink()
-        except OSError as error:
-            raise full_or(error) from error
+        self._fd = unnamed_file(folder)
         self._buffer = bytearray()
         self._written = 0
 

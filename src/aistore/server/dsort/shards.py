@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from aistore.server.store.store import Store
 
 __all__ = ["KeptShard", "KeptShards", "OpenShards", "Part", "Pieces"]
+
+logger = logging.getLogger(__name__)
 
 _PIECE: Final = 1 << 20
 _SHARDS_MAX: Final = 500_000
@@ -133,7 +136,10 @@ class KeptShards:
     def _remove(self) -> None:
         # One more than was counted: the job may have been aborted while it made a link.
         for number in range(self._linked + 1):
-            self._path(number).unlink(missing_ok=True)
+            try:
+                self._path(number).unlink(missing_ok=True)
+            except OSError:
+                logger.exception("%s is left over; the next start removes it", self._path(number))
 
 
 class OpenShards:

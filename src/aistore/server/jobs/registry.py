@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 import time
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from aistore.server.store.copying import undo_copies
 from aistore.server.store.errors import BucketGone, StoreError
@@ -410,10 +412,25 @@ class JobRegistry:
         elif error is not None:  # a defect must not leave a job that seems to run for ever
             logger.error("job %s[%s] failed", job.kind, job.id, exc_info=error)
             record.abort_reason = f"internal error: {type(error).__name__}: {error} (see the server's log)"
-        if record.made and record.abort_reason:
-            self._in_background(self._end_aborted(job, record))
+        if record.made:
+            self._in_background(self._end_with_destination(job, record))
         else:
             self._end(job, record)
+
+    async def _end_with_destination(self, job: Job, record: _Record) -> None:
+        """End a job whose destination goes with it if it failed.
+
+        Who is told that it has ended well relies on what it made: so that is noted first, since a start destroys what jobs have made that
+        were cut off.
+        """
+        if not record.abort_reason:
+            try:
+                await self._note(replace(record, ended=time.time_ns()))
+            except (StoreError, OSError, sqlite3.Error) as error:
+                record.abort_reason = f"its end could not be noted: {error}"
+        if record.abort_reason:
+            await self._destroy_destination(record)
+        self._end(job, record)
 
     def _end(self, job: Job, record: _Record) -> None:
         record.ended = time.time_ns()
@@ -422,11 +439,6 @@ class JobRegistry:
         del self._running[job.id]
         self._finished[job.id] = job
         self._note(record, self._forget_old())
-
-    async def _end_aborted(self, job: Job, record: _Record) -> None:
-        """End a job whose destination goes with it."""
-        await self._destroy_destination(record)
-        self._end(job, record)
 
     async def _undo(self, record: _Record) -> None:
         await self._destroy_destination(record)

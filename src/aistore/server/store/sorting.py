@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from aistore.server.store.content import full_or
 from aistore.server.store.errors import StoreFull
+from aistore.server.store.work import KEPT
 from aistore.wire.ids import new_letters
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class Sorter:
 
     def __init__(self, folder: Path) -> None:
         """Make the file in `folder`, which is made too. Raises `StoreFull`."""
-        path = folder / f"sort-{new_letters()}"
+        path = folder / f"{KEPT}{new_letters()}"  # should its name stay, the next start removes it
         try:
             folder.mkdir(exist_ok=True)
             path.touch(0o600)
@@ -38,11 +39,11 @@ class Sorter:
             self._db.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
             self._db.execute("CREATE TABLE value (name TEXT PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID")
             self._db.execute("BEGIN")
+            path.unlink()
         except BaseException:
             self._db.close()
+            path.unlink(missing_ok=True)
             raise
-        finally:
-            path.unlink()
         self.size = 0
         """Bytes of names and values so far."""
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from aistore.server.store.content import ContentFiles, Upload
 
-__all__ = ["KEPT", "WorkBusy", "WorkFiles", "WorkGone", "put_at"]
+__all__ = ["KEPT", "WorkBusy", "WorkFiles", "WorkGone", "put_at", "unnamed_file"]
 
 KEPT: Final = "kept-"
 """What names of files begin with that a running job keeps: content that it goes on reading when the object is changed."""
@@ -38,6 +38,21 @@ class WorkGone(Exception):
 
 class WorkBusy(Exception):
     """Another request works on this file at this moment."""
+
+
+def unnamed_file(folder: Path) -> int:
+    """A descriptor of a new, empty file in a folder of work files, which is made too: the file is gone with it (blocking). Raises `StoreFull`."""
+    path = folder / f"{KEPT}{new_letters()}"  # should its name stay, the next start removes it
+    fd = -1
+    try:
+        folder.mkdir(exist_ok=True)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        path.unlink()
+    except OSError as error:
+        if fd >= 0:
+            os.close(fd)
+        raise full_or(error) from error
+    return fd
 
 
 class WorkFiles:

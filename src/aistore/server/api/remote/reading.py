@@ -311,7 +311,7 @@ def head(node: Node, request: Request, bucket: Bucket, name: str) -> Result:
     return _head(node, request, bucket, name, row)
 
 
-async def _head(node: Node, request: Request, bucket: Bucket, name: str, row: ObjectRow | None) -> Reply:
+async def _head(node: Node, request: Request, bucket: Bucket, name: str, row: ObjectRow | None) -> bytes | Reply:
     cname = bucket.id.object_cname(name)
     try:
         found = await node.backends.of(bucket).head(where(bucket), name)
