@@ -49,6 +49,7 @@ PARTS: Final = {
     "pytorch": "PyTorch",
     "etl": "ETL",
     "authn": "AuthN",
+    "tls": "TLS",
 }
 """The parts of the benchmark in the order in which they are shown, and their titles."""
 

@@ -19,6 +19,7 @@ from aistore.http1.message import FilePart, Pending, Reply
 from aistore.http1.server import BrokenRequest, HttpServer, Limits, Request, Result
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator, Callable, Coroutine
     from types import TracebackType
 
@@ -129,6 +130,7 @@ class Serving:
 
     def __init__(self, limits: Limits | None = None) -> None:
         self._limits = limits
+        self.tls: Callable[[], ssl.SSLContext] | None = None
         self._started = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._main()))
         self.port = 0
@@ -144,7 +146,7 @@ class Serving:
         self.server = HttpServer(self.service, self._limits)
         sock = socket.create_server(("127.0.0.1", 0))
         self.port = sock.getsockname()[1]
-        await self.server.listen(sock)
+        await self.server.listen(sock, self.tls)
         self._stop = asyncio.Event()
         self._started.set()
         await self._stop.wait()

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 AREA = "tls"
 CLUSTERS = {"one-tls": "cluster_tls", "three-tls": "cluster3_tls"}
 HAS = {"one-tls": "single,own,https", "three-tls": "targets,own,https"}
+RUNS = tuple(f"http/{on}" for on in CLUSTERS)
+# Others that go the same ways over TLS. Those with sockets of their own speak plain HTTP.
+ALSO_HTTP = ("objects", "objects_head", "objects_put", "objects_patch", "redirects", "multipart", "append", "ranges")
+ALSO_SDK = ("objects", "reading", "writing")
 PACKAGES = ("ours", *(f"official-{version}" for version in VERSIONS))
 
 # What a program of any SDK does with objects; each call that sends content is redirected first.
@@ -45,13 +49,55 @@ bucket.delete()
 """
 
 
-@pytest.mark.parametrize(("run", "label"), parameters("http", tuple(f"http/{on}" for on in CLUSTERS), AREA))
+@pytest.mark.parametrize(("run", "label"), parameters("http", RUNS, AREA))
 def test_http(run: str, label: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> None:
     on = run.partition("/")[2]
     cluster: LocalCluster = request.getfixturevalue(CLUSTERS[on])
     folder = tmp_path_factory.getbasetemp()
-    tally = run_harness("conform.py", "http", run, False, sys.executable, cluster.url, HAS[on], folder, AREA)
+    area = label.partition(".")[0]
+    tally = run_harness("conform.py", "http", run, False, sys.executable, cluster.url, HAS[on], folder, area)
     judge(run, label, tally)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("run", "label"), [one for area in ALSO_HTTP for one in parameters("http", RUNS, area)])
+def test_other_http(
+    run: str, label: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    test_http(run, label, request, tmp_path_factory)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("run", "label"),
+    [
+        one
+        for area in ALSO_SDK
+        for one in parameters("sdk", tuple(f"{package}/{on}" for package in PACKAGES for on in CLUSTERS), area)
+    ],
+)
+def test_other_sdk(
+    run: str, label: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    package, on = run.split("/")
+    cluster: LocalCluster = request.getfixturevalue(CLUSTERS[on])
+    folder = tmp_path_factory.getbasetemp()
+    area = label.partition(".")[0]
+    python = _python_of(package)
+    tally = run_harness(
+        "sdk_conform.py", "sdk", run, False, python, cluster.url, "", folder, area, str(cluster.ca_cert)
+    )
+    judge(run, label, tally)
+
+
+def _python_of(package: str) -> str:
+    """The interpreter that has this SDK; skips the test where there is none."""
+    if package == "ours":
+        return sys.executable
+    version = package.removeprefix("official-")
+    if reason := why_missing(version):
+        pytest.skip(reason)
+    return str(official_python(version))
 
 
 @pytest.mark.parametrize("fixture", CLUSTERS.values())
@@ -60,12 +106,7 @@ def test_a_program_of_each_sdk_stores_what_it_sends(
     package: str, fixture: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     cluster: LocalCluster = request.getfixturevalue(fixture)
-    python = sys.executable
-    if package != "ours":
-        version = package.removeprefix("official-")
-        if reason := why_missing(version):
-            pytest.skip(reason)
-        python = str(official_python(version))
+    python = _python_of(package)
     # `requests` would take these instead of the CA that the client is given.
     env = {name: value for name, value in os.environ.items() if name not in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")}
     command = [python, "-c", PROGRAM, cluster.url, str(cluster.ca_cert), f"tls-{package.replace('.', '-')}"]

@@ -7,10 +7,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aistore.cli.serve import warn
-from aistore.server.authn.settings import AuthnSettings, FirstAdministrator, first_administrator, take_from_environment
+from aistore.cli.serve import certificate_lines, warn
+from aistore.server.authn.settings import (
+    AuthnSettings,
+    FirstAdministrator,
+    first_administrator,
+    take_from_environment,
+    tls_of_environment,
+)
 from aistore.server.folder import LOG
-from aistore.server.settings import user_data_dir
+from aistore.server.settings import CA, user_data_dir
 from aistore.version import __version__
 from aistore.wire import environment
 
@@ -29,12 +35,18 @@ def serve(asked: argparse.Namespace) -> int:
     folder = (
         Path(asked.data_dir).expanduser().absolute() if asked.data_dir else user_data_dir().with_name("aistore-authn")
     )
+    cert, key = ("", "") if asked.tls_cert or asked.tls_self_signed else tls_of_environment()
     settings = AuthnSettings(
         folder,
         host=asked.host or AuthnSettings.host,
         port=environment.AUTHN_PORT if asked.port is None else asked.port,
         external_url=asked.external_url or "",
         allow_remote=bool(asked.allow_remote),
+        tls_cert=_absolute(asked.tls_cert) or cert,
+        tls_key=_absolute(asked.tls_key) or key,
+        tls_client_ca=_absolute(asked.tls_client_ca),
+        tls_client_auth=asked.tls_client_auth,
+        tls_self_signed=bool(asked.tls_self_signed),
         log_level=asked.log_level or AuthnSettings.log_level,
         log_format=asked.log_format or AuthnSettings.log_format,
         access_log=asked.access_log,
@@ -46,6 +58,10 @@ def serve(asked: argparse.Namespace) -> int:
     run_service(settings, lambda: service, lambda url: _banner(service, url))
     print("stopped")
     return 0
+
+
+def _absolute(path: str | None) -> str:
+    return str(Path(path).expanduser().absolute()) if path else ""
 
 
 def administrator(*, is_new: bool) -> FirstAdministrator:
@@ -66,12 +82,15 @@ def _banner(service: object, url: str) -> None:
     assert isinstance(service, AuthnService)
     how = "HS256, with the secret that clusters share" if service.keys.secret else "RS256, with keys of its own"
     folder = service.settings.data_dir
+    files = service.settings.tls
+    trust = f" --authn-ca {folder / CA}" if files is not None and files.self_signed else ""
     print(
         f"AuthN {__version__} serves {folder}\n"
         f"  url         {url}\n"
         f"  tokens      {how}\n"
+        f"{certificate_lines(service.tls)}"
         f"  log         {folder / LOG}\n"
-        f"Use it:   ais serve --authn {url}\n"
+        f"Use it:   ais serve --authn {url}{trust}\n"
         f"Stop it:  Ctrl-C, or ais stop {folder}",
         flush=True,
     )

@@ -163,6 +163,7 @@ def _add_authn(authn: argparse.ArgumentParser) -> None:
     serve.add_argument("--host", help="address to bind (default 127.0.0.1)")
     serve.add_argument("--port", type=int, help="default 52001; 0 takes a free one")
     serve.add_argument("--external-url", metavar="URL", help="where clients and clusters reach it")
+    _add_tls(serve)
     serve.add_argument("--allow-remote", action="store_true", help="bind other than loopback addresses")
     _add_logs(serve)
     login = commands.add_parser("login", help="log in, and keep the token for other commands and programs")
@@ -183,6 +184,7 @@ def _add_authn(authn: argparse.ArgumentParser) -> None:
         )
     for command in (login, logout, create, ls, rm):
         command.add_argument("--url", help="the AuthN server (default: $AIS_AUTHN_URL, or port 52001 of this machine)")
+        _add_trust(command, "the AuthN server")
 
 
 def _add_doctor(doctor: argparse.ArgumentParser) -> None:
@@ -192,6 +194,11 @@ def _add_doctor(doctor: argparse.ArgumentParser) -> None:
     doctor.add_argument("--rate", metavar="SIZE", help="read at most so much a second, for example 100MiB")
     doctor.add_argument("--endpoint", metavar="URL", help="the server to ask instead, as a job of it")
     doctor.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def _add_trust(command: argparse.ArgumentParser, server: str) -> None:
+    command.add_argument("--ca-cert", metavar="FILE", help=f"CA that vouches for {server} (default $AIS_CLIENT_CA)")
+    command.add_argument("--skip-verify", action="store_true", help="trust any certificate")
 
 
 def _add_objects(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -220,6 +227,7 @@ def _add_objects(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         command.add_argument("-v", "--verbose", action="store_true", help="tell what is done with each of many names")
     for command in (create, ls, get, put, sync):
         command.add_argument("--endpoint", help="URL of a cluster, or local:[///PATH]")
+        _add_trust(command, "the cluster")
 
 
 def _add_sync(sync: argparse.ArgumentParser) -> None:

@@ -20,7 +20,11 @@ def connect(asked: argparse.Namespace, endpoint: str | None = None) -> Client:
     from aistore.sdk import Client
 
     warn_once()
-    return Client(endpoint or asked.endpoint or os.environ.get("AIS_ENDPOINT") or "local:")
+    return Client(
+        endpoint or asked.endpoint or os.environ.get("AIS_ENDPOINT") or "local:",
+        skip_verify=asked.skip_verify,
+        ca_cert=asked.ca_cert,
+    )
 
 
 def warn_once() -> None:

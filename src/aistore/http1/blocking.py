@@ -12,7 +12,7 @@ import struct
 import weakref
 from contextlib import suppress
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from aistore.http1.answer import read_head
 from aistore.http1.body import ChunkedBody, ClosingBody, SizedBody
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import ssl
 
     from aistore.http1.body import BlockingBody
+    from aistore.http1.tls_socket import TlsSocket
 
 __all__ = ["BlockingConnection", "TlsConnection"]
 
@@ -85,12 +86,22 @@ class BlockingConnection:
 
     def is_alive(self) -> bool:
         """False when the peer closed this idle connection or sent something nobody asked for."""
+        return self._is_silent(self._sock)
+
+    @staticmethod
+    def _is_silent(sock: socket.socket) -> bool:
         try:
-            socket.socket.recv(self._sock, 1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            socket.socket.recv(sock, 1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
             return True
         except OSError:
             return False
+        return False
+
+    def _has_answer(self) -> bool:
+        """Whether something came that can be read."""
+        with suppress(OSError):
+            return bool(socket.socket.recv(self._sock, 1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
         return False
 
     # -- sending ------------------------------------------------------------------------------------------------------------------
@@ -207,7 +218,7 @@ class BlockingConnection:
     def _answer_of_refusal(self, method: str) -> tuple[ResponseHead, bytes | BlockingBody] | None:
         self._last = True
         with suppress(OSError, BadHead):
-            if socket.socket.recv(self._sock, 1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
+            if self._has_answer():
                 return self.receive(method)
         return None
 
@@ -294,61 +305,56 @@ class BlockingConnection:
 
 
 class TlsConnection(BlockingConnection):
-    """The same over TLS: OpenSSL knows neither scattered sends nor `MSG_WAITALL`, and the timeout has to be Python's."""
+    """The same over TLS, which knows neither scattered sends nor `MSG_WAITALL`."""
 
-    __slots__ = ()
+    __slots__ = ("_tls",)
+
+    def __init__(self, tls: TlsSocket) -> None:
+        super().__init__(cast("socket.socket", tls))  # all that the base class uses of one
+        self._tls = tls
 
     @classmethod
     def handshake(cls, host: str, port: int, timeout: float | None, context: ssl.SSLContext) -> TlsConnection:
         """Connect and shake hands within `timeout` seconds each; `ssl.SSLError` when the peer is not who it should be."""
+        from aistore.http1.tls_socket import TlsSocket
+
         sock = _open(host, port, timeout)
         try:
-            wrapped = context.wrap_socket(sock, server_hostname=host)
+            tls = TlsSocket(sock, context, host)
         except TimeoutError as e:
             sock.close()
             raise ConnectTimedOut("TLS handshake") from e
         except BaseException:
             sock.close()
             raise
-        connection = cls(wrapped)
-        connection._timeout = timeout
-        return connection
-
-    def set_timeout(self, seconds: float | None) -> None:
-        if seconds != self._timeout:
-            self._sock.settimeout(seconds)
-            self._timeout = seconds
+        sock.settimeout(None)
+        return cls(tls)
 
     def is_alive(self) -> bool:
-        # A Python timeout makes even MSG_DONTWAIT wait. TLS data that nobody asked for counts as an end too: it may be the peer's.
-        try:
-            self._sock.settimeout(0.0)
-            return super().is_alive()
-        except OSError:
-            return False
-        finally:
-            if self._sock.fileno() >= 0:
-                self._sock.settimeout(self._timeout)
+        # TLS data that nobody asked for counts as an end too: it may be the peer's.
+        return self._tls.is_quiet() and self._is_silent(self._tls.raw)
+
+    def _has_answer(self) -> bool:
+        return not self._tls.is_quiet() or not self._is_silent(self._tls.raw)
 
     @property
     def _can_sendfile(self) -> bool:
         return False
 
     def _send_buffers(self, head: bytes, body: memoryview) -> None:
-        if len(body) <= FIRST_READ:
-            self._sock.sendall(head + bytes(body))
-            return
+        # The beginning of a body goes with its head: a server sees that the client does not wait for a redirect (protocol/00 9.5).
+        first = body[: FIRST_READ - len(head)] if head else body[:0]
         if head:
-            self._sock.sendall(head)
-        self._sock.sendall(body)
+            self._tls.sendall(head + first)
+        self._tls.sendall(body[len(first) :])
 
     def receive_exactly(self, size: int) -> bytes:
         return self.receive_some(size)
 
     def receive_into(self, view: memoryview) -> int:
         try:
-            return self._sock.recv_into(view)
-        except TimeoutError as e:
+            return self._tls.recv_into(view)
+        except (BlockingIOError, TimeoutError) as e:
             raise ReadTimedOut("the body stalled") from e
 
 

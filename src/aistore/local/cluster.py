@@ -43,7 +43,9 @@ class LocalCluster:
     allow_hosts further names of this machine that requests may be sent to; addresses and `localhost` always are
     etl         False: a cluster without ETL, which answers 501
     tls         True: HTTPS with a certificate that it makes (needs the extra `[tls]`); or a pair of paths, certificate and key
-    authn       URL of the AuthN server whose tokens are asked for; the secret that it shares is in AIS_AUTHN_SECRET_KEY
+    tls_client_ca  clients have to show a certificate of the CA in this file; tls_client_auth 3: only those that show one are checked
+    authn       URL of the AuthN server whose tokens are asked for; the secret that it shares is in AIS_AUTHN_SECRET_KEY. Or "local": one of
+                its own, on `authn_port`; its first administrator's password is in AIS_AUTHN_SU_PASS
     limits      what clients may take, by the names in docs/limits.md: {"jobs": 64, "grace": 3}
 
     `start()` and `stop()` do the same without `with`. Raises `ServerStartError`, `FolderInUseError` and
@@ -63,7 +65,10 @@ class LocalCluster:
         allow_hosts: Sequence[str] = (),
         etl: bool = True,
         tls: bool | tuple[str | os.PathLike[str], str | os.PathLike[str]] = False,
+        tls_client_ca: str | os.PathLike[str] | None = None,
+        tls_client_auth: int | None = None,
         authn: str = "",
+        authn_port: int = ServerSettings.authn_port,
         limits: Mapping[str, int | float | str] | None = None,
         log_level: str = "info",
     ) -> None:
@@ -82,7 +87,10 @@ class LocalCluster:
             tls_cert=_absolute(cert),
             tls_key=_absolute(key),
             tls_self_signed=tls is True,
+            tls_client_ca=_absolute(tls_client_ca or ""),
+            tls_client_auth=tls_client_auth,
             authn=authn,
+            authn_port=authn_port,
             limits=limits_from(limits or {}),
             log_level=log_level,
             temporary=self._temporary,

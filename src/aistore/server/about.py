@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
-from aistore.server.stats import HEALTHY
+from aistore.server.stats import CERTIFICATE_EXPIRED, CERTIFICATE_EXPIRES_SOON, HEALTHY
 from aistore.version import __version__
 from aistore.wire import headers
 
@@ -78,8 +78,15 @@ def node_state(node: Node) -> dict[str, object]:
         "rmd": {"version": "0"},
         "config": {"version": str(node.control.config.current.version)},
         "etlmd": {"version": "0"},
-        "flags": HEALTHY,
+        "flags": HEALTHY | _certificate_flags(node),
     }
+
+
+def _certificate_flags(node: Node) -> int:
+    """What is wrong with the certificate, or soon will be (protocol/00 13.2)."""
+    if node.tls is None:
+        return 0
+    return CERTIFICATE_EXPIRED if node.tls.expired else CERTIFICATE_EXPIRES_SOON * node.tls.expires_soon
 
 
 def bucket_metadata(node: Node) -> dict[str, object]:

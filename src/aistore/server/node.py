@@ -193,23 +193,20 @@ class Node:
     def _open_tls(self, host: str) -> None:
         """Read the certificate, after making one for this host where that is asked for."""
         settings = self.settings
-        if (files := settings.tls) is None:
-            return
-        from aistore.server.self_signed import make_files
-        from aistore.server.tls import ServerTls
+        if settings.tls is not None:
+            from aistore.server.tls import open_tls
 
-        names = [name for name in (host, settings.host) if name not in _WILDCARDS]
-        makes = files.self_signed and self.is_gateway
-        renew = partial(make_files, settings.data_dir, (*names, *settings.allow_hosts)) if makes else None
-        self.tls = ServerTls(files, show_in=settings.data_dir if self.is_gateway else None, renew=renew)
+            names = [name for name in (host, settings.host, *settings.allow_hosts) if name not in _WILDCARDS]
+            self.tls = open_tls(settings.tls, settings.data_dir, names, primary=self.is_gateway)
 
     async def _listen(self, sock: socket.socket) -> None:
         if self.tls is None:
             await self.server.listen(sock)
             return
         self.server.is_first_leg = self._is_first_leg
-        if self.is_target:  # what the gateway asks comes from this user's process, whatever the certificate is
-            await self.server.listen(bind_private(self.settings.data_dir, self.target_id))
+        # What processes of the cluster ask each other needs no certificate: only their user reaches this.
+        if self.is_target or self.guarded is not None:
+            await self.server.listen(bind_private(self.settings.data_dir, self.target_id or self.gateway_id))
         await self.server.listen(sock, self.tls.context)
         self._watching = asyncio.create_task(self.tls.watch())
 

@@ -39,9 +39,15 @@ async def ask(
 
 
 async def ask_privately(
-    data_dir: Path, node_id: str, url: str, method: str, target: str, body: bytes, headers: Sequence[tuple[str, str]]
+    data_dir: Path,
+    node_id: str,
+    url: str,
+    method: str,
+    target: str,
+    body: bytes = b"",
+    headers: Sequence[tuple[str, str]] = (),
 ) -> Reply:
-    """The answer of a target process through its socket in the data folder; 502 as `ask`."""
+    """The answer of another process of this user through its socket in a data folder; 502 as `ask`."""
     try:
         return await asyncio.wait_for(
             _exchange_privately(data_dir, node_id, url, method, target, body, headers), _PATIENCE

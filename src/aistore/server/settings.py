@@ -125,7 +125,7 @@ class ServerSettings:
     `temporary` lets an orphaned server remove its folder.
     `authn` is the URL of the AuthN server whose tokens are asked for, or `local` for one of its own, which listens on `authn_port`;
     `authn_secret` is what it shares with that server (or else its public key), `authn_first` name and password of the first administrator of
-    one of its own; `redirect_key` is what processes of the cluster sign with. `authn_ca` is the CA of an AuthN server behind https.
+    one of its own; `redirect_key` is what processes of the cluster sign with. `authn_ca` is the CA of an AuthN server behind https; `authn_is_own` tells targets that it is the gateway's own.
     `tls_cert`, `tls_key`, `tls_client_ca`, `tls_client_auth` and `tls_self_signed` are `TlsFiles`: with them it speaks HTTPS only.
     `role`, `node_id` and `gateway_url` belong to target processes.
     """
@@ -145,6 +145,7 @@ class ServerSettings:
     authn: str = ""
     authn_port: int = AUTHN_PORT
     authn_ca: str = ""
+    authn_is_own: bool = False
     authn_secret: str = field(default="", repr=False)
     authn_first: tuple[str, str] = field(default=("", ""), repr=False)
     redirect_key: str = field(default="", repr=False)

@@ -39,6 +39,8 @@ _METRICS: Final = {
 _ERRORS: Final = {"GET": "err.get.n", "PUT": "err.put.n", "HEAD": "err.head.n", "DELETE": "err.del.n"}
 # cluster started, node started (protocol/00 13.2)
 HEALTHY: Final = 6
+CERTIFICATE_EXPIRES_SOON: Final = 1 << 16
+CERTIFICATE_EXPIRED: Final = 1 << 17
 
 
 class Stats:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import ssl
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from aistore.server.certificate import BadCertificate, read_certificate
 from aistore.server.settings import SERVED, SettingsError
+from aistore.wire import environment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from aistore.server.certificate import Certificate
     from aistore.server.settings import TlsFiles
 
-__all__ = ["ServerTls", "client_context"]
+__all__ = ["ServerTls", "open_tls", "trusting"]
 
 logger = logging.getLogger("aistore.server.tls")
 
@@ -172,13 +175,29 @@ class ServerTls:
         new.replace(shown)
 
 
-def client_context(certificate: Certificate) -> ssl.SSLContext:
-    """For connections to whoever has this certificate, and the key to it, whatever name or address that one is reached by."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    context.load_verify_locations(cadata=certificate.der)
-    return context
+def open_tls(files: TlsFiles | None, data_dir: Path, names: Iterable[str], *, primary: bool = True) -> ServerTls | None:
+    """What a server serves, None for plain HTTP; one of its own making is made first, for these names. The `primary` process of a data
+    folder makes it, and shows there what is served.
+    """
+    if files is None:
+        return None
+    from aistore.server.self_signed import make_files
+
+    if not primary:
+        return ServerTls(files)
+    renew = partial(make_files, data_dir, tuple(names)) if files.self_signed else None
+    return ServerTls(files, show_in=data_dir, renew=renew)
+
+
+def trusting(ca: str = "") -> ssl.SSLContext:
+    """For connections to other servers: they are verified with the certificates in file `ca`, else in that of `AIS_CLIENT_CA`, else as the
+    system does. Raises `SettingsError` for a file that cannot be used.
+    """
+    bundle = ca or os.environ.get(environment.CLIENT_CA) or None
+    try:
+        return ssl.create_default_context(cafile=bundle)
+    except OSError as error:
+        raise SettingsError(f"the CA {bundle} cannot be used: {_words(error)}") from error
 
 
 def _read(path: str) -> Certificate:

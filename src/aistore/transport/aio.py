@@ -14,6 +14,7 @@ from aistore.transport.base import (
     REFUSAL_MAX,
     REFUSAL_PIECE,
     BaseTransport,
+    check_scheme,
     may_resend,
     raise_typed,
     transport_error,
@@ -141,6 +142,7 @@ class AsyncTransport(BaseTransport):
             raise_typed(failure, leg)
         if isinstance(body, bytes):
             self._give(leg.origin, connection, turn)
+            check_scheme(leg, head.status, body)
             return AsyncResponse(leg, head, body)
         source = _Source(self, connection, body, leg, turn)
         if leg.request.stream and head.status < 300:

@@ -27,12 +27,22 @@ if TYPE_CHECKING:
 
     T = TypeVar("T", bound="BaseTransport")
 
-__all__ = ["REFUSAL_MAX", "REFUSAL_PIECE", "BaseTransport", "may_resend", "raise_typed", "transport_error"]
+__all__ = [
+    "REFUSAL_MAX",
+    "REFUSAL_PIECE",
+    "BaseTransport",
+    "check_scheme",
+    "may_resend",
+    "raise_typed",
+    "transport_error",
+]
 
 REFUSAL_MAX = 16 << 20
 """Bytes of the body of an answer that is no success, from which on no more is read: a server may be hostile."""
 REFUSAL_PIECE = 64 << 10
 
+# What servers in Go say, and ours.
+_SPEAKS_TLS = b"Client sent an HTTP request to an HTTPS server"
 # RFC 9110 9.2.2: sending them twice has the effect of sending them once.
 _IDEMPOTENT = frozenset(("GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"))
 
@@ -121,6 +131,14 @@ class BaseTransport:
             self._context, self._pinned_as = None, written  # the server has a new certificate
         if self._context is None:
             self._context = self.tls.context()
+
+
+def check_scheme(leg: Leg, status: int, body: bytes) -> None:
+    """Raise `TlsError` for an answer that only says that the server speaks HTTPS: nothing in it is of AIStore."""
+    if status == 400 and leg.origin.scheme == "http" and body.startswith(_SPEAKS_TLS):
+        from aistore.transport.errors import needs_tls
+
+        raise needs_tls(leg.request.method, leg.url)
 
 
 def may_resend(leg: Leg) -> bool:

@@ -11,6 +11,7 @@ from aistore.transport.base import (
     REFUSAL_MAX,
     REFUSAL_PIECE,
     BaseTransport,
+    check_scheme,
     may_resend,
     raise_typed,
     transport_error,
@@ -107,6 +108,7 @@ class Transport(BaseTransport):
             raise_typed(failure, leg)
         if isinstance(body, bytes):
             self._pool.give(origin, connection)
+            check_scheme(leg, head.status, body)
             return Response(request, origin, target, head, body)
         source = _Source(self._pool, connection, body, leg)
         if request.stream and head.status < 300:

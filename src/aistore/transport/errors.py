@@ -47,6 +47,7 @@ __all__ = [
     "TooManyRedirects",
     "TransportError",
     "from_failure",
+    "needs_tls",
 ]
 
 
@@ -106,7 +107,9 @@ class ReadTimeout(ConnectionFailed, requests.ReadTimeout):
 
 
 class TlsError(ConnectionFailed, requests.exceptions.SSLError):
-    """The TLS handshake or a TLS record failed; `untrusted` when a certificate did not verify, which no retry heals."""
+    """The TLS handshake or a TLS record failed; `untrusted` when a certificate, ours or the server's, is missing or did not verify, or the
+    server does not speak TLS, or only that: what no retry heals.
+    """
 
     untrusted = False
 
@@ -208,13 +211,56 @@ def _malformed(failure: BaseException, method: str, url: str) -> TransportError:
 
 
 def _tls(failure: BaseException, method: str, url: str) -> TransportError:
-    unverified = getattr(failure, "verify_message", None)
-    text = unverified or getattr(failure, "reason", None) or str(failure)
-    advice = "check `ca_cert`, `client_cert` and the host name"
-    error = TlsError(f"no trusted TLS connection to {_origin(url)} ({text}): {advice}", method, url)
-    error.untrusted = unverified is not None
+    """By OpenSSL's code of what did not verify (`X509_V_ERR_...`), or its name for the failure."""
+    origin = _origin(url)
+    reason = str(getattr(failure, "reason", None) or failure)
+    code = getattr(failure, "verify_code", None)
+    if code is not None:
+        text = _UNVERIFIED.get(code, _NOT_TRUSTED)
+        said = getattr(failure, "verify_message", "") or reason
+        return _hopeless(f"the certificate of {origin} does not verify ({said.rstrip('.')}): {text}", method, url)
+    for reasons, text in _BROKEN_OFF:
+        if reason in reasons:
+            return _hopeless(f"{origin} {text}", method, url)
+    return TlsError(
+        f"no TLS connection to {origin} ({reason}): check the endpoint, `ca_cert` and `client_cert`", method, url
+    )
+
+
+def _hopeless(text: str, method: str, url: str) -> TlsError:
+    error = TlsError(text, method, url)
+    error.untrusted = True
     return error
 
+
+def needs_tls(method: str, url: str) -> TlsError:
+    """The error for a server that answers plain HTTP by saying that it speaks HTTPS."""
+    return _hopeless(f"{_origin(url)} speaks HTTPS: use https:// in the endpoint", method, url)
+
+
+_NOT_TRUSTED = "name the CA that vouches for it as `ca_cert`, or in AIS_CLIENT_CA (`ais serve --tls-self-signed` prints which; `skip_verify` trusts anybody)"
+_OTHER_NAME = "use a name that it is for in the endpoint, or have the server called by one (`ais serve --public-host`)"
+_UNVERIFIED = {
+    9: "it is not valid yet; check the clock of this machine",
+    10: "it has to be renewed on the server; check the clock of this machine, too",
+    62: _OTHER_NAME,
+    64: _OTHER_NAME,
+}
+_NO_TLS = "does not speak TLS, but plain HTTP perhaps: use http:// in the endpoint, or check the port"
+_WANTS_CERTIFICATE = "asks for a client certificate: name yours as `client_cert`, or in AIS_CRT and AIS_CRT_KEY"
+_REFUSES_CERTIFICATE = (
+    "does not accept the client certificate: check `client_cert`, or AIS_CRT and AIS_CRT_KEY, and who signed and when"
+)
+_BROKEN_OFF = (
+    (("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"), _NO_TLS),
+    # The second is all that a server of TLS 1.2 says.
+    (("TLSV13_ALERT_CERTIFICATE_REQUIRED", "SSLV3_ALERT_HANDSHAKE_FAILURE"), _WANTS_CERTIFICATE),
+    (
+        ("TLSV1_ALERT_UNKNOWN_CA", "SSLV3_ALERT_BAD_CERTIFICATE", "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE", "SSLV3_ALERT_CERTIFICATE_UNKNOWN",
+         "SSLV3_ALERT_CERTIFICATE_EXPIRED", "SSLV3_ALERT_CERTIFICATE_REVOKED"),
+        _REFUSES_CERTIFICATE,
+    ),
+)  # fmt: skip
 
 _TRANSLATIONS: tuple[
     tuple[type[BaseException] | tuple[type[BaseException], ...], Callable[[BaseException, str, str], TransportError]],

@@ -1,4 +1,4 @@
-"""What the environment says about AuthN: its port by default, and names of variables (protocol/60 20.3)."""
+"""What the environment says to servers about AuthN and TLS: a port by default, and names of variables (protocol/00 20, 60 20.3)."""
 
 from __future__ import annotations
 
@@ -13,3 +13,9 @@ SECRET_KEY: Final = "AIS_AUTHN_SECRET_KEY"  # noqa: S105  the same
 PUBLIC_KEY: Final = "AIS_AUTHN_PUBLIC_KEY"
 SU_NAME: Final = "AIS_AUTHN_SU_NAME"
 SU_PASS: Final = "AIS_AUTHN_SU_PASS"  # noqa: S105  the same
+
+USE_HTTPS: Final = "AIS_AUTHN_USE_HTTPS"
+SERVER_CERTIFICATE: Final = "AIS_SERVER_CRT"
+SERVER_KEY: Final = "AIS_SERVER_KEY"
+SKIP_VERIFY_CLUSTERS: Final = "AIS_AUTHN_SKIP_VERIFY_CRT"
+CLIENT_CA: Final = "AIS_CLIENT_CA"

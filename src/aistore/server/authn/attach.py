@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from aistore.server.authn.gate import Gate
-from aistore.server.authn.service import AuthnService
+from aistore.server.authn.service import AuthnService, OwnCluster
 from aistore.server.authn.settings import AuthnSettings, FirstAdministrator
 from aistore.server.authn.signing import Signer, new_key
 from aistore.server.authn.trust import Published, WithKey, WithService
@@ -61,7 +61,11 @@ class Guarded:
     async def _trust(self) -> Trust:
         settings = self._settings
         if settings.authn == LOCAL_AUTHN:
-            service = AuthnService(_of_its_own(settings))
+            service = AuthnService(_of_its_own(settings), self._node.tls)
+            if self._node.tls is not None:
+                service.own_cluster = OwnCluster(
+                    self._node.url, settings.data_dir, self._node.target_id or self._node.gateway_id
+                )
             await service.start()
             self.service = service
             cluster = ClusterAcl(self._node.smap.uuid, urls=[self._node.url])
@@ -69,7 +73,9 @@ class Guarded:
             logger.info("AuthN of this cluster serves at %s", service.url)
             return WithService(service)
         if not settings.authn_secret:
-            return Published(settings.authn, same_machine=settings.role == "target")
+            is_target = settings.role == "target"
+            folder = settings.data_dir / FOLDER if is_target and settings.authn_is_own and settings.tls else None
+            return Published(settings.authn, settings.authn_ca, same_machine=is_target, folder=folder)
         if "BEGIN" in settings.authn_secret or settings.authn_secret.startswith("MII"):
             return WithKey(public_key=settings.authn_secret)
         return WithKey(settings.authn_secret)
@@ -85,7 +91,13 @@ class Guarded:
         service = self.service
         if service is None:
             return replace(settings, redirect_key=self.signer.key)
-        return replace(settings, authn=service.url, authn_secret=service.keys.secret, redirect_key=self.signer.key)
+        return replace(
+            settings,
+            authn=service.url,
+            authn_is_own=True,
+            authn_secret=service.keys.secret,
+            redirect_key=self.signer.key,
+        )
 
 
 def _of_its_own(settings: ServerSettings) -> AuthnSettings:

@@ -93,7 +93,7 @@ class _Change(msgspec.Struct):
 async def configuration(service: AuthnService, request: Request, parts: list[str]) -> Reply:  # noqa: ARG001  as all handlers
     """The settings, without the secret."""
     service.administrator(request)
-    settings, lifetimes, keys = service.settings, service.lifetimes, service.keys
+    settings, lifetimes, keys, tls = service.settings, service.lifetimes, service.keys, service.tls
     return json_answer(
         {
             "auth": {
@@ -113,7 +113,12 @@ async def configuration(service: AuthnService, request: Request, parts: list[str
             },
             "net": {
                 "external_url": settings.external_url,
-                "http": {"server_crt": "", "server_key": "", "port": settings.port, "use_https": False},
+                "http": {
+                    "server_crt": tls.files.cert if tls is not None else "",
+                    "server_key": tls.files.key if tls is not None else "",
+                    "port": settings.port,
+                    "use_https": tls is not None,
+                },
             },
             "timeout": {"default_timeout": "30s"},
         }

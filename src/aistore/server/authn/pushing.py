@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from aistore.server.relay import ask
-from aistore.wire import authn
+from aistore.server.relay import ask, ask_privately
+from aistore.wire import authn, environment
 from aistore.wire.errors import ApiError
+from aistore.wire.values import parse_bool
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Awaitable, Callable, Iterable
 
     from aistore.http1.message import Reply
@@ -39,6 +42,7 @@ class Pushing:
 
     def __init__(self, service: AuthnService) -> None:
         self._service = service
+        self._context: ssl.SSLContext | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._behind: set[str] = set()
         """Clusters that have missed something since they were told all."""
@@ -168,11 +172,34 @@ class Pushing:
         headers = (("Authorization", f"Bearer {self._service.keys.sign(claims)}"),)
         answer: Reply | None = None
         for url in cluster.urls or ():
-            answer = await ask(url, method, f"/v1/{resource}", body, headers)
+            answer = await self._send(url, method, f"/v1/{resource}", body, headers)
             if answer.status not in (502, 503):
                 break
         assert answer is not None  # there are URLs
         return answer
+
+    async def _send(
+        self, url: str, method: str, target: str, body: bytes, headers: tuple[tuple[str, str], ...]
+    ) -> Reply:
+        own = self._service.own_cluster
+        if own is not None and url == own.url:
+            return await ask_privately(own.data_dir, own.node, url, method, target, body, headers)
+        if self._context is None and url.startswith("https:"):
+            self._context = _trusted_clusters()
+        return await ask(url, method, target, body, headers, self._context)
+
+
+def _trusted_clusters() -> ssl.SSLContext:
+    """How certificates of clusters are verified (protocol/60 20.3)."""
+    import ssl
+
+    from aistore.server.tls import trusting
+
+    if not parse_bool(os.environ.get(environment.SKIP_VERIFY_CLUSTERS, "").strip().lower()):
+        return trusting()
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
 
 
 def _message(tokens: Iterable[str]) -> bytes:

@@ -19,7 +19,7 @@ from aistore.server.authn.extraction import token_of
 from aistore.server.authn.keys import AuthnMissing, check_secret, new_private_key, public_half
 from aistore.server.authn.tokens import BadToken, Verifier, digest_of, sign
 from aistore.server.guard import Guard
-from aistore.server.listening import bind, url_of
+from aistore.server.listening import bind, bind_private, url_of
 from aistore.server.requests_log import RequestsLog, request_id
 from aistore.server.traffic import Traffic
 from aistore.wire import authn, environment
@@ -29,15 +29,18 @@ from aistore.wire.headers import JSON, REQUEST_ID, TEXT
 from aistore.wire.values import SECOND, format_duration
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from aistore.http1.server import Request, Result
     from aistore.server.authn.keys import PublicKey
     from aistore.server.authn.settings import AuthnSettings, FirstAdministrator
     from aistore.server.authn.tokens import Claims
+    from aistore.server.tls import ServerTls
     from aistore.wire.authn import ClusterAcl
 
-__all__ = ["KINDS", "AuthnError", "AuthnService", "Lifetimes", "SigningKeys", "read_message", "wrapped"]
+__all__ = ["KINDS", "AuthnError", "AuthnService", "Lifetimes", "OwnCluster", "SigningKeys", "read_message", "wrapped"]
 
 logger = logging.getLogger("aistore.server.authn")
 
@@ -91,10 +94,18 @@ class SigningKeys(NamedTuple):
         return sign(claims, self.private, self.public[-1].kid)
 
 
-class AuthnService:
-    """An AuthN server on a folder of its own."""
+class OwnCluster(NamedTuple):
+    """The cluster that a server of its own belongs to, over TLS: which is asked through the socket in its data folder."""
 
-    def __init__(self, settings: AuthnSettings) -> None:
+    url: str
+    data_dir: Path
+    node: str
+
+
+class AuthnService:
+    """An AuthN server on a folder of its own; one of a node has that one's certificate, `tls`."""
+
+    def __init__(self, settings: AuthnSettings, tls: ServerTls | None = None) -> None:
         try:
             import argon2  # noqa: F401  looked for before anything is made
             import cryptography  # noqa: F401
@@ -104,6 +115,10 @@ class AuthnService:
         self.settings = settings
         self.url = ""
         """Where it answers, set by `start`."""
+        self.tls = tls
+        """The certificate, where it speaks HTTPS."""
+        self.own_cluster: OwnCluster | None = None
+        self._watching: asyncio.Task[None] | None = None
         self.lifetimes = Lifetimes()
         self.log_level = "3"
         self.on_new_secret: Callable[[], None] = lambda: None
@@ -144,13 +159,27 @@ class AuthnService:
             self.passwords = Passwords()
             undo.callback(self.passwords.close)
             self.pushing = Pushing(self)
-            self.url = url_of(*sock.getsockname()[:2])
-            await self.server.listen(sock)
+            await self._listen(sock)
             await self.pushing.start()
             undo.pop_all()
 
+    async def _listen(self, sock: socket.socket) -> None:
+        settings = self.settings
+        if self.tls is None and settings.tls is not None:
+            from aistore.server.tls import open_tls
+
+            self.tls = open_tls(settings.tls, settings.data_dir, (settings.host, settings.public_host))
+            assert self.tls is not None  # there are files
+            self._watching = asyncio.create_task(self.tls.watch())
+        self.url = url_of(*sock.getsockname()[:2], tls=self.tls is not None)
+        if self.tls is not None and self._watching is None:  # for target processes, whatever the certificate is
+            await self.server.listen(bind_private(settings.data_dir, SERVICE))
+        await self.server.listen(sock, self.tls.context if self.tls is not None else None)
+
     async def stop(self, grace: float = 0.0) -> None:
         """Finish what is under way, within `grace` seconds, and close everything."""
+        if self._watching is not None:
+            self._watching.cancel()
         await self.server.stop(grace)
         await self.pushing.close()
         self.passwords.close()

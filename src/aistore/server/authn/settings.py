@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 
 from aistore.server.folder import LOG
 from aistore.server.limits import NodeLimits
-from aistore.server.settings import SettingsError, is_loopback
+from aistore.server.settings import SettingsError, TlsFiles, is_loopback, tls_files
 from aistore.wire import environment
+from aistore.wire.values import parse_bool
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,6 +43,11 @@ class AuthnSettings:
     log_level: str = "info"
     log_format: str = "text"
     access_log: bool = False
+    tls_cert: str = ""
+    tls_key: str = ""
+    tls_client_ca: str = ""
+    tls_client_auth: int | None = None
+    tls_self_signed: bool = False
     secret: str = field(default="", repr=False)
     first: FirstAdministrator = field(default_factory=FirstAdministrator)
 
@@ -58,6 +64,18 @@ class AuthnSettings:
     def grace(self) -> float:
         """Seconds that requests may take which are under way when the server is told to stop."""
         return NodeLimits.grace
+
+    @property
+    def tls(self) -> TlsFiles | None:
+        """The files of a server that speaks HTTPS."""
+        return tls_files(
+            self.data_dir,
+            self.tls_cert,
+            self.tls_key,
+            self.tls_client_ca,
+            self.tls_client_auth,
+            self_signed=self.tls_self_signed,
+        )
 
     @property
     def log_path(self) -> Path:
@@ -79,10 +97,10 @@ class AuthnSettings:
             raise SettingsError(f"port {self.port} is not between 0 (any free port) and 65535")
         if self.external_url and urlsplit(self.external_url).scheme not in ("http", "https"):
             raise SettingsError(f"external URL {self.external_url!r} begins neither with http:// nor with https://")
-        if not self.allow_remote and not is_loopback(self.host):
+        if not self.allow_remote and self.tls is None and not is_loopback(self.host):
             raise SettingsError(
                 f"host {self.host!r} can be reached from other machines, and passwords and tokens come in plain text; "
-                "use 127.0.0.1, or --allow-remote where nobody can listen on that network"
+                "use 127.0.0.1, or --tls-cert, or --allow-remote where nobody can listen on that network"
             )
 
 
@@ -102,6 +120,18 @@ def take_from_environment(name: str) -> str:
     if place:
         ctypes.memset(place, ord("*"), len(ctypes.string_at(place)))
     return os.environ.pop(name)
+
+
+def tls_of_environment() -> tuple[str, str]:
+    """Certificate and key that the environment names, empty where it does not ask for HTTPS (protocol/60 20.3). Raises `SettingsError`."""
+    if not parse_bool(os.environ.get(environment.USE_HTTPS, "").strip().lower()):
+        return "", ""
+    cert, key = (os.environ.get(name, "") for name in (environment.SERVER_CERTIFICATE, environment.SERVER_KEY))
+    if not cert or not key:
+        raise SettingsError(
+            f"{environment.USE_HTTPS} needs a certificate and its key: {environment.SERVER_CERTIFICATE} and {environment.SERVER_KEY}"
+        )
+    return cert, key
 
 
 def first_administrator() -> FirstAdministrator:

@@ -11,11 +11,15 @@ from urllib.parse import urlsplit
 
 from aistore.server.authn.keys import AuthnMissing, KeyRefused, check_secret, read_jwks, read_public_key
 from aistore.server.authn.tokens import Verifier, key_id_of
-from aistore.server.relay import ask
+from aistore.server.relay import ask, ask_privately
 from aistore.server.settings import SettingsError, is_loopback
 from aistore.wire import environment
+from aistore.wire.authn import SERVICE
 
 if TYPE_CHECKING:
+    import ssl
+    from pathlib import Path
+
     from aistore.server.authn.service import AuthnService
 
 __all__ = ["Published", "Trust", "WithKey", "WithService"]
@@ -74,7 +78,8 @@ class WithService(Trust):
 class Published(Trust):
     """The public keys that an AuthN server publishes; asked for again, now and then, when a token names one that is not known."""
 
-    def __init__(self, url: str, *, same_machine: bool = False) -> None:
+    def __init__(self, url: str, ca: str = "", *, same_machine: bool = False, folder: Path | None = None) -> None:
+        """`ca` vouches for a server behind https. That of the gateway's own is asked through its socket in `folder`."""
         _require_libraries()
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -85,6 +90,12 @@ class Published(Trust):
                 f"{environment.SECRET_KEY} or {environment.PUBLIC_KEY}"
             )
         self._url = url.rstrip("/")
+        self._folder = folder
+        self._context: ssl.SSLContext | None = None
+        if parts.scheme == "https" and folder is None:
+            from aistore.server.tls import trusting
+
+            self._context = trusting(ca)
         self._not_before = 0.0
         self._learning: asyncio.Future[None] | None = None
         self._verifier = Verifier()
@@ -117,7 +128,10 @@ class Published(Trust):
 
     async def _ask(self) -> None:
         self._not_before = time.monotonic() + _RETRY_SECONDS
-        answer = await ask(self._url, "GET", _JWKS)
+        if self._folder is not None:
+            answer = await ask_privately(self._folder, SERVICE, self._url, "GET", _JWKS)
+        else:
+            answer = await ask(self._url, "GET", _JWKS, context=self._context)
         if answer.status == 400:
             raise SettingsError(f"{self._url} signs with a secret: set {environment.SECRET_KEY} to the same here")
         if answer.status != 200 or not isinstance(answer.body, bytes):

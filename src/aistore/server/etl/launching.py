@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -13,6 +14,9 @@ from aistore.server.etl.images import LOOPBACK, NoImage
 from aistore.server.etl.message import launch_of, seconds
 from aistore.server.etl.processes import Processes, ProcessFailed
 from aistore.server.etl.running import Running
+from aistore.server.listening import url_of
+from aistore.server.settings import CA
+from aistore.wire import environment
 from aistore.wire.errors import ApiError
 from aistore.wire.ids import new_letters
 
@@ -52,6 +56,7 @@ class Launching:
             "AIS_TARGET_URL": f"{_own_url(self._node)}/v1/etl/_object/{message.name}/{secret}",
             "direct_put": "true" if message.support_direct_put else "false",
             "DIRECT_PUT": "true" if message.support_direct_put else "false",
+            **{name: ca for name, ca in _trust(self._node).items() if name not in self._launch.env},
         }
         ws = message.communication == "ws://"
         try:
@@ -147,4 +152,19 @@ def _own_url(node: Node) -> str:
         host = LOOPBACK
     elif host == "::":
         host = "::1"
-    return f"http://{f'[{host}]' if ':' in host else host}:{urlsplit(node.url).port}"
+    if node.tls is not None and not node.tls.certificate.fits(host):
+        return node.url  # the name that others know it by
+    return url_of(host, urlsplit(node.url).port or 0, tls=node.tls is not None)
+
+
+def _trust(node: Node) -> dict[str, str]:
+    """What has a transformer trust this server."""
+    if node.tls is None:
+        return {}
+    files, certificate = node.tls.files, node.tls.certificate
+    if files.self_signed:
+        ca = str(node.settings.data_dir / CA)
+    else:
+        signs_itself = certificate.issuer == certificate.subject
+        ca = os.environ.get(environment.CLIENT_CA, "") or (files.cert if signs_itself else "")
+    return {environment.CLIENT_CA: ca} if ca else {}
