@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 import secrets
 import string
 import time
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from aistore.server.authn.service import AuthnService
 
 __all__ = ["delete", "get", "known_to", "post"]
+
+logger = logging.getLogger("aistore.server.authn")
 
 _OF_USER: Final = 100
 _PREFIX: Final = "AISK"
@@ -88,13 +91,19 @@ async def delete(service: AuthnService, request: Request, parts: list[str]) -> R
 def known_to(service: AuthnService, uuid: str) -> list[AccessKey]:
     """The keys that are good for something on a cluster, each with a token that says what (blocking)."""
     database = service.database
+    keys = database.access_keys()
     users = {user.id: user for user in database.users()}
-    grants = {name: grants_of(database, users[name]) for name in {key.user for key in database.access_keys()}}
-    return [
-        AccessKey(key.id, key.secret, issue(service, key.user, grants[key.user], key.expires, key.id))
-        for key in database.access_keys()
-        if _concerns(grants[key.user], uuid)
-    ]
+    grants = {name: grants_of(database, users[name]) for name in {key.user for key in keys}}
+    known: list[AccessKey] = []
+    for key in keys:
+        if _concerns(grants[key.user], uuid):
+            try:
+                token = issue(service, key.user, grants[key.user], key.expires, key.id)
+            except ApiError as error:
+                logger.warning("access key %s cannot be used: %s", key.id, error.message)
+            else:
+                known.append(AccessKey(key.id, key.secret, token))
+    return known
 
 
 def _concerns(grants: dict[str, object], uuid: str) -> bool:
