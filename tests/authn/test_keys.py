@@ -168,10 +168,11 @@ def test_an_authn_server_of_its_own(tmp_path: Path) -> None:
             server.terminate()
 
 
+@pytest.mark.parametrize("changes", [1, pytest.param(7, marks=pytest.mark.long)])
 def test_a_new_secret_of_a_server_of_its_own_ends_tokens_in_every_process(
-    tmp_path: Path, wait_until: Callable[[Callable[[], object], str], None]
+    tmp_path: Path, wait_until: Callable[[Callable[[], object], str], None], changes: int
 ) -> None:
-    """Also those that were seen before, and those that were never shown to a target."""
+    """However many there are in a row: also those that were seen before, and those that were never shown to a target."""
     environment = {name: text for name, text in os.environ.items() if not name.startswith("AIS_")}
     environment |= {"AIS_AUTHN_SU_PASS": "pw", "AIS_AUTHN_SECRET_KEY": SECRET}
     command = [sys.executable, "-m", "aistore.cli.main", "serve", str(tmp_path / "data"), "--port", "0", "--no-etl"]
@@ -191,9 +192,11 @@ def test_a_new_secret_of_a_server_of_its_own_ends_tokens_in_every_process(
                 targets = json.loads(root("GET", "/v1/daemon?what=smap").body)["tmap"].values()
                 urls = [said["url"], *(one["public_net"]["direct_url"] for one in targets)]
             assert [status_at(url, old) for url in urls] == [404] * 3
-            with As(said["tokens"], old) as root:
-                changed = json.dumps({"auth": {"secret": "n" * 40}}).encode()
-                assert root("PUT", "/v1/daemon", changed).status == 200
+            for number in range(changes):
+                bearer = AuthNClient(said["tokens"]).login("admin", "pw")
+                with As(said["tokens"], bearer) as root:
+                    changed = json.dumps({"auth": {"secret": str(number) * 40}}).encode()
+                    assert root("PUT", "/v1/daemon", changed).status == 200
             assert status_at(urls[0], old) == 401
             new = AuthNClient(said["tokens"]).login("admin", "pw")
             for url in urls:

@@ -286,3 +286,29 @@ def test_a_server_refuses_who_guesses(serve: Callable[..., AuthnServer]) -> None
         assert got.status == 429
         assert int(got.headers["Retry-After"]) > 0
     assert root(server.url)
+
+
+def test_a_secret_of_the_environment_counts_and_says_so(serve: Callable[..., AuthnServer]) -> None:
+    """Where another one was set while the server ran."""
+    server = serve()
+    with As(server.url, root(server.url).client.token) as admin:
+        assert admin("PUT", "/v1/daemon", json.dumps({"auth": {"secret": "n" * 40}}).encode()).status == 200
+    server.stop()
+    again = serve()
+    with As(again.url, token(admin=True)) as admin:
+        assert admin("GET", "/v1/users").status == 200
+    assert "AIS_AUTHN_SECRET_KEY has another one" in (again.folder / "server.log").read_text()
+
+
+def test_more_rights_than_fit_a_token_are_refused_at_login(serve: Callable[..., AuthnServer]) -> None:
+    server = serve()
+    client = root(server.url)
+    entry = {"provider": "ais", "namespace": {"uuid": "here", "name": ""}}
+    buckets = [{"bck": {"name": f"bucket-{number}", **entry}, "perm": "771"} for number in range(200)]
+    with As(server.url, client.client.token) as admin:
+        assert admin("POST", "/v1/roles", json.dumps({"name": "many", "buckets": buckets}).encode()).status == 200
+    client.user_manager().create("alice", ["many"], "pw")
+    with pytest.raises(AuthNError, match="fewer roles"):
+        AuthNClient(server.url).login("alice", "pw")
+    client.role_manager().delete("many")
+    AuthNClient(server.url).login("alice", "pw")

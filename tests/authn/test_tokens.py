@@ -123,6 +123,14 @@ def test_an_entry_for_a_namespace_grants_nothing() -> None:
     assert Verifier(SECRET).verify(token(buckets=[entry])).buckets == {}
 
 
+@pytest.mark.parametrize(
+    ("written", "meant"), [("gs", "gcp"), ("s3", "aws"), ("az", "azure"), ("", "ais"), ("gcp", "gcp")]
+)
+def test_a_provider_may_be_named_as_buckets_are(written: str, meant: str) -> None:
+    entry = {"bck": {"name": "b", "provider": written, "namespace": {"uuid": "u", "name": ""}}, "perm": "3"}
+    assert Verifier(SECRET).verify(token(buckets=[entry])).buckets == {("u", meant, "b"): 3}
+
+
 def test_a_short_secret_is_refused_and_not_shown() -> None:
     with pytest.raises(KeyRefused) as refused:
         check_secret("aBitLongSecretKey")

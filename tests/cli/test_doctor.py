@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -64,9 +66,29 @@ def test_damage_is_told_contained_and_healed(folder: Path) -> None:
         large = cluster.client().bucket("b").object("large")
         with pytest.raises(Exception, match="BAD DATA CHECKSUM"):
             large.get_reader().read_all()
+        with pytest.raises(
+            Exception, match="BAD DATA CHECKSUM"
+        ):  # and not as a fault of the server, which clients repeat
+            large.copy(cluster.client().bucket("b").object("copy"))
         large.get_writer().put_content(CONTENT)  # the same content: it mends the object
         assert large.get_reader().read_all() == CONTENT
     assert ais(folder).returncode == 0
+
+
+def test_names_whose_bytes_have_changed(folder: Path) -> None:
+    flip(folder)
+    with closing(sqlite3.connect(folder / "catalog.db")) as db:
+        db.execute("UPDATE object SET name = CAST(x'7aff' || name AS TEXT)")
+        db.commit()
+    for options, state in (((), "found"), (("--repair",), "contained"), ((), "contained")):
+        said = json.loads(ais(folder, "--json", *options).stdout)
+        assert said["finished"] and said["objects"] == 2
+        assert ["content-damaged", "ais://b/z\\xfflarge", state] in [
+            [one["kind"], one["where"], one["state"]] for one in said["problems"]
+        ]
+        assert said["found"]["unreadable"] == 2
+    done = ais(folder)
+    assert (done.returncode, done.stderr) == (1, "") and "ais://b/z\\xffsmall: its name is not text" in done.stdout
 
 
 def test_leftovers_go_with_repair_only(folder: Path) -> None:
@@ -114,3 +136,9 @@ def test_a_served_folder_is_checked_by_its_server(folder: Path) -> None:
         assert (done.returncode, "keeps to a rate of its own" in done.stderr) == (2, True)
         assert len(cluster.client().cluster().list_jobs_status("scrub")) == 3
     assert ais("--endpoint", "http://127.0.0.1:9").returncode == 2
+
+
+def test_a_folder_that_is_served_with_tls_is_checked_without_more_words(folder: Path) -> None:
+    with LocalCluster(folder, durability="relaxed", tls=True, etl=False):
+        done = ais(folder, "--quick")
+        assert (done.returncode, done.stderr, "all is well" in done.stdout) == (0, "", True), done

@@ -71,8 +71,8 @@ def check_system() -> None:
 
 
 @contextmanager
-def _mounted(image: Path, folder: Path) -> Iterator[None]:
-    device = _run("losetup", "-f", "--show", "--direct-io=on", image)
+def _mounted(image: Path, folder: Path, *options: str) -> Iterator[None]:
+    device = _run("losetup", "-f", "--show", *options, image)
     folder.mkdir(exist_ok=True)
     try:
         _run(*_MOUNT, device, folder)
@@ -104,7 +104,7 @@ def recorded_disk(folder: Path, mebibytes: int) -> Iterator[Disk]:
             said = recorder.stdout.readline().strip()
             if said != "ready":
                 raise NoDisk(f"a file system of our own: {said}")
-            with _mounted(front / FILE, folder / "mounted"):
+            with _mounted(front / FILE, folder / "mounted", "--direct-io=on"):
                 yield Disk(folder / "mounted", folder / "record", base)
         finally:
             recorder.stdin.close()

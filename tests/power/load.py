@@ -59,6 +59,12 @@ class History:
         for one in events:
             one[-1].ended = ended
 
+    def has_become(self, thing: str, state: State, began: int) -> None:
+        """Something was acknowledged of which nobody knew before; it began at this time."""
+        event = Event(began, state)
+        event.ended = time.monotonic_ns()
+        self._events.setdefault(thing, []).append(event)
+
     def possible(self, thing: str, moment: int) -> set[State]:
         """What it may be after a cut: what was acknowledged last, or what was under way."""
         found: set[State] = {None}
@@ -255,11 +261,11 @@ class Buckets(Worker):
         elif dice < 0.5:
             old = str(self.history.now("name of a bucket"))
             new = "name-b" if old == "name-a" else "name-a"
+            began = time.monotonic_ns()
             with self.becomes(**{"name of a bucket": new}):
                 target = quote(f"ais/@#/{new}/", safe="")
                 job = good(call.action("POST", f"/v1/buckets/{old}?bck_to={target}", "move-bck")).body.decode()
-            with self.becomes(**{f"job {job}": True}):
-                pass
+            self.history.has_become(f"job {job}", True, began)
         elif dice < 0.8:
             size = self.random.randrange(1, 1000)
             with self.becomes(**{"property with-props": size}):

@@ -78,6 +78,7 @@ def check_strict(folder: Path, *, changes: int, cuts: int, seed: int) -> None:
         assert cut["acknowledged"] >= changes // 3
 
 
+@pytest.mark.timeout(900)
 def test_strict_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
     check_strict(tmp_path, changes=250, cuts=2, seed=1)
 
@@ -97,11 +98,13 @@ def check_loss_is_seen(folder: Path, lies: str, cuts: int) -> None:
     assert any(cut["losses"] for cut in found), found
 
 
+@pytest.mark.timeout(900)
 def test_the_loss_is_seen_where_nothing_is_flushed(tmp_path: Path) -> None:
     check_loss_is_seen(tmp_path, "files catalog", 1)
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("lies", ["files", "catalog"])
 def test_the_loss_is_seen_where_either_is_not_flushed(tmp_path: Path, lies: str) -> None:
     check_loss_is_seen(tmp_path, lies, 3)
@@ -117,6 +120,7 @@ def test_relaxed_goes_back_or_says_that_it_cannot(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 def test_relaxed_loses_no_more_than_the_system_has_not_written_for_a_while(tmp_path: Path) -> None:
     """Half a minute is the age at which Linux writes what is dirty, and five seconds that of ext4's journal."""
     (cut,) = cut_power(tmp_path, "relaxed", changes=1000, cuts=1, seed=6, idle=45)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from aistore.http1.message import Reply
+from aistore.server.api import health
 from aistore.server.exposition import Exposition, merge
 from aistore.server.metrics import FAMILIES, reference_families
 from aistore.server.traffic import KINDS
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
 
     from aistore import LocalCluster
     from aistore.sdk import Bucket
+    from aistore.server.node import Node
     from guarding import AuthnServer, Guarded
 
 _BLOCK = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -71,6 +76,21 @@ def test_gateway_tells_of_its_targets(cluster3: LocalCluster) -> None:
     assert sorted(roles) == ["gateway", "target", "target", "target"]
     assert len(values(families, "process_start_time_seconds")) == 4
     assert len(values(families, "ais_stored_bytes")) == 1, "what all share was told by each"
+
+
+def test_a_target_that_is_silent_hides_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Cluster:
+        smap = SimpleNamespace(targets={"silent": "silent", "good": "good"})
+
+        async def ask(self, url: str, method: str, target: str) -> Reply:
+            if url == "silent":
+                raise asyncio.TimeoutError
+            return Reply(200, [], f"# HELP m {method} {target}\nm 1\n".encode())
+
+    monkeypatch.setattr(health, "node_metrics", lambda _: "")
+    monkeypatch.setattr(health, "targets_up", lambda _, answered: f"# HELP up targets\nup {answered}\n")
+    told = asyncio.run(health._metrics_of_all(cast("Node", Cluster()))).body
+    assert told == b"# HELP up targets\nup 1\n# HELP m GET /metrics\nm 1\n"
 
 
 def test_requests_are_counted_and_timed(cluster: LocalCluster, bucket: Bucket) -> None:

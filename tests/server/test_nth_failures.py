@@ -22,7 +22,7 @@ from aistore.server.node import Node
 from aistore.server.settings import ServerSettings
 from faults import FAULTS, Faults, inject
 from serving import DEADLINE, chunked, request
-from store_truth import problems, read
+from store_truth import problems, read, settle
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -497,6 +497,7 @@ def check_folder(folder: Path) -> None:
     async def again() -> None:
         node = await started(folder, "relaxed", "")
         await settled(node)
+        await settle(node.store)
         await node.stop()
 
     asyncio.run(again())

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pickle
 import re
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
+from urllib.parse import unquote
 
 import pytest
 
 from aistore import Client
 from aistore.sdk.errors import AISError
+from aistore.server.requests_log import RequestsLog
 from aistore.server.settings import ServerSettings
 from aistore.server.spawn import start
 from calling import Caller
@@ -21,9 +25,23 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from aistore import LocalCluster
+    from aistore.http1.server import Request
     from guarding import Guarded
 
 MISSING = "/v1/objects/logs/missing?provider=ais"
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/etl/_object/e/SECRET/b/o", "//v1/etl/_object/e/SECRET", "/v1/%65tl/_object/e/SE%43RET/b"]
+)
+def test_the_secret_of_a_transformer_is_in_no_line_however_its_path_is_encoded(
+    path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    request = cast("Request", SimpleNamespace(method="GET", path=unquote(path), raw_path=path, id="1"))
+    RequestsLog(logging.getLogger(__name__), all_of_them=False, user_of=lambda _: "").failed(
+        request, "failed", OSError()
+    )
+    assert "/e/***" in caplog.text and "RET" not in caplog.text
 
 
 class Logged:

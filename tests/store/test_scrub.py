@@ -230,6 +230,28 @@ def test_a_flipped_bit_in_the_catalogs_content_is_found_and_never_served(folder:
         assert all(content == before[key] for key, content in after.items() if content is not None)
 
 
+def test_a_mark_that_is_not_committed_yet_is_not_forgotten(folder: Path) -> None:
+    async def main() -> None:
+        async with opened(folder) as store:
+            bucket = store.bucket(bucket_id("b"))
+            assert bucket is not None
+            row = store.lookup(bucket, "large-1")
+            assert row is not None
+            store.verifier.damage.note(row, "flipped")
+            store.verifier.damage.load()  # a change that was queued before is committed
+            with pytest.raises(ContentDamaged, match="flipped"):
+                store.verifier.refuse(row)
+            await settle(store)
+            store.verifier.damage.load()
+            with pytest.raises(ContentDamaged, match="flipped"):
+                store.verifier.refuse(row)
+            await put_summed(store, bucket, "large-1", LARGE["large-1"])
+            await put_summed(store, bucket, "large-0", LARGE["large-0"])
+            assert len(store.verifier.damage) == 1  # the copy shares the content
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("healing", ["overwrite", "delete", "file"])
 def test_a_damaged_object_answers_an_error_until_it_is_replaced(folder: Path, healing: str) -> None:
     path = file_of(folder, "large-4")

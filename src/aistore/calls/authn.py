@@ -67,9 +67,11 @@ def _delete(resource: str, name: str, missing_ok: bool) -> Steps[None]:
 
 
 def login(username: str, password: str, expires_in: float | None) -> Steps[str]:
-    """A new token. Raises ValueError for a password without a visible character, `ErrUserInvalidCredentials`."""
+    """A new token. Raises ValueError for an empty name or a password without a visible character, `ErrUserInvalidCredentials`."""
     from aistore.sdk.authn.types import LoginMsg, TokenMsg
 
+    if not username:
+        raise ValueError("User name cannot be empty")
     if not password.strip():
         raise ValueError("Password cannot be empty or spaces only")
     message = LoginMsg(password=password, expires_in=expires_in)

@@ -8,6 +8,7 @@ import threading
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
 
 import msgspec
 
@@ -59,7 +60,9 @@ def _examined(asked: argparse.Namespace) -> FindingsDocument:
     except FolderInUseError as error:
         if not error.url:
             raise
-        return _by_server(asked, error.url)
+        # Whom a certificate is for, the data folder tells.
+        https = error.url.startswith("https:")
+        return _by_server(asked, f"local://{quote(str(data_dir_of(asked)))}" if https else error.url)
     return findings.document()
 
 

@@ -21,10 +21,13 @@ _DAY: Final = 24 * 3600
 
 
 def _client(asked: argparse.Namespace, token: str | None = None) -> AuthNClient:
+    from aistore.cli.objects import warn_once
     from aistore.sdk import AuthNClient
 
+    warn_once()
     default = f"http://127.0.0.1:{environment.AUTHN_PORT}"
-    return AuthNClient(asked.url or os.environ.get(environment.URL) or default, token=token)
+    url = asked.url or os.environ.get(environment.URL) or default
+    return AuthNClient(url, skip_verify=asked.skip_verify, ca_cert=asked.ca_cert, token=token)
 
 
 def _token() -> str:

@@ -184,6 +184,7 @@ def _add_authn(authn: argparse.ArgumentParser) -> None:
         )
     for command in (login, logout, create, ls, rm):
         command.add_argument("--url", help="the AuthN server (default: $AIS_AUTHN_URL, or port 52001 of this machine)")
+        _add_trust(command, "the AuthN server")
 
 
 def _add_doctor(doctor: argparse.ArgumentParser) -> None:
@@ -193,6 +194,11 @@ def _add_doctor(doctor: argparse.ArgumentParser) -> None:
     doctor.add_argument("--rate", metavar="SIZE", help="read at most so much a second, for example 100MiB")
     doctor.add_argument("--endpoint", metavar="URL", help="the server to ask instead, as a job of it")
     doctor.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def _add_trust(command: argparse.ArgumentParser, server: str) -> None:
+    command.add_argument("--ca-cert", metavar="FILE", help=f"CA that vouches for {server} (default $AIS_CLIENT_CA)")
+    command.add_argument("--skip-verify", action="store_true", help="trust any certificate")
 
 
 def _add_objects(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -221,10 +227,7 @@ def _add_objects(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         command.add_argument("-v", "--verbose", action="store_true", help="tell what is done with each of many names")
     for command in (create, ls, get, put, sync):
         command.add_argument("--endpoint", help="URL of a cluster, or local:[///PATH]")
-        command.add_argument(
-            "--ca-cert", metavar="FILE", help="CA that vouches for the cluster (default $AIS_CLIENT_CA)"
-        )
-        command.add_argument("--skip-verify", action="store_true", help="trust any certificate")
+        _add_trust(command, "the cluster")
 
 
 def _add_sync(sync: argparse.ArgumentParser) -> None:
@@ -240,6 +243,10 @@ def _add_sync(sync: argparse.ArgumentParser) -> None:
 
 # What errors advise a Python program to do, and how that is done here.
 _IN_A_SHELL = (
+    (
+        "(log in: AuthNClient(url).login(name, password) gives what Client(token=...) takes)",
+        "(log in: ais authn login NAME)",
+    ),
     ("(create it with bucket.create())", "(create it with: ais create)"),
     (" (bucket.create(exist_ok=True) accepts that)", ""),
     ("(see bucket.list_all_objects())", "(ais ls shows what is)"),

@@ -19,7 +19,7 @@ def connect(asked: argparse.Namespace, endpoint: str | None = None) -> Client:
     """The client that a command talks through, to an endpoint of its own or to that of the command."""
     from aistore.sdk import Client
 
-    _warn_once()
+    warn_once()
     return Client(
         endpoint or asked.endpoint or os.environ.get("AIS_ENDPOINT") or "local:",
         skip_verify=asked.skip_verify,
@@ -27,7 +27,7 @@ def connect(asked: argparse.Namespace, endpoint: str | None = None) -> Client:
     )
 
 
-def _warn_once() -> None:
+def warn_once() -> None:
     """Show the first repeat of a request, so that a command that waits says why; the last failure is told anyhow."""
     log = logging.getLogger("aistore.transport")
     if log.handlers:  # of the other end of a sync

@@ -133,6 +133,12 @@ class AISError(APIRequestError, requests.HTTPError):
         parts = urlsplit(self.req_url)
         return f"{parts.scheme}://{parts.netloc}"
 
+    @property
+    def advice(self) -> str:
+        if self.status_code != 401:
+            return ""
+        return f"{self.detail} on {self.endpoint} (log in: AuthNClient(url).login(name, password) gives what Client(token=...) takes)"
+
 
 class AISRetryableError(AISError):
     """The same call may succeed later."""

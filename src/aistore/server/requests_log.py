@@ -84,7 +84,7 @@ class RequestsLog:
     def failed(self, request: Request, what: str, error: BaseException) -> None:
         """Something failed that is a defect, or a fault of the machine."""
         facts = {"request": request_id(request)}
-        path = quote(without_secret(request.raw_path)[:_PATH_MAX], safe="/%")
+        path = quote(_shown_path(request)[:_PATH_MAX], safe="/%*")
         self._failures.error("%s %s %s", request.method, path, what, exc_info=error, extra={"facts": facts})
 
     def answered(self, request: Request, status: int, sent: int, *, whole: bool = True) -> None:
@@ -100,7 +100,7 @@ class RequestsLog:
         facts = {
             "request": request_id(request),
             "method": request.method,
-            "path": quote(without_secret(request.raw_path)[:_PATH_MAX], safe="/%:@!$&'()*+,;=~?"),
+            "path": quote(_shown_path(request)[:_PATH_MAX], safe="/%:@!$&'()*+,;=~?"),
             "query": _shown(request),
             "status": status,
             "bytes": sent,
@@ -124,6 +124,12 @@ class RequestsLog:
             request.peer,
             extra={"facts": facts},
         )
+
+
+def _shown_path(request: Request) -> str:
+    """The path as it was sent; one with a secret, however it was encoded, as it was read, without that."""
+    hidden = without_secret(request.path)
+    return request.raw_path if hidden == request.path else quote(hidden, safe="/*", errors="surrogateescape")
 
 
 def _shown(request: Request) -> str:

@@ -28,11 +28,17 @@ _STOP_SECONDS = 10.0  # beyond what they give to what runs
 
 @dataclass
 class TargetProcess:
-    """One target: its node id, its process, and where it answers."""
+    """One target: its node id, its process, where it answers, and what it was started with."""
 
     id: str
     process: Process
     ready: Ready
+    settings: ServerSettings
+
+    def finish(self) -> None:
+        """Have it end, when it has finished what is under way."""
+        if self.process.stdin:
+            self.process.stdin.close()
 
 
 class TargetProcesses:
@@ -83,8 +89,7 @@ class TargetProcesses:
         """Have all of them finish what is under way, and start again with other settings."""
         self._settings = self._as_target(settings)
         for one in self._serving.values():
-            if one.process.stdin:
-                one.process.stdin.close()
+            one.finish()
 
     async def stop(self, grace: float) -> None:
         """End all of them: the end of their standard input tells them to finish, within `grace` seconds what runs."""
@@ -101,7 +106,8 @@ class TargetProcesses:
                 one.process.kill()
 
     async def _spawn(self, node_id: str, port: int) -> TargetProcess:
-        settings = replace(self._settings, node_id=node_id, port=port)
+        given = self._settings
+        settings = replace(given, node_id=node_id, port=port)
         with open_log(settings) as stderr:
             process = await asyncio.create_subprocess_exec(
                 *command(settings),
@@ -122,7 +128,7 @@ class TargetProcesses:
                 raise ServerStartError(settings.data_dir, f"target {node_id} did not answer") from error
             raise
         log.info("target %s serves at %s (process %d)", node_id, ready.url, ready.pid)
-        return TargetProcess(node_id, process, ready)
+        return TargetProcess(node_id, process, ready, given)
 
     async def _keep(self, target: TargetProcess) -> None:
         """Start this target again whenever it ends."""
@@ -134,7 +140,8 @@ class TargetProcesses:
             del self._serving[target.id]
             log.warning("target %s (process %d) ended with status %d", target.id, target.ready.pid, status)
             self._on_change(self.urls)
-            failed = 0 if loop.time() - since > _STEADY_SECONDS else failed + 1
+            was_asked_to = target.settings is not self._settings
+            failed = 0 if was_asked_to or loop.time() - since > _STEADY_SECONDS else failed + 1
             while failed < _ATTEMPTS:
                 try:
                     # The same port: what clients remember of the cluster map stays true.
@@ -148,6 +155,8 @@ class TargetProcesses:
                 break
             self._serving[target.id] = target
             self._on_change(self.urls)
+            if target.settings is not self._settings:  # they have changed while it started
+                target.finish()
         log.error("target %s keeps failing and is left out of the cluster map", target.id)
 
 

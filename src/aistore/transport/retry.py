@@ -102,7 +102,7 @@ class StatusRetries:
     def after_answer(self, answer: Answer) -> float | None:
         """Seconds to wait before the request is repeated; None when the answer is final. Raises `RetriesExhausted`."""
         from urllib3 import HTTPResponse
-        from urllib3.exceptions import MaxRetryError
+        from urllib3.exceptions import InvalidHeader, MaxRetryError
 
         retry, status, method = self._retry, answer.status, answer.request.method
         after = answer.headers.get("Retry-After")
@@ -118,7 +118,10 @@ class StatusRetries:
                 return None
             self._exhausted(answer, e)
         self._count += 1
-        wait = self._retry.get_retry_after(shim) if self._retry.respect_retry_after_header else None
+        try:
+            wait = self._retry.get_retry_after(shim) if self._retry.respect_retry_after_header else None
+        except InvalidHeader:  # no number, and no date: as if it had not said anything
+            wait = None
         return wait or self._retry.get_backoff_time()
 
     def after_failure(self, failure: TransportError) -> float | None:

@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from aistore.wire.errors import ApiError
+from aistore.wire.names import PROVIDERS
 
 USERS: Final = "users"
 ROLES: Final = "roles"
@@ -47,6 +48,12 @@ class AclBucket(msgspec.Struct):
     name: str = ""
     provider: str = ""
     namespace: Namespace = msgspec.field(default_factory=Namespace)
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """Which bucket it is: name, provider (whichever way that was written), cluster, namespace."""
+        provider = PROVIDERS.get(self.provider, self.provider)
+        return self.name, provider, self.namespace.uuid, self.namespace.name
 
 
 class BucketAcl(msgspec.Struct):

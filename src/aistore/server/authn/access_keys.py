@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 import secrets
 import string
 import time
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from aistore.server.authn.service import AuthnService
 
 __all__ = ["delete", "get", "known_to", "post"]
+
+logger = logging.getLogger("aistore.server.authn")
 
 _OF_USER: Final = 100
 _PREFIX: Final = "AISK"
@@ -90,13 +93,19 @@ def known_to(service: AuthnService, uuid: str) -> list[AccessKey]:
     database = service.database
     if database.cluster(uuid) is None:
         return []
+    keys = database.access_keys()
     users = {user.id: user for user in database.users()}
-    grants = {name: grants_of(database, users[name]) for name in {key.user for key in database.access_keys()}}
-    return [
-        AccessKey(key.id, key.secret, of_key(service, key, grants[key.user], uuid))
-        for key in database.access_keys()
-        if _concerns(grants[key.user], uuid)
-    ]
+    grants = {name: grants_of(database, users[name]) for name in {key.user for key in keys}}
+    known: list[AccessKey] = []
+    for key in keys:
+        if _concerns(grants[key.user], uuid):
+            try:
+                token = of_key(service, key, grants[key.user], uuid)
+            except ApiError as error:
+                logger.warning("access key %s cannot be used: %s", key.id, error.message)
+            else:
+                known.append(AccessKey(key.id, key.secret, token))
+    return known
 
 
 def _concerns(grants: dict[str, object], uuid: str) -> bool:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from aistore.server.authn.tokens import TOKEN_MAX
 from aistore.wire.authn import ADMIN_ROLE, parse_mask
+from aistore.wire.errors import ApiError
 
 if TYPE_CHECKING:
     from aistore.server.authn.database import Database, StoredKey, StoredUser
@@ -31,8 +33,7 @@ def grants_of(database: Database, user: StoredUser) -> dict[str, object]:
             of_clusters[uuid] = of_clusters.get(uuid, 0) | parse_mask(cluster.perm)
         for bucket in (role and role.buckets) or ():
             assert bucket is not None
-            key = (bucket.bck.name, bucket.bck.provider, bucket.bck.namespace.uuid, bucket.bck.namespace.name)
-            of_buckets[key] = of_buckets.get(key, 0) | parse_mask(bucket.perm)
+            of_buckets[bucket.bck.key] = of_buckets.get(bucket.bck.key, 0) | parse_mask(bucket.perm)
     claims: dict[str, object] = {
         "clusters": [{"id": uuid, "perm": str(mask)} for uuid, mask in of_clusters.items()] or None
     }
@@ -64,7 +65,14 @@ def of_key(service: AuthnService, key: StoredKey, grants: dict[str, object], uui
 
 
 def issue(service: AuthnService, name: str, grants: dict[str, object], expires: int, number: str) -> str:
-    """A token of a user until `expires` (Unix seconds); `number` tells it from others."""
+    """A token of a user until `expires` (Unix seconds); `number` tells it from others. Raises `ApiError` 400 if it were too long."""
     claims = {key: value for key, value in grants.items() if key != "aud" or value}
     times = {"exp": expires, "iat": int(time.time()), "jti": number}
-    return service.keys.sign({**claims, "iss": service.external_url, "sub": name, **times})
+    token = service.keys.sign({**claims, "iss": service.external_url, "sub": name, **times})
+    if len(token) > TOKEN_MAX:
+        raise ApiError(
+            400,
+            f"the roles of user {name} make a token of {len(token)} bytes, and clusters take {TOKEN_MAX}: "
+            "give the user fewer roles, or one with rights on the whole cluster",
+        )
+    return token

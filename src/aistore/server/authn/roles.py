@@ -114,7 +114,7 @@ async def put(service: AuthnService, request: Request, parts: list[str]) -> Repl
                 of_cluster = {one.id: one for one in (*(role.clusters or ()), *clusters) if one is not None}
                 role.clusters = list(of_cluster.values())
             if buckets:
-                merged = {_bucket_key(one): one for one in (*(role.buckets or ()), *buckets) if one is not None}
+                merged = {one.bck.key: one for one in (*(role.buckets or ()), *buckets) if one is not None}
                 role.buckets = list(merged.values())
             service.database.put_role(role)
 
@@ -123,11 +123,6 @@ async def put(service: AuthnService, request: Request, parts: list[str]) -> Repl
     await service.pushing.tell_access_keys()
     service.audit.note(actor, address_of(request), "update role", name)
     return Reply(200)
-
-
-def _bucket_key(entry: BucketAcl) -> tuple[str, str, str, str]:
-    bucket = entry.bck
-    return bucket.name, bucket.provider, bucket.namespace.uuid, bucket.namespace.name
 
 
 async def delete(service: AuthnService, request: Request, parts: list[str]) -> Reply:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hmac
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
@@ -200,7 +201,14 @@ class AuthnService:
             self.lifetimes = msgspec.json.decode(text, type=Lifetimes)
         self.log_level = database.meta("log_level") or self.log_level
         self.revoked = database.revoked()
-        secret = secret or database.meta("secret") or ""
+        changed = database.meta("secret") or ""
+        if secret and changed and not hmac.compare_digest(secret.encode(), changed.encode()):
+            logger.warning(
+                "the secret was changed while the server ran, and %s has another one: that one counts, "
+                "and tokens that were signed with the other one are refused",
+                environment.SECRET_KEY,
+            )
+        secret = secret or changed
         if secret:
             self.keys = SigningKeys(secret, "", (), Verifier(secret))
             return

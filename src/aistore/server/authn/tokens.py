@@ -156,8 +156,8 @@ def _claims_of(payload: bytes) -> Claims:
         buckets: dict[tuple[str, str, str], int] = {}
         for bucket in found.buckets or ():
             if not bucket.bck.namespace.name:
-                key = (bucket.bck.namespace.uuid, bucket.bck.provider or "ais", bucket.bck.name)
-                buckets.setdefault(key, parse_mask(bucket.perm))
+                name, provider, uuid, _ = bucket.bck.key
+                buckets.setdefault((uuid, provider, name), parse_mask(bucket.perm))
     except (ValueError, msgspec.MsgspecError, RecursionError) as error:
         raise BadToken(f"token is malformed: could not JSON decode claim: {error}") from None
     now = time.time()

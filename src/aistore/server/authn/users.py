@@ -181,7 +181,8 @@ async def _login(service: AuthnService, request: Request, name: str) -> Reply:
         hashed = await service.passwords.hash(password)
         await service.in_thread(lambda: service.database.put_user(name, hashed))
     grants = await service.in_thread(lambda: grants_of(service.database, user))
-    token = issue(service, name, grants, int(time.time()) + seconds, secrets.token_hex(8))
+    with wrapping("generate token for", name):
+        token = issue(service, name, grants, int(time.time()) + seconds, secrets.token_hex(8))
     service.audit.note(name, address, "login", name)
     return json_answer({"token": token})
 

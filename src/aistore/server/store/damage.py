@@ -49,6 +49,7 @@ class Damage:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._reasons: dict[Place, str] = {}
+        self._unkept: dict[Place, str] = {}  # not in the catalog yet
         self._marking: set[asyncio.Future[None]] = set()
         self.found = 0
         """How often reading came upon content that was not known to be damaged, since the start."""
@@ -59,7 +60,7 @@ class Damage:
     def load(self) -> None:
         """Read the marks anew."""
         rows = self._catalog.read("SELECT layout, content, reason FROM damaged").fetchall()
-        self._reasons = {(layout, content): reason for layout, content, reason in rows}
+        self._reasons = {**{(layout, content): reason for layout, content, reason in rows}, **self._unkept}
 
     def reason(self, layout: int, content: int) -> str:
         """What is wrong with content; empty if nothing is known to be."""
@@ -81,6 +82,8 @@ class Damage:
         return ContentDamaged(reason, row.bid, row.name)
 
     def _keep(self, row: ObjectRow, reason: str) -> None:
+        place = place_of(row.layout, row.content)
+
         def change(tx: Transaction) -> None:
             now = tx.execute("SELECT layout, content FROM object WHERE bucket = ? AND name = ?", (row.bid, row.name))
             if now.fetchone() == (row.layout, row.content):  # else the number may be that of other content by now
@@ -88,6 +91,7 @@ class Damage:
 
         def kept(future: asyncio.Future[None]) -> None:
             self._marking.discard(future)
+            self._unkept.pop(place, None)
             if not future.cancelled() and (error := future.exception()) is not None:
                 logger.warning("that %r is damaged could not be noted: %s", row.name, error)
 
@@ -97,4 +101,5 @@ class Damage:
             logger.warning("that %r is damaged could not be noted: %s", row.name, error)
             return
         self._marking.add(future)
+        self._unkept[place] = reason
         future.add_done_callback(kept)

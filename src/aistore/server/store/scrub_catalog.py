@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     Change = Callable[[Transaction], object]
 
-__all__ = ["CatalogScrub"]
+__all__ = ["CatalogScrub", "is_text", "printable"]
 
 _ERRORS_MAX: Final = 100
 _LAYOUTS: Final = frozenset((LAYOUT_INLINE, LAYOUT_FILE, LAYOUT_CHUNKED))
@@ -62,7 +62,7 @@ class CatalogScrub:
             rows = self._db.execute("SELECT id, provider, uuid, namespace, name FROM bucket")
             for number, provider, uuid, namespace, name in rows:
                 space = f"@{uuid}#{namespace}/" if uuid else f"#{namespace}/" if namespace else ""
-                self._buckets[number] = f"{provider}://{space}{name}"
+                self._buckets[number] = printable(f"{provider}://{space}{name}")
         return self._buckets.get(bid, f"bucket {bid}")
 
     def all(self) -> Iterator[Problem]:
@@ -114,14 +114,14 @@ class CatalogScrub:
         sql = "SELECT bucket, name, size, layout, checksum_type, checksum, version, custom FROM object"
         for bid, name, size, layout, kind, checksum, version, custom in self._db.execute(sql):
             self._pace.step()
-            where = f"{self.bucket_name(bid)}/{name}"
+            where = f"{self.bucket_name(bid)}/{printable(name)}"
             if not (isinstance(size, int) and size >= 0 and layout in _LAYOUTS and isinstance(version, str)):
                 yield Problem(
                     "unreadable", where, f"its row cannot be: size {size!r}, layout {layout!r}, version {version!r}"
                 )
-            elif kind != "none" and len(checksum) != DIGITS.get(kind, -1):
+            elif not isinstance(checksum, str) or (kind != "none" and len(checksum) != DIGITS.get(kind, -1)):
                 yield Problem("unreadable", where, f"its checksum cannot be: {kind!r} {checksum!r}")
-            if not _is_text(name):
+            if not is_text(name):
                 yield Problem("unreadable", where, "its name is not text")
             if custom and not _is_pairs(custom):
                 yield self._bad_custom(bid, name, custom)
@@ -135,7 +135,7 @@ class CatalogScrub:
 
         return Problem(
             "unreadable",
-            f"{self.bucket_name(bid)}/{name}",
+            f"{self.bucket_name(bid)}/{printable(name)}",
             "its custom metadata cannot be read",
             f"put the metadata aside in {self._aside.folder}, and leave the object without",
             fix,
@@ -407,7 +407,8 @@ def _drop_rest(tx: Transaction, upload: str) -> None:
     tx.execute("DELETE FROM upload WHERE id = ?", (upload,))
 
 
-def _is_text(name: object) -> bool:
+def is_text(name: object) -> bool:
+    """Whether a name is one: bytes that have changed may be no UTF-8, or no text at all."""
     if not isinstance(name, str):
         return False
     try:
@@ -415,6 +416,12 @@ def _is_text(name: object) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def printable(name: object) -> str:
+    """A name as it can be printed and sent, with the bytes that are no UTF-8 as `\\xff`."""
+    data = name if isinstance(name, bytes) else str(name).encode("utf-8", "surrogateescape")
+    return data.decode("utf-8", "backslashreplace")
 
 
 def _is_pairs(text: str) -> bool:

@@ -15,6 +15,7 @@ from aistore.server.store.damage import drop_mark, mark, place_of
 from aistore.server.store.findings import Problem
 from aistore.server.store.references import drop_reference
 from aistore.server.store.schema import LAYOUT_INLINE
+from aistore.server.store.scrub_catalog import is_text, printable
 from aistore.server.store.verifying import difference
 from aistore.wire.checksum import DIGITS, digest, new_hasher
 
@@ -34,7 +35,7 @@ _PIECE: Final = 1 << 20
 _REMEMBERED: Final = 100_000
 _ROWS: Final = (
     "SELECT bucket, name, size, layout, content, checksum_type, checksum, custom, data FROM object"
-    " LEFT JOIN small ON layout = 0 AND small.id = content WHERE (bucket, name) > (?, ?) ORDER BY bucket, name LIMIT ?"
+    " LEFT JOIN small ON layout = 0 AND small.id = content WHERE (bucket, name) > (?, {name}) ORDER BY bucket, name LIMIT ?"
 )
 
 
@@ -80,7 +81,7 @@ class ContentScrub:
             (layout, content) for layout, content in self._db.execute("SELECT layout, content FROM damaged")
         }
         last: tuple[int, str] = (-1, "")
-        while rows := [_Row(*row) for row in self._db.execute(_ROWS, (*last, _PAGE)).fetchall()]:
+        while rows := [_Row(*row) for row in self._db.execute(*_named(_ROWS, *last, _PAGE)).fetchall()]:
             last = rows[-1].bucket, rows[-1].name
             for row in rows:
                 yield from self._object(row)
@@ -96,7 +97,7 @@ class ContentScrub:
         self._pace.step()
         if wrong:
             if self._is_still(row):
-                yield self._damaged(row, wrong)
+                yield self._damaged(row, printable(wrong))
         elif is_marked:
             yield self._good_again(row)
 
@@ -169,14 +170,14 @@ class ContentScrub:
         return hasher.hexdigest()
 
     def _is_still(self, row: _Row) -> bool:
-        sql = "SELECT size, layout, content, checksum_type, checksum FROM object WHERE bucket = ? AND name = ?"
-        now = self._db.execute(sql, (row.bucket, row.name)).fetchone()
+        sql = "SELECT size, layout, content, checksum_type, checksum FROM object WHERE bucket = ? AND name = {name}"
+        now = self._db.execute(*_named(sql, row.bucket, row.name)).fetchone()
         return bool(now == (row.size, row.layout, row.content, row.kind, row.checksum))
 
     # -- what to do --------------------------------------------------------------------------------------------
 
     def _where(self, row: _Row) -> str:
-        return f"{self._catalog.bucket_name(row.bucket)}/{row.name}"
+        return f"{self._catalog.bucket_name(row.bucket)}/{printable(row.name)}"
 
     def _damaged(self, row: _Row, wrong: str) -> Problem:
         kind = "content-missing" if "missing" in wrong or "No such file" in wrong else "content-damaged"
@@ -185,8 +186,8 @@ class ContentScrub:
                            lambda tx: _evict(tx, row))  # fmt: skip
 
         def fix(tx: Transaction) -> None:
-            sql = "SELECT layout, content FROM object WHERE bucket = ? AND name = ?"
-            if tx.execute(sql, (row.bucket, row.name)).fetchone() == (row.layout, row.content):
+            sql = "SELECT layout, content FROM object WHERE bucket = ? AND name = {name}"
+            if tx.execute(*_named(sql, row.bucket, row.name)).fetchone() == (row.layout, row.content):
                 mark(tx, row.layout, row.content, wrong)
 
         if place_of(row.layout, row.content) in self._marked:
@@ -206,11 +207,16 @@ class ContentScrub:
         )
 
 
+def _named(sql: str, bucket: int, name: str, *more: object) -> tuple[str, tuple[object, ...]]:
+    """A statement about a name, whatever its bytes are, and its values: SQLite takes those that are no UTF-8 as a BLOB only."""
+    if isinstance(name, str) and not is_text(name):
+        return sql.format(name="CAST(? AS TEXT)"), (bucket, name.encode("utf-8", "surrogateescape"), *more)
+    return sql.format(name="?"), (bucket, name, *more)
+
+
 def _evict(tx: Transaction, row: _Row) -> None:
-    gone = tx.execute(
-        "DELETE FROM object WHERE bucket = ? AND name = ? AND content = ? AND layout = ?",
-        (row.bucket, row.name, row.content, row.layout),
-    )
+    sql = "DELETE FROM object WHERE bucket = ? AND name = {name} AND content = ? AND layout = ?"
+    gone = tx.execute(*_named(sql, row.bucket, row.name, row.content, row.layout))
     if gone.rowcount:
         tx.count(row.bucket, -1, -row.size)
         drop_reference(tx, row.layout, row.content)
