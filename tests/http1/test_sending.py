@@ -38,6 +38,9 @@ class TakesAll:
     async def drain(self) -> None:
         self.check_alive()
 
+    async def turn(self) -> None:
+        raise AssertionError("nothing is sent by the kernel")
+
     async def writable(self, fd: int, sent: int) -> None:
         raise AssertionError("it takes all")
 
