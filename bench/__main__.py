@@ -1,6 +1,6 @@
 """`make bench`: ours and the official SDK 2.0 against the same embedded server in one run, and the server under load.
 
-    python -m bench [--only sdk,import,big,server,list,files,local,archive,remote,batch,dsort,pytorch,etl,authn,tls,doctor] [--quick]
+    python -m bench [--only sdk,import,big,server,list,files,local,archive,remote,batch,dsort,pytorch,etl,authn,tls,hold,doctor] [--quick]
 
 Each figure is the best of three, ours and official in turn. What was measured is kept in bench/measured.json, each part with its
 date, and shown in docs/measured.md.
@@ -33,6 +33,7 @@ from bench.dsort import dsort
 from bench.environments import official_python, why_missing
 from bench.etl import etl
 from bench.files import files
+from bench.hold import hold
 from bench.local import local
 from bench.pytorch import pytorch
 from bench.pytorch import why_not as why_no_pytorch
@@ -302,7 +303,8 @@ def measured(parts: set[str], quick: bool) -> Iterator[tuple[str, list[Row]]]:
                 yield "server", under_load(cluster)
     for part, rows in (
         ("list", listing), ("files", files), ("local", local), ("archive", archives), ("remote", remote.rows), ("batch", batches),
-        ("dsort", dsort), ("pytorch", pytorch), ("etl", etl), ("authn", authn), ("tls", tls), ("doctor", doctor),
+        ("dsort", dsort), ("pytorch", pytorch), ("etl", etl), ("authn", authn), ("tls", tls), ("hold", hold),
+        ("doctor", doctor),
     ):  # fmt: skip
         if part in parts:
             yield part, rows(quick)

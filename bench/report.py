@@ -50,6 +50,7 @@ PARTS: Final = {
     "etl": "ETL",
     "authn": "AuthN",
     "tls": "TLS",
+    "hold": "A server that holds",
     "doctor": "Checking content",
 }
 """The parts of the benchmark in the order in which they are shown, and their titles."""

@@ -123,6 +123,7 @@ TABLE: Final[dict[str, list[Limit]]] = {
         Limit("jobs that have ended and are shown", "aistore.server.jobs.registry:_RECORDS_KEPT", "and those of the last hour", "the oldest are forgotten",
               "tests/server/test_jobs.py::test_old_records_go_when_there_are_many"),
         Limit("batches that are answered at once", "batches", "", "429", _HERE + "test_batches"),
+        Limit("entries of all batches that are answered at once", _API + "batch:_ENTRIES_OF_ALL", "", "429", _HERE + "test_batches"),
         Limit("entries of a batch", _API + "batch:_ENTRIES_MAX", "", "400", "tests/server/test_batches.py::test_a_batch_has_a_limit"),
         Limit("number of a part of an upload", _API + "multipart:_MOST", "", "400", _HERE + "test_parts_of_uploads"),
     ],

@@ -183,7 +183,7 @@ def test_a_head_has_to_come_in_time_as_a_whole(impatient: Serving, drips: list[b
         dripping = threading.Thread(target=send)
         dripping.start()
         try:
-            impatient.until(lambda: impatient.server.connections == 1)
+            impatient.until(lambda: impatient.server.accepted == 1)
             impatient.until(lambda: impatient.server.connections == 0)
         finally:
             stop.set()
@@ -195,7 +195,7 @@ def test_a_client_that_never_reads_is_dropped(impatient: Serving, path: str) -> 
     with Raw(impatient.port, receive_buffer=4096) as raw:
         sending = threading.Thread(target=send_until_it_breaks, args=(raw, request("GET", path) * 100))
         sending.start()
-        impatient.until(lambda: impatient.server.connections == 1)
+        impatient.until(lambda: impatient.server.accepted == 1)
         impatient.until(lambda: impatient.server.connections == 0)
         raw.reset()
         sending.join(DEADLINE)

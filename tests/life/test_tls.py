@@ -25,7 +25,7 @@ from aistore.local import SettingsError
 from aistore.sdk.authn import AuthNClient
 from aistore.server.certificate import read_certificate
 from aistore.server.self_signed import make_files
-from aistore.server.settings import CA, SELF_SIGNED, ServerSettings
+from aistore.server.settings import CA, SELF_SIGNED, ServerSettings, TlsFiles, make_settings
 from aistore.transport.errors import TlsError
 from certificates import Authority, Pair
 from programs import target_pids
@@ -400,6 +400,13 @@ def test_settings_that_do_not_fit_together_are_refused(
 ) -> None:
     with pytest.raises(SettingsError, match=message):
         ServerSettings(tmp_path, **setting)  # type: ignore[arg-type]  # of each case
+
+
+def test_a_settings_file_names_files_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "ais.toml").write_text('tls_cert = "c.pem"\ntls_key = "/k.pem"\ntls_client_ca = "ca.pem"\n')
+    settings = make_settings(tmp_path / "ais.toml", {"tls_client_auth": 3}, default_port=0)
+    assert settings.tls == TlsFiles(str(tmp_path / "c.pem"), "/k.pem", str(tmp_path / "ca.pem"), 3)
+    assert ServerSettings.decode(settings.encode()) == settings
 
 
 def test_files_that_cannot_be_used_are_named(authority: Authority, tmp_path: Path) -> None:

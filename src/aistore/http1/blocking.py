@@ -343,10 +343,12 @@ class TlsConnection(BlockingConnection):
 
     def _send_buffers(self, head: bytes, body: memoryview) -> None:
         # The beginning of a body goes with its head: a server sees that the client does not wait for a redirect (protocol/00 9.5).
-        first = body[: FIRST_READ - len(head)] if head else body[:0]
+        with_head = min(len(body), max(0, FIRST_READ - len(head))) if head else 0
         if head:
-            self._tls.sendall(head + first)
-        self._tls.sendall(body[len(first) :])
+            with body[:with_head] as first:
+                self._tls.sendall(head + first)
+        with body[with_head:] as rest:
+            self._tls.sendall(rest)
 
     def receive_exactly(self, size: int) -> bytes:
         return self.receive_some(size)

@@ -83,6 +83,10 @@ class Outflow(asyncio.BufferedProtocol):
         if self._lost:
             raise ConnectionResetError("the client closed the connection")
 
+    async def turn(self) -> None:
+        """Wait for a turn to do what takes a while: all who read large objects together must not hold up who reads a small one."""
+        await self._server.turns.next()
+
     async def drain(self) -> None:
         """Wait until more may be written."""
         if self._blocked and not self._lost:

@@ -13,6 +13,7 @@ __all__ = ["send_file"]
 
 _WINDOW: Final = 2 * 1024 * 1024  # bytes of a file sent between two looks at whether it is in memory
 _PIECE: Final = 256 * 1024  # bytes that are copied, and encrypted, before others get their turn
+_SHORT: Final = 256 * 1024  # bytes that go out at once, whoever else sends
 _RWF_NOWAIT: Final = getattr(os, "RWF_NOWAIT", 0)
 
 
@@ -20,6 +21,9 @@ class Sender(Protocol):
     """What sending needs of a connection."""
 
     transport: asyncio.Transport
+
+    async def turn(self) -> None:
+        """Wait for a turn to do what takes a while."""
 
     def check_alive(self) -> None:
         """Raise `ConnectionResetError` if the client is gone."""
@@ -44,6 +48,7 @@ async def send_file(sender: Sender, part: FilePart) -> None:
         out = transport.get_extra_info("socket").fileno()
         offset, end = part.offset, part.offset + part.length
         waiting, since = -1, -1
+        fresh = True  # a step begins, for which a turn is due
         try:
             while offset < end:
                 sender.check_alive()
@@ -51,6 +56,10 @@ async def send_file(sender: Sender, part: FilePart) -> None:
                 if part.grows:
                     window = min(window, await part.ready(offset))
                     sender.check_alive()
+                if fresh and window - offset > _SHORT:
+                    await sender.turn()
+                    sender.check_alive()
+                    fresh = False
                 if not _in_memory(part.fd, offset, window):
                     await loop.run_in_executor(None, _bring_in, part.fd, offset, window)
                     sender.check_alive()
@@ -60,11 +69,12 @@ async def send_file(sender: Sender, part: FilePart) -> None:
                     if waiting < 0:
                         waiting = os.dup(out)  # asyncio lets nobody else wait on a transport's own descriptor
                     await sender.writable(waiting, since)
-                    since = 0
+                    since, fresh = 0, True
                     continue
                 if sent == 0:
                     raise OSError(f"content file ended {end - offset} bytes early")
                 offset += sent
+                fresh = offset == window
                 if waiting >= 0:
                     since += sent
         finally:

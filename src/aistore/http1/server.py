@@ -17,6 +17,7 @@ from aistore.http1.connection import Connection
 from aistore.http1.incoming import Body, BrokenRequest, Memory, Request
 from aistore.http1.limits import Limits
 from aistore.http1.message import Pending, Reply
+from aistore.http1.turns import Turns
 
 if TYPE_CHECKING:
     import socket
@@ -68,6 +69,8 @@ class HttpServer:
         be waiting for a redirect, and sends no byte before it."""
         self.unread = Memory(self.limits.unread)
         """Answers that clients do not take."""
+        self.turns = Turns()
+        """For what takes long on the loop: long answers are sent in steps."""
         self.accepted = 0
         """Connections so far."""
         self.turned_away = 0

@@ -64,9 +64,8 @@ class TlsSocket:
             while got < len(view):
                 if got and not self._incoming.pending:
                     break
-                part = view[got:]
-                count = self._read_into(part)
-                part.release()
+                with view[got:] as part:  # released whatever happens: its owner may be resized then
+                    count = self._read_into(part)
                 if not count:
                     break
                 got += count
@@ -86,10 +85,11 @@ class TlsSocket:
 
     def sendall(self, data: bytes | memoryview, flags: int = 0) -> None:  # noqa: ARG002  as of a socket
         """Send all of `data`."""
-        view = memoryview(data)
-        for at in range(0, len(view), _ENCRYPT):
-            self._tls.write(view[at : at + _ENCRYPT])
-            self._flush()
+        with memoryview(data) as view:
+            for at in range(0, len(view), _ENCRYPT):
+                with view[at : at + _ENCRYPT] as part:
+                    self._tls.write(part)
+                self._flush()
 
     def is_quiet(self) -> bool:
         """Whether all that came was read."""

@@ -118,6 +118,10 @@ class Node:
         """Long reads under way, by bucket number and object name."""
         self.batches = 0
         """Batches being answered."""
+        self.batch_entries = 0
+        """Entries that they ask for."""
+        self.turns = self.server.turns
+        """For what takes long on the loop."""
         self.targets: TargetProcesses | None = None
         self._map: ClusterMap
         self._target_ids: list[str] = []

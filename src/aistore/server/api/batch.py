@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["buckets_of", "ml"]
 
 _ENTRIES_MAX: Final = 100_000
+_ENTRIES_OF_ALL: Final = 500_000  # each takes most of a kilobyte of memory
+_CHECKED: Final = 500  # entries that are looked at in one turn
 _BEHIND: Final = 3  # what a redirect adds to the path: job, work, number of targets
 
 _decode = msgspec.json.Decoder(BatchRequest).decode
@@ -78,7 +80,9 @@ async def _moss(node: Node, request: Request, rest: str) -> Reply:
     coloc = request.params.get("coloc", "")
     if coloc not in ("", "0", "1", "2"):
         raise ApiError(400, f"invalid coloc={coloc!r}: expected 0, 1 or 2")
-    message = _parse(await read_message(request))
+    body = await read_message(request)
+    await node.turns.next()
+    message = _parse(body)
     default = bucket_identity(path[0], request) if path else None
     wanted = await _resolve(node, message.entries or [], default)
     form = _form(message.mime or ".tar", request.path)
@@ -90,8 +94,14 @@ async def _moss(node: Node, request: Request, rest: str) -> Reply:
         if url is not None:  # else they are being started again, and the gateway does it
             return _redirect(node, request, _join(node, default), work, url, len(wanted))
     if node.batches >= node.limits.batches:
-        raise ApiError(429, f"{node.batches} batches are being answered: try again", headers={"Retry-After": "1"})
+        raise _too_many(f"{node.batches} batches")
+    if node.batch_entries + len(wanted) > _ENTRIES_OF_ALL:
+        raise _too_many(f"batches of {node.batch_entries} entries")
     return await _answer(node, message, wanted, form, default, job_id)
+
+
+def _too_many(what: str) -> ApiError:
+    return ApiError(429, f"{what} are being answered: try again", headers={"Retry-After": "1"})
 
 
 async def _answer(
@@ -168,8 +178,10 @@ async def _resolve(node: Node, entries: list[BatchEntry], default: BucketId | No
     buckets: dict[tuple[str | None, str | None, str | None], Bucket] = {}
     if default is not None:
         buckets[None, None, None] = await _find(node, default)
-    wanted = []
+    wanted: list[Wanted] = []
     for entry in entries:
+        if wanted and not len(wanted) % _CHECKED:
+            await node.turns.next()
         name = entry.objname
         key = (entry.uname, entry.bucket, entry.provider if entry.bucket else None)
         bucket = buckets.get(key)

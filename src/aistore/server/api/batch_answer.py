@@ -35,6 +35,8 @@ __all__ = ["BatchAnswer", "Order"]
 logger = logging.getLogger(__name__)
 
 _FLUSH: Final = 256 * 1024
+_FEW: Final = 4  # batches at a time; among more, each does less in its turn
+_FLUSH_OF_MANY: Final = 64 * 1024
 _IN_MEMORY: Final = 1 << 20  # of an answer that is made whole before it is sent
 _READ: Final = 1 << 20
 _TYPES: Final = {
@@ -79,6 +81,7 @@ class BatchAnswer:
         self.ended = asyncio.Event()
         """Set when the answer is out, or given up."""
         node.batches += 1
+        node.batch_entries += len(order.wanted)
 
     async def streamed(self) -> Reply:
         """The archive as it is made. Raises `ApiError` if the first entry cannot be had and that is to be an error."""
@@ -123,6 +126,7 @@ class BatchAnswer:
         if not self.ended.is_set():
             self.ended.set()
             self._node.batches -= 1
+            self._node.batch_entries -= len(self._order.wanted)
             self._reader.close()
             if isinstance(self._first, Found):
                 self._first.close()
@@ -154,12 +158,9 @@ class BatchAnswer:
         packer = new_packer(self._order.form)
         try:
             async for piece in self._archive():
-                if packer is None:
-                    yield piece
-                    # Pieces that a socket takes at once must not keep the loop from others.
-                    await asyncio.sleep(0)
-                else:
-                    yield [await in_thread(packer.pack, b"".join(piece))]
+                yield piece if packer is None else [await in_thread(packer.pack, b"".join(piece))]
+                # Pieces that a socket takes at once must not keep the loop from others, nor all batches together.
+                await self._node.turns.next()
             if packer is not None:
                 yield [packer.finish()]
         except ApiError as error:
@@ -176,12 +177,13 @@ class BatchAnswer:
         held = 0
         index = 0
         while index < len(order.wanted):
-            if out and (held >= _FLUSH or index == 1):
+            flush = _FLUSH if self._node.batches <= _FEW else _FLUSH_OF_MANY
+            if out and (held >= flush or index == 1):
                 yield out
                 out = []
                 held = 0
                 self._check_aborted()
-            if count := self._add_run(stream, index, _FLUSH - held, out):
+            if count := self._add_run(stream, index, flush - held, out):
                 held = sum(map(len, out))
                 index += count
                 continue

@@ -38,6 +38,7 @@ __all__ = ["BatchReader", "Found", "Wanted"]
 _SMALL: Final = 64 * 1024
 _PIECE: Final = 1 << 20
 _AHEAD: Final = 64
+_ENTRY_COST: Final = 512  # bytes of content that take as long as what each entry costs beside them
 _AHEAD_OF_ALL: Final = 512  # entries that all batches of a process together read ahead, at least 4 each
 _SHARDS: Final = 8  # archives that one batch keeps open
 _SECOND: Final = 1_000_000_000
@@ -136,7 +137,7 @@ class BatchReader:
             if data is None or not self._is_good(row, data):
                 break
             taken.append((data, store.atimes.note(row, now) // _SECOND))
-            room -= row.size
+            room -= row.size + _ENTRY_COST
             if room <= 0:
                 break
         self._next += len(taken)
