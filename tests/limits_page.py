@@ -50,6 +50,7 @@ class Limit(NamedTuple):
 
 
 _CONNECTIONS = "tests/http1/test_server_connections.py::"
+_PACE = "tests/http1/test_server_pace.py::"
 _REQUESTS = "tests/http1/test_server_requests.py::"
 _CHUNKS = "tests/http1/test_chunked.py::"
 _HERE = "tests/server/test_limits.py::"
@@ -65,10 +66,10 @@ TABLE: Final[dict[str, list[Limit]]] = {
         Limit("time for a head, however slowly it comes", "head", "s", "closed", _CONNECTIONS + "test_a_head_has_to_come_in_time_as_a_whole"),
         Limit("silence between requests", "idle", "s", "closed", _CONNECTIONS + "test_an_idle_client_is_dropped"),
         Limit("silence within a request's body, and time for which it may be slower than `rate`", "body", "s", "closed; nothing is stored",
-              _CONNECTIONS + "test_a_body_has_to_come_at_some_rate"),
+              _PACE + "test_a_body_has_to_come_at_some_rate"),
         Limit("silence of a client that does not take its answer, and time for which it may be slower than `rate`", "write", "s",
-              "closed; the rest is dropped", _CONNECTIONS + "test_a_file_has_to_be_taken_at_some_rate"),
-        Limit("least pace of bodies, both ways", "rate", "bytes/s", "see `body` and `write`", _CONNECTIONS + "test_an_answer_has_to_be_taken_at_some_rate"),
+              "closed; the rest is dropped", _PACE + "test_a_file_has_to_be_taken_at_some_rate"),
+        Limit("least pace of bodies, both ways", "rate", "bytes/s", "see `body` and `write`", _PACE + "test_an_answer_has_to_be_taken_at_some_rate"),
         Limit("time in which what still comes after the last answer is dropped", "linger", "s", "closed",
               _CONNECTIONS + "test_a_client_that_stalls_is_dropped"),
         Limit("time for what runs when the server is told to stop; a quarter of it for clients that are silent", "grace", "s", "cut off, and logged",

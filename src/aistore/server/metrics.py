@@ -11,26 +11,15 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aistore.server.about import VERSION, resident_bytes
 from aistore.server.exposition import Exposition
-from aistore.server.stats import Stats
 from aistore.wire.kinds import KINDS as JOB_KINDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from aistore.http1.server import HttpServer
     from aistore.server.authn.service import AuthnService
     from aistore.server.node import Node
     from aistore.server.traffic import Traffic
 
-__all__ = [
-    "FAMILIES",
-    "Family",
-    "expose_process",
-    "expose_traffic",
-    "node_metrics",
-    "reference_families",
-    "service_metrics",
-]
+__all__ = ["FAMILIES", "Family", "node_metrics", "service_metrics", "targets_up"]
 
 
 class Family(NamedTuple):
@@ -85,16 +74,10 @@ FAMILIES: Final = {
     "process_max_fds": Family("gauge", "how many there may be"),
     "process_start_time_seconds": Family("gauge", "start of the process, Unix time"),
 }  # fmt: skip
-"""All metrics but those of `reference_families`."""
+"""All metrics but those that are named as the reference does: `ais_target_...`, and `ais_proxy_...` of a gateway (`Stats.exported`)."""
 
 _STARTED: Final = time.time()
 _STAGES: Final = ("Initializing", "Running", "Aborted")
-
-
-def reference_families(role: str) -> Iterator[str]:
-    """Names of the metrics that are named as the reference does; `role` is `proxy` or `target`."""
-    for name, *_ in Stats().exported():
-        yield f"ais_{role}_{name}"
 
 
 def node_metrics(node: Node) -> str:
@@ -108,7 +91,7 @@ def node_metrics(node: Node) -> str:
     of = "gateway" if not node.target_id else "target" if node.is_target else "node"
     build = {"version": VERSION, "python": platform.python_version(), "role": of}
     _add(out, "ais_build_info", 1, {**build, "durability": node.settings.durability})
-    expose_traffic(out, node.traffic, node.server)
+    _expose_traffic(out, node.traffic, node.server)
     _expose_store(out, node)
     _add(out, "ais_content_damage_found_total", node.store.verifier.damage.found)
     _add(out, "ais_remote_cache_hits_total", node.stats.cache_hits)
@@ -119,7 +102,7 @@ def node_metrics(node: Node) -> str:
             out.sample(count, {"reason": reason})
     if node.is_gateway:  # what all processes share, told once
         _expose_cluster(out, node)
-    expose_process(out)
+    _expose_process(out)
     return out.text()
 
 
@@ -128,8 +111,8 @@ def service_metrics(service: AuthnService) -> str:
     out = Exposition({})
     build = {"version": VERSION, "python": platform.python_version(), "role": "authn"}
     _add(out, "ais_build_info", 1, {**build, "durability": service.settings.durability})
-    expose_traffic(out, service.traffic, service.server)
-    expose_process(out)
+    _expose_traffic(out, service.traffic, service.server)
+    _expose_process(out)
     return out.text()
 
 
@@ -143,7 +126,7 @@ def _add(out: Exposition, name: str, value: float, labels: dict[str, str] | None
     out.sample(value, labels)
 
 
-def expose_traffic(out: Exposition, traffic: Traffic, server: HttpServer) -> None:
+def _expose_traffic(out: Exposition, traffic: Traffic, server: HttpServer) -> None:
     """Requests and connections."""
     _begin(out, "ais_request_seconds")
     for name, kind in traffic.kinds.items():
@@ -210,7 +193,7 @@ def targets_up(node: Node, answered: int) -> str:
     return out.text()
 
 
-def expose_process(out: Exposition) -> None:
+def _expose_process(out: Exposition) -> None:
     """What every process tells, under the names that Prometheus' client libraries use."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     _add(out, "process_cpu_seconds_total", used.ru_utime + used.ru_stime)

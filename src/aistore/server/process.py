@@ -243,13 +243,7 @@ async def _serve(
             target=_watch_parent, args=(parent, loop, stop, settings.grace), daemon=True, name="parent"
         ).start()
 
-    try:
-        await node.start()
-    except OSError as error:
-        if error.errno not in (errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL):
-            raise
-        why = os.strerror(error.errno).lower()
-        raise PortError(f"cannot serve on {settings.host}:{settings.port}: {why} (port 0 takes a free one)") from error
+    await _start(node, settings)
     idle: asyncio.Task[None] | None = None
     grace = settings.grace
     try:
@@ -268,6 +262,16 @@ async def _serve(
             folder.leaving()
         await _within(grace + _STOP_SECONDS, node.stop(grace))
     return reason
+
+
+async def _start(node: Serving, settings: ProcessSettings) -> None:
+    try:
+        await node.start()
+    except OSError as error:
+        if error.errno not in (errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL):
+            raise
+        why = os.strerror(error.errno).lower()
+        raise PortError(f"cannot serve on {settings.host}:{settings.port}: {why} (port 0 takes a free one)") from error
 
 
 async def _within(seconds: float, stopping: Coroutine[object, object, None]) -> None:

@@ -97,24 +97,34 @@ SELF_SIGNED = "tls/server.pem"
 """In a data folder: the certificate that `tls_self_signed` makes, with its key: one file, so that both change at once."""
 
 
-def tls_files(
-    data_dir: Path, cert: str, key: str, client_ca: str, client_auth: int | None, *, self_signed: bool
-) -> TlsFiles | None:
-    """What a server's settings say of TLS; None for plain HTTP. Raises `SettingsError`."""
-    if self_signed:
-        if cert or key:
-            raise SettingsError(
-                "tls_self_signed makes certificate and key itself: leave out tls_cert and tls_key, or it"
-            )
-        pem = str(data_dir / SELF_SIGNED)
-        return TlsFiles(pem, pem, client_ca, client_auth, self_signed=True)
-    if not cert and not key and not client_ca and client_auth is None:
-        return None
-    return TlsFiles(cert, key or cert, client_ca, client_auth)
+@dataclass(frozen=True, kw_only=True)
+class TlsSettings:
+    """What the settings of a server say of TLS, of which `TlsFiles` are made: nothing means plain HTTP."""
+
+    data_dir: Path
+    tls_cert: str = ""
+    tls_key: str = ""
+    tls_client_ca: str = ""
+    tls_client_auth: int | None = None
+    tls_self_signed: bool = False
+
+    @property
+    def tls(self) -> TlsFiles | None:
+        """The files of a server that speaks HTTPS. Raises `SettingsError` for what does not fit together."""
+        if self.tls_self_signed:
+            if self.tls_cert or self.tls_key:
+                raise SettingsError(
+                    "tls_self_signed makes certificate and key itself: leave out tls_cert and tls_key, or it"
+                )
+            pem = str(self.data_dir / SELF_SIGNED)
+            return TlsFiles(pem, pem, self.tls_client_ca, self.tls_client_auth, self_signed=True)
+        if not self.tls_cert and not self.tls_key and not self.tls_client_ca and self.tls_client_auth is None:
+            return None
+        return TlsFiles(self.tls_cert, self.tls_key or self.tls_cert, self.tls_client_ca, self.tls_client_auth)
 
 
 @dataclass(frozen=True)
-class ServerSettings:
+class ServerSettings(TlsSettings):
     """Everything a server process is started with. Checked on construction.
 
     `port` 0 takes a free one. `targets` 1 is one process that is gateway and target at once; N > 1 are N target
@@ -126,7 +136,6 @@ class ServerSettings:
     `authn` is the URL of the AuthN server whose tokens are asked for, or `local` for one of its own, which listens on `authn_port`;
     `authn_secret` is what it shares with that server (or else its public key), `authn_first` name and password of the first administrator of
     one of its own; `redirect_key` is what processes of the cluster sign with. `authn_ca` is the CA of an AuthN server behind https; `authn_is_own` tells targets that it is the gateway's own.
-    `tls_cert`, `tls_key`, `tls_client_ca`, `tls_client_auth` and `tls_self_signed` are `TlsFiles`: with them it speaks HTTPS only.
     `role`, `node_id` and `gateway_url` belong to target processes.
     """
 
@@ -149,11 +158,6 @@ class ServerSettings:
     authn_secret: str = field(default="", repr=False)
     authn_first: tuple[str, str] = field(default=("", ""), repr=False)
     redirect_key: str = field(default="", repr=False)
-    tls_cert: str = ""
-    tls_key: str = ""
-    tls_client_ca: str = ""
-    tls_client_auth: int | None = None
-    tls_self_signed: bool = False
     public_host: str = ""
     limits: NodeLimits = field(default_factory=NodeLimits)
     idle_exit: float | None = None
@@ -174,18 +178,6 @@ class ServerSettings:
     def log_path(self) -> Path:
         """The log of the process; target processes have one each."""
         return self.data_dir / (LOG if self.role == "node" else f"{self.node_id}.log")
-
-    @property
-    def tls(self) -> TlsFiles | None:
-        """The files of a server that speaks HTTPS."""
-        return tls_files(
-            self.data_dir,
-            self.tls_cert,
-            self.tls_key,
-            self.tls_client_ca,
-            self.tls_client_auth,
-            self_signed=self.tls_self_signed,
-        )
 
     def __post_init__(self) -> None:
         self.tls  # noqa: B018  raises for what does not fit together

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final
 from aistore.server.api.messages import OK, job_reply, json_reply, read_message
 from aistore.server.api.remote.jobs import blob_download, prefetch_all
 from aistore.server.api.sort import infos
-from aistore.server.doctor import DOCUMENTS
 from aistore.server.jobs.objects import visit
 from aistore.wire import actions, whats
 from aistore.wire.errors import ApiError, not_remote, unsupported
@@ -126,6 +125,8 @@ async def _work(node: Node, job: Job, args: JobArgs, buckets: list[Bucket]) -> N
     elif job.kind == actions.PREFETCH_OBJECTS and bucket is not None:
         await prefetch_all(job, node, bucket)
     elif job.kind == SCRUB:
+        from aistore.server.doctor import DOCUMENTS  # and with it all of the scrub, which most servers never need
+
         quick = bool(args.flags & QUICK_SCRUB)
         await node.control.scrubs.run(job, DOCUMENTS, full=not quick, repair=args.force)
     elif job.kind == "lru":

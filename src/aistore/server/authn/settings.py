@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from aistore.server.folder import LOG
 from aistore.server.limits import NodeLimits
-from aistore.server.settings import SettingsError, TlsFiles, is_loopback, tls_files
+from aistore.server.settings import SettingsError, TlsSettings, is_loopback
 from aistore.wire import environment
 from aistore.wire.values import parse_bool
 
@@ -28,7 +28,7 @@ class FirstAdministrator:
 
 
 @dataclass(frozen=True)
-class AuthnSettings:
+class AuthnSettings(TlsSettings):
     """Everything that an AuthN server is started with. Checked on construction.
 
     `secret` is what tokens are signed with (HS256); without one, keys of its own are made (RS256). `external_url` is where clients and
@@ -43,11 +43,6 @@ class AuthnSettings:
     log_level: str = "info"
     log_format: str = "text"
     access_log: bool = False
-    tls_cert: str = ""
-    tls_key: str = ""
-    tls_client_ca: str = ""
-    tls_client_auth: int | None = None
-    tls_self_signed: bool = False
     secret: str = field(default="", repr=False)
     first: FirstAdministrator = field(default_factory=FirstAdministrator)
 
@@ -64,18 +59,6 @@ class AuthnSettings:
     def grace(self) -> float:
         """Seconds that requests may take which are under way when the server is told to stop."""
         return NodeLimits.grace
-
-    @property
-    def tls(self) -> TlsFiles | None:
-        """The files of a server that speaks HTTPS."""
-        return tls_files(
-            self.data_dir,
-            self.tls_cert,
-            self.tls_key,
-            self.tls_client_ca,
-            self.tls_client_auth,
-            self_signed=self.tls_self_signed,
-        )
 
     @property
     def log_path(self) -> Path:

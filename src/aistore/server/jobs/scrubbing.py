@@ -20,13 +20,13 @@ from aistore.server.store.content import finished
 from aistore.server.store.errors import StoreError
 from aistore.server.store.findings import Findings, FindingsDocument, Pace, ScrubStopped
 from aistore.server.store.records import Records
-from aistore.server.store.scrub import Documents, Scrub, open_for_scrub
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aistore.server.jobs.registry import Job
     from aistore.server.store.catalog import Transaction
+    from aistore.server.store.scrub import Documents
     from aistore.server.store.store import Store
 
 __all__ = ["Scrubs"]
@@ -84,6 +84,8 @@ class Scrubs:
             return asyncio.run_coroutine_threadsafe(self._commit(change), loop).result()
 
         def work() -> None:
+            from aistore.server.store.scrub import Scrub, open_for_scrub
+
             scrub = Scrub(self._store.root, findings, pace, documents, commit, alone=False)
             with closing(open_for_scrub(self._store.catalog.path)) as db:
                 opened.append(db)

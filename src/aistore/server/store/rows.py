@@ -21,6 +21,7 @@ __all__ = [
     "ObjectRow",
     "encode_pairs",
     "next_version",
+    "pairs_of_new_content",
     "require_bucket",
 ]
 
@@ -120,6 +121,15 @@ def next_version(old: str, custom: dict[str, str] | None) -> str:
     if old and custom and custom.get("source"):
         return old
     return str(int(old) + 1) if old.isascii() and old.isdigit() and len(old) < 19 else "1"
+
+
+def pairs_of_new_content(old: str | None, custom: dict[str, str] | None) -> dict[str, str] | None:
+    """Custom pairs of an object that gets new content: those of the row before, and `custom` over them."""
+    if not old:
+        return custom
+    kept: dict[str, str] = json.loads(old)
+    kept.pop("ETag", None)  # it tells of the content
+    return {**kept, **(custom or {})}
 
 
 def encode_pairs(pairs: Mapping[str, str] | None) -> str | None:

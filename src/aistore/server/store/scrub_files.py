@@ -128,14 +128,7 @@ class FileScrub:
         elif status.st_size != row.size and not row.growing and self._is_still(content, row):
             self._is_bad(content, f"its file has {status.st_size} bytes, not {row.size}")
         if status.st_mode & _OTHERS:
-            path = content_path(self._content, content)
-            yield Problem(
-                "mode",
-                str(path),
-                f"others than the owner may use it (mode {stat.S_IMODE(status.st_mode):o})",
-                "take that from them",
-                after=_closer(path, status.st_mode),
-            )
+            yield _open_to_others(content_path(self._content, content), status.st_mode)
 
     def _is_still(self, content: int, row: _Row) -> bool:
         sql = "SELECT size, id IN (SELECT id FROM upload_file) FROM file WHERE id = ?"
@@ -224,13 +217,7 @@ class FileScrub:
                 if self._alone and (path.name.startswith(_SPOOLED) or path.name.endswith((".part", ".new"))):
                     yield Problem("leftover", str(path), "left over by a crash", "remove it", after=_remover(path))
                 elif status.st_mode & _OTHERS and not stat.S_ISLNK(status.st_mode):
-                    yield Problem(
-                        "mode",
-                        str(path),
-                        f"others than the owner may use it (mode {stat.S_IMODE(status.st_mode):o})",
-                        "take that from them",
-                        after=_closer(path, status.st_mode),
-                    )
+                    yield _open_to_others(path, status.st_mode)
         if self._alone and (etl := self._root / "etl").is_dir():
             for path in sorted(etl.glob("*/objects/*")):
                 yield Problem("leftover", str(path), "left over by an ETL", "remove it", after=_remover(path))
@@ -276,8 +263,14 @@ def _remover(path: Path) -> Callable[[], object]:
     return lambda: path.unlink(missing_ok=True)
 
 
-def _closer(path: Path, mode: int) -> Callable[[], object]:
-    return lambda: path.chmod(stat.S_IMODE(mode) & ~_OTHERS)
+def _open_to_others(path: Path, mode: int) -> Problem:
+    return Problem(
+        "mode",
+        str(path),
+        f"others than the owner may use it (mode {stat.S_IMODE(mode):o})",
+        "take that from them",
+        after=lambda: path.chmod(stat.S_IMODE(mode) & ~_OTHERS),
+    )
 
 
 def _is_hex(text: str) -> bool:

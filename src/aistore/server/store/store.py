@@ -42,6 +42,7 @@ from aistore.server.store.rows import (
     ObjectRow,
     encode_pairs,
     next_version,
+    pairs_of_new_content,
     require_bucket,
 )
 from aistore.server.store.schema import LAYOUT_FILE, LAYOUT_INLINE, Durability, create_or_check
@@ -488,10 +489,7 @@ class Store:
             if check is not None:
                 check(ObjectRow(bucket.bid, name, *old) if old is not None else None)
             if old is not None and not fresh:
-                if old[8]:
-                    kept_pairs = json.loads(old[8])
-                    kept_pairs.pop("ETag", None)  # it tells of the content
-                    pairs = {**kept_pairs, **(custom or {})}
+                pairs = pairs_of_new_content(old[8], custom)
                 before = before or old[5]
                 kept = old[5]
             number = next_version(before, pairs) if versioned else kept

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from aistore.server.store.rows import Bucket, ObjectRow
     from aistore.server.store.store import Store
 
-__all__ = ["SLOW", "Verifier", "damage_of", "difference", "open_verified"]
+__all__ = ["Verifier", "damage_of", "difference", "open_verified"]
 
-SLOW: Final = frozenset({"crc32c"})
+_SLOW: Final = frozenset({"crc32c"})
 """Types of checksums that cost so much (100 MB/s) that large content is not compared unless somebody asks for that."""
 
 _LONG: Final = 1 << 20
@@ -41,7 +41,7 @@ def damage_of(kind: str, checksum: str, size: int, content: bytes | int) -> str:
 
     Raises `OSError`.
     """
-    if not checksum or (size > _LONG and kind in SLOW):
+    if not checksum or _is_dear(kind, size):
         return ""
     computed = digest(kind, content) if isinstance(content, bytes) else hash_file(kind, content, 0, size)
     return difference(kind, checksum, computed) if computed != checksum else ""
@@ -61,7 +61,7 @@ class Verifier:
 
     def wants(self, row: ObjectRow, fd: int) -> bool:
         """Whether all of a content file has to be compared, and can be at a reasonable price."""
-        if not row.checksum or (row.size > _LONG and row.checksum_type in SLOW):
+        if not row.checksum or _is_dear(row.checksum_type, row.size):
             return False
         return _is_due(row, fd) or not in_memory(fd, row.size)
 
@@ -112,6 +112,10 @@ class Verifier:
             row.verified = 0.0
             raise self.damage.note(row, difference(row.checksum_type, row.checksum, computed))
         row.verified, row.stamp = time.monotonic(), stamp
+
+
+def _is_dear(kind: str, size: int) -> bool:
+    return size > _LONG and kind in _SLOW
 
 
 def _is_due(row: ObjectRow, fd: int) -> bool:
