@@ -1,6 +1,7 @@
 """Log files of a node, as `what=log` sends them (protocol/00 13.4).
 
-Each process has two logs in its data folder, both rotated: one of everything and one of warnings and errors.
+Each process has two logs in its data folder, one of everything and one of warnings and errors, and with `--access-log` one of all requests;
+they are rotated.
 """
 
 from __future__ import annotations
