@@ -132,6 +132,7 @@ def test_get_that_fails_leaves_no_file_and_keeps_the_one_that_is_there(
         (["serve", "--capacity", "lots"], b"is not a size"),
         (["serve", "--host", "0.0.0.0"], b"--allow-remote"),
         (["serve", "--config", "none.toml"], b"cannot read none.toml"),
+        (["serve", __file__], b"is no folder: there is a file of that name"),
     ],
 )
 def test_mistakes_are_explained(ais: Ais, words: list[str], message: bytes) -> None:

@@ -109,6 +109,7 @@ def test_what_cannot_be_checked(tmp_path: Path) -> None:
     done = ais(tmp_path)
     assert (done.returncode, "it is missing" in done.stdout) == (1, True)
     assert ais("--no-such-option").returncode == 2
+    assert ais(tmp_path, "--rate", "fast").returncode == 2
 
 
 def test_ctrl_c_leaves_a_folder_that_the_next_can_check(folder: Path) -> None:

@@ -360,7 +360,9 @@ def test_the_command_serves_and_uses_https(tmp_path: Path) -> None:
         trusting = ("--endpoint", url, "--ca-cert", folder / CA)
         assert run("create", "b", *trusting).returncode == 0
         assert run("put", file, "b/o", *trusting).returncode == 0
-        assert run("get", "b/o", "-", "--endpoint", url, "--skip-verify").stdout == "content"
+        unsafe = run("get", "b/o", "-", "--endpoint", url, "--skip-verify")
+        assert unsafe.stdout == "content"
+        assert unsafe.stderr.startswith("ais: warning: Skipping SSL") and unsafe.stderr.count("\n") == 1
         assert "b/o" in run("ls", "b", "--endpoint", f"local://{folder}").stdout.replace("o\n", "b/o\n")
         assert "ais://b" in run("status", folder).stdout
         refused = run("ls", "--endpoint", url)
@@ -460,6 +462,7 @@ def test_files_that_cannot_be_used_are_named(authority: Authority, tmp_path: Pat
         (Pair(pair.key, pair.key), "no certificate in PEM form"),
         (Pair(pair.cert, other.key), "does not belong to the certificate"),
         (Pair(pair.cert, tmp_path / "nowhere.key"), "nowhere.key cannot be read"),
+        (Pair(authority.path, authority.path), "has no key that can be used: name the file of the key as tls_key"),
     ):
         with pytest.raises(Exception, match=said):
             LocalCluster(tmp_path / "data", tls=wrong, etl=False).start()

@@ -109,6 +109,12 @@ def test_a_missing_file_is_named(config: TlsConfig) -> None:
         assert peer.connections == 0
 
 
+@pytest.mark.parametrize("config", [TlsConfig(ca=__file__), TlsConfig(ca=CA, cert=__file__)], ids=["CA", "certificate"])
+def test_a_file_that_is_no_certificate_is_named(config: TlsConfig) -> None:
+    with pytest.raises(ssl.SSLError, match=r"test_tls\.py.* cannot be used: "):
+        config.context()
+
+
 def test_plain_http_where_tls_is_expected_says_so() -> None:
     def script(connection: PeerConnection) -> None:
         connection.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")

@@ -13,15 +13,13 @@ from urllib.parse import quote
 import msgspec
 
 from aistore.calls import jobs
+from aistore.cli.objects import warn_once
 from aistore.cli.serve import data_dir_of
 from aistore.sdk import Client
-from aistore.sdk.errors import AISError
 from aistore.server.doctor import Patient
 from aistore.server.folder import FolderError, FolderInUseError
 from aistore.server.settings import parse_size
-from aistore.server.store.errors import StoreCorrupt
 from aistore.server.store.findings import Findings, FindingsDocument, Pace
-from aistore.transport.errors import TransportError
 
 if TYPE_CHECKING:
     import argparse
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["doctor"]
 
-_CANNOT: Final = 2
 _EVERY: Final = 0.5
 _POLL: Final = 0.1
 _SHOWN: Final = 100
@@ -37,12 +34,9 @@ _STATES: Final = {"found": "not repaired", "repaired": "repaired", "contained": 
 
 
 def doctor(asked: argparse.Namespace) -> int:
-    """Check a data folder. Exit status 0 in order, 1 not, 2 it cannot be checked."""
-    try:
-        said = _by_server(asked, asked.endpoint) if asked.endpoint else _examined(asked)
-    except (FolderError, StoreCorrupt, AISError, TransportError) as error:
-        print(f"ais: {error}", file=sys.stderr)
-        return _CANNOT
+    """Check a data folder. Exit status 0 in order, 1 not; raises why it cannot be checked."""
+    warn_once()
+    said = _by_server(asked, asked.endpoint) if asked.endpoint else _examined(asked)
     if asked.json:
         print(json.dumps(said, indent=2))
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from typing import TYPE_CHECKING, Final
 
 from aistore.version import __version__
@@ -30,19 +31,24 @@ Exit status 0 if all is well or mended, 1 if something is wrong, 2 if the folder
 _NOT_READ: Final = 128 + 13
 """What a shell says of a command that SIGPIPE ended. Not done, and no failure: callers that close a pipe early know it (webdataset does)."""
 
+_FAILED: Final = {"doctor": 2}
+"""Exit status of commands that failed, where 1 says something else: for `doctor`, that something is wrong in the folder."""
+
 _as_written = argparse.RawDescriptionHelpFormatter
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit status.
 
-    0 done, 1 failed (the reason on standard error), 2 wrong usage, 130 Ctrl-C, 141 when nobody reads the output any more.
+    0 done, 1 failed (the reason on standard error), 2 wrong usage (and what `doctor` cannot check), 130 Ctrl-C, 141 when nobody reads the output any more.
     """
     asked, unknown = make_parser().parse_known_args(arguments)
     if unknown:  # said by the command, whose usage helps, and not by the parser of all commands
         asked.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
-        return _dispatch(asked)
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            return _dispatch(asked)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -53,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not _is_expected(error):
             raise
         print(f"ais: {_explain(error)}", file=sys.stderr)
-        return 1
+        return _FAILED.get(asked.command, 1)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -117,9 +123,11 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
         help="with --allow-remote: everyone on that network may run code here, as an ETL",
     )
     serve.add_argument(
-        "--authn", metavar="URL", help="ask for tokens of this AuthN server, or of one of its own (local)"
+        "--authn", metavar="URL|local", help="ask for tokens of this AuthN server, or of one of its own (local)"
     )
-    serve.add_argument("--authn-port", type=int, help="port of the AuthN server of its own (default 52001)")
+    serve.add_argument(
+        "--authn-port", type=int, metavar="PORT", help="port of the AuthN server of its own (default 52001)"
+    )
     serve.add_argument("--authn-ca", metavar="FILE", help="CA of the AuthN server behind an https URL")
     _add_tls(serve)
     serve.add_argument(
@@ -250,7 +258,16 @@ _IN_A_SHELL = (
     ("(create it with bucket.create())", "(create it with: ais create)"),
     (" (bucket.create(exist_ok=True) accepts that)", ""),
     ("(see bucket.list_all_objects())", "(ais ls shows what is)"),
+    (
+        "(log in: AuthNClient(url).login(name, password) gives what Client(token=...) takes)",
+        "(log in: ais authn login NAME)",
+    ),
 )
+
+
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
+    """Show a warning of the library as one of the command: the line of Python that it comes from tells its user nothing."""
+    print(f"ais: warning: {message}", file=sys.stderr)
 
 
 def _dispatch(asked: argparse.Namespace) -> int:

@@ -120,7 +120,7 @@ def _banner(node: Node, url: str) -> None:
         f"  tokens      {_tokens(node)}\n"
         f"{certificate_lines(node.tls)}"
         f"  log         {settings.data_dir / LOG}\n"
-        f"Use it:   export AIS_ENDPOINT={url}\n{trust_lines(settings.tls, settings.data_dir)}"
+        f"Use it:   export AIS_ENDPOINT={url}\n{trust_lines(settings.tls, settings.data_dir)}{_login_lines(node)}"
         f"Stop it:  Ctrl-C, or ais stop {settings.data_dir}",
         flush=True,
     )
@@ -144,6 +144,12 @@ def _tokens(node: Node) -> str:
         return "nobody is asked for one"
     service = node.guarded.service
     return f"of its own AuthN server, {service.url}" if service is not None else f"of {node.settings.authn}"
+
+
+def _login_lines(node: Node) -> str:
+    if node.guarded is None or node.guarded.service is None:
+        return ""
+    return f"          export AIS_AUTHN_URL={node.guarded.service.url}    # then: ais authn login NAME\n"
 
 
 def stop(asked: argparse.Namespace) -> int:

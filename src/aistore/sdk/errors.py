@@ -309,6 +309,12 @@ class ErrBadChecksum(AISError):
     With 410 the cluster knows that the object is damaged, until it is overwritten or deleted.
     """
 
+    @property
+    def advice(self) -> str:
+        if self.status_code != 410:
+            return ""
+        return f"{self.detail} on {self.endpoint}: what it keeps is damaged (overwrite or delete the object; `ais doctor` looks for more)"
+
 
 class InvalidBckProvider(Exception):
     """The operation does not exist for buckets of this provider, or there is no such provider; `advice` says which."""

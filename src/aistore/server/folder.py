@@ -79,7 +79,10 @@ class RunningServer:
 def make_folder(data_dir: Path) -> None:
     """Make the folder where it is missing; refuse one that holds somebody's files, before anything is written there."""
     new = [folder for folder in (data_dir, *data_dir.parents) if not folder.exists()]
-    data_dir.mkdir(0o700, parents=True, exist_ok=True)
+    try:
+        data_dir.mkdir(0o700, parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise FolderError(f"{data_dir} is no folder: there is a file of that name on the way") from error
     for folder in new:
         with suppress(PermissionError):  # one may make something in a folder that one may not read
             sync_folder(folder.parent)

@@ -301,6 +301,13 @@ _FILE_TYPES: dict[str, tuple[type, ...]] = {
     "access_log": (bool,),
 }
 
+_KINDS: dict[type, str] = {
+    int: "a whole number",
+    str: "text in quotes",
+    bool: "true or false",
+    list: "a list",
+    dict: "a table",
+}
 
 _FILES = ("authn_ca", "tls_cert", "tls_key", "tls_client_ca")
 
@@ -326,7 +333,7 @@ def read_settings_file(path: Path) -> dict[str, object]:
             )
         wanted = _FILE_TYPES[name]
         if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
-            raise SettingsError(f"{path}: {name} = {value!r} is not {' or '.join(t.__name__ for t in wanted)}")
+            raise SettingsError(f"{path}: {name} = {value!r} is not {' or '.join(_KINDS[kind] for kind in wanted)}")
     if "limits" in values:
         values["limits"] = limits_from(cast("dict[str, object]", values["limits"]), f"{path}: ")
     if "backends" in values:

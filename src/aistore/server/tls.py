@@ -228,6 +228,8 @@ def _why(files: TlsFiles, error: OSError) -> str:
         return f"the key {files.key} cannot be read: {_words(error)}"
     if error.reason == "KEY_VALUES_MISMATCH":
         return f"the key {files.key} does not belong to the certificate {files.cert}"
+    if files.key == files.cert:
+        return f"{files.cert} has no key that can be used: name the file of the key as tls_key ({_words(error)})"
     return f"the certificate {files.cert} or the key {files.key} cannot be used: {_words(error)}"
 
 

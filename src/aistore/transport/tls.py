@@ -26,7 +26,9 @@ class TlsConfig(NamedTuple):
     pinned: str | None = None
 
     def context(self) -> ssl.SSLContext:
-        """The context for connections; `FileNotFoundError` for a missing file, `ssl.SSLError` for one that is no PEM."""
+        """The context for connections; `FileNotFoundError` for a missing file, `ssl.SSLError` for one that is no PEM or does
+        not fit, with its name.
+        """
         import ssl
         from pathlib import Path
 
@@ -45,11 +47,24 @@ class TlsConfig(NamedTuple):
         elif Path(bundle).is_dir():
             context = ssl.create_default_context(capath=bundle)
         else:
-            context = ssl.create_default_context(cafile=bundle)
+            try:
+                context = ssl.create_default_context(cafile=bundle)
+            except ssl.SSLError as error:
+                raise _bad(error, f"the CA {bundle}") from error
         if self.verify and self.pinned is not None:
             context.check_hostname = False
             context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         context.set_alpn_protocols(["http/1.1"])
         if self.cert is not None:
-            context.load_cert_chain(self.cert, self.key)
+            try:
+                context.load_cert_chain(self.cert, self.key)
+            except ssl.SSLError as error:
+                raise _bad(
+                    error, f"the client certificate {self.cert}, or its key {self.key or 'in the same file'},"
+                ) from error
         return context
+
+
+def _bad(error: ssl.SSLError, what: str) -> ssl.SSLError:
+    why = (error.reason or "it is not in PEM form").lower().replace("_", " ")
+    return type(error)(error.errno, f"{what} cannot be used: {why}")
