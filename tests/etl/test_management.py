@@ -6,7 +6,7 @@ import base64
 import json
 import os
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -167,8 +167,13 @@ def test_the_end_of_the_main_process_ends_it(etl: Etl, etl_cluster: LocalCluster
     os.kill(main, signal.SIGKILL)
     until(lambda: etl.stage == "Aborted")
     until(lambda: processes_of(etl_cluster) <= before)
-    said = json.loads(etl.call("GET", "/v1/cluster?what=status", json.dumps({"id": job}).encode()).body)
-    assert said["aborted"]
+    said: dict[str, Any] = {}
+
+    def has_ended() -> bool:
+        said.update(json.loads(etl.call("GET", "/v1/cluster?what=status", json.dumps({"id": job}).encode()).body))
+        return bool(said["aborted"])
+
+    until(has_ended)
     assert "its main process ended with status 137" in said["err"]
     assert etl.ask("POST", "/start").status == 200
 
