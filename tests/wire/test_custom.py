@@ -5,7 +5,7 @@ import pytest
 from aistore.wire import custom
 from aistore.wire.access import DELETE_OBJECT, GET, HEAD_OBJECT, describe
 from aistore.wire.errors import ApiError
-from aistore.wire.kinds import IDLE_KINDS, KINDS, find_kind
+from aistore.wire.kinds import IDLE_KINDS, KINDS, SCRUB, find_kind
 from aistore.wire.snaps import fold_errors
 
 
@@ -48,7 +48,8 @@ def test_access_names() -> None:
 
 
 def test_kinds() -> None:
-    assert len(KINDS) == 34
+    assert len(KINDS) == 34 + 1  # those of the reference, and the scrub of ours
+    assert find_kind(SCRUB) is not None
     assert len(IDLE_KINDS) == 10
     lru = find_kind("lru-eviction")
     assert lru is not None
