@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aistore.server.store.sync import sync_folder
+from aistore.server.store.sync import sync_folder, write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -170,7 +170,7 @@ class ServedFolder:
         try:
             found = int(json.loads(path.read_bytes())["format"])
         except FileNotFoundError:
-            _write_whole(path, json.dumps({"format": FORMAT}).encode() + b"\n")
+            write_whole(path, json.dumps({"format": FORMAT}).encode() + b"\n")
             return
         except (ValueError, KeyError, TypeError) as error:
             raise FolderError(f"{path} does not tell the format of this data folder: {error}") from error
@@ -191,17 +191,6 @@ class ServedFolder:
     def close(self) -> None:
         """Let go of the folder."""
         os.close(self._fd)
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """A small file that is there whole or not at all, also after a power cut."""
-    new = path.with_name(path.name + ".new")
-    with new.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
-    sync_folder(path.parent)
 
 
 def log_tail(data_dir: Path) -> str:

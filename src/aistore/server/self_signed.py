@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
-import os
 from typing import TYPE_CHECKING, Final
 
 from aistore.server.certificate import BadCertificate, read_certificate
 from aistore.server.settings import CA, SELF_SIGNED, SettingsError
+from aistore.server.store.sync import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -74,8 +74,8 @@ def _make_ca(data_dir: Path) -> None:
     builder = _unsigned(name, name, key, _CA_DAYS)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
     builder = builder.add_extension(usage, critical=True)
-    _write(data_dir / _CA_KEY, _pem_of_key(key))
-    _write(data_dir / CA, _signed(builder, key))
+    write_whole(data_dir / _CA_KEY, _pem_of_key(key))
+    write_whole(data_dir / CA, _signed(builder, key))
 
 
 def _make_server(data_dir: Path, names: tuple[str, ...]) -> None:
@@ -91,7 +91,7 @@ def _make_server(data_dir: Path, names: tuple[str, ...]) -> None:
     builder = builder.add_extension(x509.SubjectAlternativeName([_general(name) for name in names]), critical=False)
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     builder = builder.add_extension(x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-    _write(data_dir / SELF_SIGNED, _signed(builder, ca_key) + _pem_of_key(key))
+    write_whole(data_dir / SELF_SIGNED, _signed(builder, ca_key) + _pem_of_key(key))
 
 
 def _named(name: str) -> x509.Name:
@@ -141,14 +141,3 @@ def _pem_of_key(key: EllipticCurvePrivateKey) -> bytes:
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Whole or not at all, and never readable by others."""
-    new = path.with_name(f"{path.name}.new")
-    new.unlink(missing_ok=True)
-    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:  # noqa: PTH123  a descriptor
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from aistore.server.certificate import BadCertificate, read_certificate
 from aistore.server.settings import SERVED, SettingsError
+from aistore.server.store.sync import write_whole
 from aistore.wire import environment
 
 if TYPE_CHECKING:
@@ -184,9 +185,7 @@ class ServerTls:
             return
         shown = self._show_in / SERVED
         shown.parent.mkdir(mode=0o700, exist_ok=True)
-        new = shown.with_name(f"{shown.name}.new")
-        new.write_text(ssl.DER_cert_to_PEM_cert(certificate.der))
-        new.replace(shown)
+        write_whole(shown, ssl.DER_cert_to_PEM_cert(certificate.der).encode())
 
 
 def open_tls(files: TlsFiles | None, data_dir: Path, names: Iterable[str], *, primary: bool = True) -> ServerTls | None:

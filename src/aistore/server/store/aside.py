@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Final
 
-from aistore.server.store.sync import sync_folder
+from aistore.server.store.sync import sync_folder, write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,13 +34,7 @@ class Aside:
     def keep(self, name: str, data: bytes) -> Path:
         """Put bytes aside."""
         target = self._free(name)
-        part = target.with_name(f"{target.name}.part")
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.rename(target)
-        sync_folder(self.folder)
+        write_whole(target, data)
         return target
 
     def _free(self, name: str) -> Path:

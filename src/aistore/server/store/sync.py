@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["sync_file", "sync_folder"]
+__all__ = ["sync_file", "sync_folder", "write_whole"]
 
 if sys.platform == "darwin":
     import fcntl
@@ -31,3 +31,16 @@ def sync_folder(folder: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """A small file for its owner to read (0600), that is there whole or not at all, also after a power cut."""
+    new = path.with_name(f"{path.name}.new")
+    new.unlink(missing_ok=True)
+    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        file.write(content)
+        file.flush()
+        sync_file(fd)
+    new.replace(path)
+    sync_folder(path.parent)
