@@ -135,6 +135,7 @@ def test_a_slow_reader_costs_no_memory(tmp_path: Path) -> None:
         assert received > 192 * MIB
         assert _peak(cluster.pid or 0) - before < 48 * MIB
         assert not list((tmp_path / "data").glob("batch-*"))
+        assert not list((tmp_path / "data" / "work").iterdir())
 
 
 def _peak(pid: int) -> int:

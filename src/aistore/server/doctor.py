@@ -24,9 +24,9 @@ from aistore.server.store.aside import Aside
 from aistore.server.store.catalog import Transaction
 from aistore.server.store.errors import StoreCorrupt
 from aistore.server.store.findings import Findings, Pace, Problem
-from aistore.server.store.schema import CATALOG_VERSION, connect, create_or_check
+from aistore.server.store.schema import BACKUP, CATALOG, CATALOG_LOCK, CATALOG_VERSION, connect, create_or_check
 from aistore.server.store.scrub import Documents, Scrub, open_for_scrub
-from aistore.server.store.scrub_files import BACKUP
+from aistore.server.store.scrub_files import backup_damage
 from aistore.server.store.sync import sync_file, sync_folder
 from aistore.wire.props import NATIVE_BID, BucketProps, Decimal, pack, unpack
 
@@ -37,8 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DOCUMENTS", "Patient"]
 
-_CATALOG: Final = "catalog.db"
-_OF_THE_LOG: Final = (f"{_CATALOG}-wal", f"{_CATALOG}-shm")
+_OF_THE_LOG: Final = (f"{CATALOG}-wal", f"{CATALOG}-shm")
 
 
 def _read_props(data: bytes) -> BucketProps:
@@ -57,9 +56,9 @@ class Patient:
 
     def __init__(self, data_dir: Path) -> None:
         self.data_dir = data_dir
-        self._catalog = data_dir / _CATALOG
+        self._catalog = data_dir / CATALOG
         if not (self._catalog.exists() or (data_dir / "content").is_dir()):
-            raise FolderError(f"{data_dir} is no data folder: it has no {_CATALOG} and no content")
+            raise FolderError(f"{data_dir} is no data folder: it has no {CATALOG} and no content")
         self._fds: list[int] = []
         fd = lock_file(data_dir / LOCK)
         if fd is None:
@@ -69,7 +68,7 @@ class Patient:
         try:
             os.ftruncate(fd, 0)
             os.pwrite(fd, json.dumps({"pid": os.getpid(), "url": ""}).encode() + b"\n", 0)
-            self._fds.append(os.open(data_dir / "catalog.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            self._fds.append(os.open(data_dir / CATALOG_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             try:
                 fcntl.flock(self._fds[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -146,9 +145,9 @@ class Patient:
         if not (findings.repair and possible):
             findings.add(problem, "found")
             return False
-        changed = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(backup.stat().st_mtime))
+        changed = _when_changed(backup)
         aside = Aside(self.data_dir)
-        fresh = self._catalog.with_name(f"{_CATALOG}.new")
+        fresh = self._catalog.with_name(f"{CATALOG}.new")
         shutil.copyfile(backup, fresh)
         fd = os.open(fresh, os.O_RDWR | os.O_CLOEXEC)
         try:
@@ -157,7 +156,7 @@ class Patient:
         finally:
             os.close(fd)
         # The log goes first: played into the copy, it would damage that as well.
-        for name in (*_OF_THE_LOG, _CATALOG):
+        for name in (*_OF_THE_LOG, CATALOG):
             aside.move(self.data_dir / name)
         fresh.replace(self._catalog)
         sync_folder(self.data_dir)
@@ -174,15 +173,16 @@ class Patient:
         if not backup.exists():
             text = f"there is no copy of it ({BACKUP}): content still lies in {self.data_dir / 'content'}, without its names"
             return text, False
-        try:
-            with closing(sqlite3.connect(f"file:{backup}?mode=ro&immutable=1", uri=True)) as db:
-                good = db.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok"
-        except sqlite3.DatabaseError:
-            good = False
-        if not good:
+        if backup_damage(backup):
             return f"the copy of it ({backup}) is damaged as well", False
-        changed = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(backup.stat().st_mtime))
-        return f"go back to the copy of {changed}; what came since then is lost, or keeps its content only", True
+        return (
+            f"go back to the copy of {_when_changed(backup)}; what came since then is lost, or keeps its content only",
+            True,
+        )
+
+
+def _when_changed(path: Path) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(path.stat().st_mtime))
 
 
 def _commit(db: sqlite3.Connection, change: Callable[[Transaction], object]) -> object:

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = [
+    "BACKUP",
     "BUSY_TIMEOUT",
+    "CATALOG",
+    "CATALOG_LOCK",
     "CATALOG_VERSION",
     "INLINE_MAX",
     "LAYOUT_CHUNKED",
@@ -27,6 +30,12 @@ __all__ = [
     "create_or_check",
 ]
 
+
+CATALOG: Final = "catalog.db"
+BACKUP: Final = "catalog.backup.db"
+"""The copy of the catalog that upkeep makes."""
+CATALOG_LOCK: Final = "catalog.lock"
+"""Held, shared, by each process that has the store open."""
 
 CATALOG_VERSION: Final = 6
 """Version of the data folder's format. A folder of a newer one is refused, an older one migrated."""
@@ -207,7 +216,7 @@ def _corrupt(path: Path, error: sqlite3.DatabaseError) -> StoreCorrupt:
 
 
 def _hint(path: Path) -> str:
-    backup = path.with_name("catalog.backup.db")
+    backup = path.with_name(BACKUP)
     if not backup.exists():
         return ""
     # A log that belongs to another state of the database would be played into the copy.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from aistore.server.store.aside import Aside
 from aistore.server.store.findings import Problem
-from aistore.server.store.schema import connect
+from aistore.server.store.schema import CATALOG, connect
 from aistore.server.store.scrub_catalog import CatalogScrub
 from aistore.server.store.scrub_content import ContentScrub
 from aistore.server.store.scrub_files import FileScrub, backup_problems
@@ -75,7 +75,7 @@ class Scrub:
         findings = self.findings
         damage = catalog.integrity(full=findings.full)
         for text in damage:
-            self._tell(Problem("catalog-damaged", str(self._root / "catalog.db"), text))
+            self._tell(Problem("catalog-damaged", str(self._root / CATALOG), text))
         if damage:
             return
         for problem in catalog.all():

@@ -17,6 +17,7 @@ from aistore.server.store.catalog import STORED
 from aistore.server.store.content import block_of, content_path, ids_of, is_content
 from aistore.server.store.findings import Problem
 from aistore.server.store.multipart import KEPT_SECONDS
+from aistore.server.store.schema import BACKUP
 from aistore.server.store.work import KEPT
 
 if TYPE_CHECKING:
@@ -27,11 +28,9 @@ if TYPE_CHECKING:
     from aistore.server.store.catalog import Transaction
     from aistore.server.store.findings import Pace
 
-__all__ = ["BACKUP", "FileScrub", "backup_problems"]
+__all__ = ["FileScrub", "backup_damage", "backup_problems"]
 
-BACKUP: Final = "catalog.backup.db"
 _OTHERS: Final = 0o077
-_SPOOLED: Final = ("member-", "batch-")
 _LOW: Final = 256 << 20  # bytes free below which uploads may soon be refused
 _NS: Final = 1_000_000_000
 _BAD_MAX: Final = 200_000
@@ -214,7 +213,7 @@ class FileScrub:
         for path in sorted(self._root.iterdir()):
             with suppress(FileNotFoundError):
                 status = path.lstat()
-                if self._alone and (path.name.startswith(_SPOOLED) or path.name.endswith((".part", ".new"))):
+                if self._alone and path.name.endswith((".part", ".new")):
                     yield Problem("leftover", str(path), "left over by a crash", "remove it", after=_remover(path))
                 elif status.st_mode & _OTHERS and not stat.S_ISLNK(status.st_mode):
                     yield _open_to_others(path, status.st_mode)
@@ -239,21 +238,24 @@ class FileScrub:
         return found
 
 
+def backup_damage(backup: Path) -> str:
+    """Why the copy of the catalog, which is there, could not be used; empty if it could."""
+    try:
+        with closing(sqlite3.connect(f"file:{backup}?mode=ro&immutable=1", uri=True)) as db:
+            found = str(db.execute("PRAGMA quick_check(1)").fetchone()[0])
+    except sqlite3.DatabaseError as error:
+        return str(error)
+    return "" if found == "ok" else found
+
+
 def backup_problems(root: Path) -> Iterator[Problem]:
     """Whether the copy of the catalog could be used."""
     backup = root / BACKUP
-    if not backup.exists():
-        return
-    try:
-        with closing(sqlite3.connect(f"file:{backup}?mode=ro&immutable=1", uri=True)) as db:
-            found = [row[0] for row in db.execute("PRAGMA quick_check(1)")]
-    except sqlite3.DatabaseError as error:
-        found = [str(error)]
-    if found != ["ok"]:
+    if backup.exists() and (damage := backup_damage(backup)):
         yield Problem(
             "backup",
             str(backup),
-            f"the copy of the catalog is damaged: {found[0]}",
+            f"the copy of the catalog is damaged: {damage}",
             "remove it: the server makes a new one",
             after=_remover(backup),
         )

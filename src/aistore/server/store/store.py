@@ -45,7 +45,15 @@ from aistore.server.store.rows import (
     pairs_of_new_content,
     require_bucket,
 )
-from aistore.server.store.schema import LAYOUT_FILE, LAYOUT_INLINE, Durability, create_or_check
+from aistore.server.store.schema import (
+    BACKUP,
+    CATALOG,
+    CATALOG_LOCK,
+    LAYOUT_FILE,
+    LAYOUT_INLINE,
+    Durability,
+    create_or_check,
+)
 from aistore.server.store.verifying import Verifier
 from aistore.server.store.work import WorkFiles
 from aistore.wire.names import BucketId
@@ -65,7 +73,6 @@ _ROOM_KEPT_SHARE: Final = 4  # at most this part of a small disk
 _UPKEEP_EVERY: Final = 5.0
 _BACKUP_EVERY: Final = 3600.0
 _STALE_CHECK_EVERY: Final = 3600.0
-_LOCK: Final = "catalog.lock"
 _LOCK_POLL: Final = 0.05
 
 PutCheck = Callable[[ObjectRow | None], None]
@@ -95,12 +102,12 @@ class Store:
         root.mkdir(parents=True, exist_ok=True)
         if primary:
             try:
-                create_or_check(root / "catalog.db", durability)
+                create_or_check(root / CATALOG, durability)
             except StoreFull:
                 if not Reserve(root).give_up():
                     raise
-                create_or_check(root / "catalog.db", durability)
-        self.catalog = Catalog(root / "catalog.db", durability, shared=shared)
+                create_or_check(root / CATALOG, durability)
+        self.catalog = Catalog(root / CATALOG, durability, shared=shared)
         self.content = ContentFiles(root / "content", self.catalog, durability)
         self.uploads = MultipartUploads(self)
         self.work = WorkFiles(root / "work", self.content)
@@ -126,7 +133,7 @@ class Store:
 
     async def open(self) -> None:
         """Recover from a crash if there was one, and be ready."""
-        self._lock = os.open(self.root / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._lock = os.open(self.root / CATALOG_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         if self.primary:
             # Recovery removes files that nothing refers to: nobody may be about to refer to one. The targets of a gateway that was
             # killed live on until their last request is answered.
@@ -192,7 +199,7 @@ class Store:
                 now = time.monotonic()
                 if self.durability == "strict" and now - copied > _BACKUP_EVERY and changes != self.catalog.commits:
                     copied, changes = now, self.catalog.commits
-                    await in_thread(self.catalog.back_up, self.root / "catalog.backup.db")
+                    await in_thread(self.catalog.back_up, self.root / BACKUP)
                 await in_thread(self.catalog.reserve.keep)
                 if now - tidied > _STALE_CHECK_EVERY:
                     tidied = now
