@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import urlsplit
 
 from aistore.http1.head import BadHead, find_head_end, parse_response
@@ -13,8 +14,10 @@ from aistore.server.listening import private_address
 if TYPE_CHECKING:
     import ssl
     from asyncio import StreamReader, StreamWriter
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
+
+    _Streams: TypeAlias = tuple[StreamReader, StreamWriter]
 
 __all__ = ["ask", "ask_privately"]
 
@@ -32,10 +35,7 @@ async def ask(
     context: ssl.SSLContext | None = None,
 ) -> Reply:
     """The node's answer to one request; 502 with an empty body when it cannot be had. `context` says whom to trust behind https."""
-    try:
-        return await asyncio.wait_for(_exchange(url, method, target, body, headers, context), _PATIENCE)
-    except (OSError, EOFError, BadHead, ValueError, asyncio.TimeoutError):
-        return Reply(502)
+    return await _ask(partial(_connect, url, context), url, method, target, body, headers)
 
 
 async def ask_privately(
@@ -48,33 +48,31 @@ async def ask_privately(
     headers: Sequence[tuple[str, str]] = (),
 ) -> Reply:
     """The answer of another process of this user through its socket in a data folder; 502 as `ask`."""
-    try:
-        return await asyncio.wait_for(
-            _exchange_privately(data_dir, node_id, url, method, target, body, headers), _PATIENCE
-        )
-    except (OSError, EOFError, BadHead, ValueError, asyncio.TimeoutError):
-        return Reply(502)
+    return await _ask(partial(_connect_privately, data_dir, node_id), url, method, target, body, headers)
 
 
-async def _exchange_privately(
-    data_dir: Path, node_id: str, url: str, method: str, target: str, body: bytes, headers: Sequence[tuple[str, str]]
-) -> Reply:
-    with private_address(data_dir, node_id) as address:
-        reader, writer = await asyncio.open_unix_connection(address)
-    try:
-        return await _converse(reader, writer, urlsplit(url).netloc, method, target, body, headers)
-    finally:
-        writer.close()
-
-
-async def _exchange(
+async def _ask(
+    connect: Callable[[], Awaitable[_Streams]],
     url: str,
     method: str,
     target: str,
     body: bytes,
     headers: Sequence[tuple[str, str]],
-    context: ssl.SSLContext | None,
 ) -> Reply:
+    async def exchange() -> Reply:
+        reader, writer = await connect()
+        try:
+            return await _converse(reader, writer, urlsplit(url).netloc, method, target, body, headers)
+        finally:
+            writer.close()
+
+    try:
+        return await asyncio.wait_for(exchange(), _PATIENCE)
+    except (OSError, EOFError, BadHead, ValueError, asyncio.TimeoutError):
+        return Reply(502)
+
+
+async def _connect(url: str, context: ssl.SSLContext | None) -> _Streams:
     parts = urlsplit(url)
     if parts.scheme != "https":
         context = None
@@ -83,11 +81,12 @@ async def _exchange(
 
         context = ssl.create_default_context()
     port = parts.port or (443 if context is not None else 80)
-    reader, writer = await asyncio.open_connection(parts.hostname, port, ssl=context)
-    try:
-        return await _converse(reader, writer, parts.netloc, method, target, body, headers)
-    finally:
-        writer.close()
+    return await asyncio.open_connection(parts.hostname, port, ssl=context)
+
+
+async def _connect_privately(data_dir: Path, node_id: str) -> _Streams:
+    with private_address(data_dir, node_id) as address:
+        return await asyncio.open_unix_connection(address)
 
 
 async def _converse(
