@@ -10,9 +10,9 @@ from aistore.http1.limits import Limits
 from aistore.wire.values import parse_size
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-__all__ = ["RANGES", "NodeLimits", "make_limits"]
+__all__ = ["RANGES", "NodeLimits", "instead_of", "make_limits"]
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,16 @@ def make_limits(values: Mapping[str, object], base: NodeLimits | None = None) ->
     }
     for name, value in values.items():
         if name not in kinds:
-            near = difflib.get_close_matches(name, kinds, 1)
-            raise ValueError(
-                f"{name}: there is no such limit"
-                + (f"; did you mean {near[0]!r}?" if near else f" (there are {', '.join(kinds)})")
-            )
+            raise ValueError(f"{name}: there is no such limit{instead_of(name, kinds)}")
         changed[name] = _number(name, value, kinds[name])
     return NodeLimits(**changed)  # type: ignore[arg-type]  # each is of its field's kind
+
+
+def instead_of(name: str, known: Iterable[str]) -> str:
+    """How a message ends that refuses `name`: with the one that was probably meant, else with all of them."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, 1)
+    return f"; did you mean {near[0]!r}?" if near else f" (there are {', '.join(names)})"
 
 
 def _number(name: str, value: object, kind: type[object]) -> int | float:

@@ -6,7 +6,6 @@ holds (`what=cluster_config`, `set-config`) is `server/config.py`.
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import json
 import os
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 from aistore.server.folder import LOG
-from aistore.server.limits import NodeLimits, make_limits
+from aistore.server.limits import NodeLimits, instead_of, make_limits
 from aistore.server.store.durability import DURABILITIES, Durability
 from aistore.wire.environment import AUTHN_PORT
 from aistore.wire.values import parse_size as parse_wire_size
@@ -326,11 +325,7 @@ def read_settings_file(path: Path) -> dict[str, object]:
         raise SettingsError(f"{path} is not TOML: {error}") from error
     for name, value in values.items():
         if name not in _FILE_TYPES:
-            near = difflib.get_close_matches(name, _FILE_TYPES, 1)
-            raise SettingsError(
-                f"{path}: there is no setting {name!r}"
-                + (f"; did you mean {near[0]!r}?" if near else f" (there are {', '.join(_FILE_TYPES)})")
-            )
+            raise SettingsError(f"{path}: there is no setting {name!r}{instead_of(name, _FILE_TYPES)}")
         wanted = _FILE_TYPES[name]
         if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
             raise SettingsError(f"{path}: {name} = {value!r} is not {' or '.join(_KINDS[kind] for kind in wanted)}")
