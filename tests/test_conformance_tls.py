@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bench.environments import VERSIONS, official_python, why_missing
-from conformance_run import judge, parameters, run_harness
+from conformance_run import PACKAGES, interpreter, judge, parameters, run_harness
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +23,6 @@ RUNS = tuple(f"http/{on}" for on in CLUSTERS)
 # Others that go the same ways over TLS. Those with sockets of their own speak plain HTTP.
 ALSO_HTTP = ("objects", "objects_head", "objects_put", "objects_patch", "redirects", "multipart", "append", "ranges")
 ALSO_SDK = ("objects", "reading", "writing")
-PACKAGES = ("ours", *(f"official-{version}" for version in VERSIONS))
 
 # What a program of any SDK does with objects; each call that sends content is redirected first.
 PROGRAM = """
@@ -79,25 +77,15 @@ def test_other_http(
 def test_other_sdk(
     run: str, label: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    package, on = run.split("/")
+    on = run.partition("/")[2]
     cluster: LocalCluster = request.getfixturevalue(CLUSTERS[on])
     folder = tmp_path_factory.getbasetemp()
     area = label.partition(".")[0]
-    python = _python_of(package)
+    python = interpreter(run)
     tally = run_harness(
         "sdk_conform.py", "sdk", run, False, python, cluster.url, "", folder, area, str(cluster.ca_cert)
     )
     judge(run, label, tally)
-
-
-def _python_of(package: str) -> str:
-    """The interpreter that has this SDK; skips the test where there is none."""
-    if package == "ours":
-        return sys.executable
-    version = package.removeprefix("official-")
-    if reason := why_missing(version):
-        pytest.skip(reason)
-    return str(official_python(version))
 
 
 @pytest.mark.parametrize("fixture", CLUSTERS.values())
@@ -106,7 +94,7 @@ def test_a_program_of_each_sdk_stores_what_it_sends(
     package: str, fixture: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     cluster: LocalCluster = request.getfixturevalue(fixture)
-    python = _python_of(package)
+    python = interpreter(package)
     # `requests` would take these instead of the CA that the client is given.
     env = {name: value for name, value in os.environ.items() if name not in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")}
     command = [python, "-c", PROGRAM, cluster.url, str(cluster.ca_cert), f"tls-{package.replace('.', '-')}"]
