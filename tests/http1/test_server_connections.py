@@ -277,21 +277,26 @@ def test_long_answers_that_nobody_takes_have_a_common_limit() -> None:
 
 def test_connections_beyond_the_limit_are_told_so() -> None:
     with Serving(Limits(connections=3)) as serving:
-        clients = [serving.connect() for _ in range(3)]
-        assert [client.ask("GET", "/echo").status for client in clients] == [200] * 3
-        with serving.connect() as refused:
-            refused.send(request("GET", "/echo"))
-            answer = refused.answer()
-            assert (answer.status, answer.headers["retry-after"]) == (503, "1")
-            assert refused.rest() == b""
-        serving.until(lambda: serving.server.connections == 3)
-        clients.pop().sock.close()
-        serving.until(lambda: serving.server.connections == 2)
-        with serving.connect() as raw:
-            assert raw.ask("GET", "/echo").status == 200
-        for client in clients:
-            assert client.ask("GET", "/echo").status == 200
-            client.sock.close()
+        refuses_a_fourth(serving, request("GET", "/echo"))
+
+
+def refuses_a_fourth(serving: Serving, asked: bytes) -> None:
+    clients = [serving.connect() for _ in range(3)]
+    assert [client.ask("GET", "/echo").status for client in clients] == [200] * 3
+    with serving.connect() as refused:
+        refused.send(asked)
+        answer = refused.answer()
+        assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+        assert refused.rest() == b""
+    serving.until(lambda: serving.server.connections == 3)
+    clients.pop().sock.close()
+    serving.until(lambda: serving.server.connections == 2)
+    with serving.connect() as raw:
+        assert raw.ask("GET", "/echo").status == 200
+    for client in clients:
+        assert client.ask("GET", "/echo").status == 200
+        client.sock.close()
+    serving.until(lambda: serving.server.connections == 0)
 
 
 @pytest.mark.parametrize(
@@ -315,21 +320,7 @@ def test_whose_connections_count_together(address: str, network: str) -> None:
 def test_connections_from_one_address_beyond_the_limit_are_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_module, "origin_of", lambda address: address)  # as if loopback were elsewhere
     with Serving(Limits(per_address=3)) as serving:
-        clients = [serving.connect() for _ in range(3)]
-        assert [client.ask("GET", "/echo").status for client in clients] == [200] * 3
-        with serving.connect() as refused:
-            answer = refused.answer()
-            assert (answer.status, answer.headers["retry-after"]) == (503, "1")
-            assert refused.rest() == b""
-        serving.until(lambda: serving.server.connections == 3)
-        clients.pop().sock.close()
-        serving.until(lambda: serving.server.connections == 2)
-        with serving.connect() as raw:
-            assert raw.ask("GET", "/echo").status == 200
-        for client in clients:
-            assert client.ask("GET", "/echo").status == 200
-            client.sock.close()
-        serving.until(lambda: serving.server.connections == 0)
+        refuses_a_fourth(serving, b"")
         assert serving.server._from == {}
 
 
