@@ -97,6 +97,7 @@ class RequestsLog:
             self._tell(self._access, logging.INFO, request, status, sent, whole)
 
     def _tell(self, logger: logging.Logger, level: int, request: Request, status: int, sent: int, whole: bool) -> None:
+        user = self._user_of(request)
         facts = {
             "request": request_id(request),
             "method": request.method,
@@ -106,7 +107,7 @@ class RequestsLog:
             "bytes": sent,
             "received": request.received,
             "seconds": round(perf_counter() - request.began, 6),
-            "user": self._user_of(request),
+            "user": user,
             "peer": request.peer,
             **({} if whole else {"cut": True}),
         }
@@ -120,7 +121,7 @@ class RequestsLog:
             sent,
             facts["seconds"],
             "" if whole else ", cut off",
-            quote(self._user_of(request), safe="@._-") or "nobody",
+            quote(user, safe="@._-") or "nobody",
             request.peer,
             extra={"facts": facts},
         )
