@@ -47,12 +47,11 @@ class Scrubs:
         self._records = Records(store.catalog, "scrub")
         self._running: dict[str, Findings] = {}
         self._over: dict[str, FindingsDocument] = {}
+        self._number = 0
         for text in self._records.load():
             number, job_id, found = msgspec.json.decode(text, type=tuple[int, str, FindingsDocument])
             self._over[job_id] = found
             self._number = number
-
-    _number = 0
 
     @property
     def runs(self) -> bool:
