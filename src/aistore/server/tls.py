@@ -188,12 +188,10 @@ class ServerTls:
         write_whole(shown, ssl.DER_cert_to_PEM_cert(certificate.der).encode())
 
 
-def open_tls(files: TlsFiles | None, data_dir: Path, names: Iterable[str], *, primary: bool = True) -> ServerTls | None:
-    """What a server serves, None for plain HTTP; one of its own making is made first, for these names. The `primary` process of a data
-    folder makes it, and shows there what is served.
+def open_tls(files: TlsFiles, data_dir: Path, names: Iterable[str], *, primary: bool = True) -> ServerTls:
+    """What a server serves; one of its own making is made first, for these names. The `primary` process of a data folder makes it, and
+    shows there what is served.
     """
-    if files is None:
-        return None
     from aistore.server.self_signed import make_files
 
     if not primary:

@@ -169,7 +169,6 @@ class AuthnService:
             from aistore.server.tls import open_tls
 
             self.tls = open_tls(settings.tls, settings.data_dir, (settings.host, settings.public_host))
-            assert self.tls is not None  # there are files
             self._watching = asyncio.create_task(self.tls.watch())
         self.url = url_of(*sock.getsockname()[:2], tls=self.tls is not None)
         if self.tls is not None and self._watching is None:  # for target processes, whatever the certificate is
