@@ -7,7 +7,7 @@ import struct
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from aistore.http1.chunked import ChunkedDecoder
 from aistore.http1.head import CHUNKED, parse_request
@@ -87,6 +87,11 @@ class PeerConnection:
         """Shake hands as a TLS server; what follows is encrypted."""
         self._sock = context.wrap_socket(self._sock, server_side=True)
         self._peer.keep(self._sock)
+
+    def end_tls(self) -> None:
+        """Say that this was all; the client may say so too, or close."""
+        with suppress(OSError):
+            cast("ssl.SSLSocket", self._sock).unwrap()
 
     def close(self) -> None:
         """Close, in good order if nothing is unread."""

@@ -91,6 +91,28 @@ def test_https_goes_through_a_tunnel(monkeypatch: pytest.MonkeyPatch) -> None:
         transport.close()
 
 
+def test_a_body_from_a_tunnel_that_breaks_off_is_incomplete(monkeypatch: pytest.MonkeyPatch) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(Path(__file__).parent / "certificates" / "server.pem")
+
+    def tunnel(connection: PeerConnection) -> None:
+        connection.head()
+        connection.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        connection.start_tls(context)
+        connection.request()
+        connection.send(b"HTTP/1.1 200 OK\r\n\r\nthe first half")
+        connection.close()
+
+    with Peer(tunnel) as proxy:
+        monkeypatch.setenv("https_proxy", proxy.url)
+        transport = Transport("https://aistore.example", retry=Policy(), tls=TlsConfig(verify=False))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with pytest.raises(IncompleteBody):
+                transport.exchange(Request("GET", "o"))
+        transport.close()
+
+
 @pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY", "all_proxy"])
 def test_which_variables_count(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     with Peer(always(200, b"proxied")) as proxy:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import ssl
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from aistore.transport.aio import AsyncTransport
 from aistore.transport.blocking import Transport
 from aistore.transport.errors import IncompleteBody, ReadTimeout, TlsError
 from aistore.transport.request import Request, Timeout
@@ -150,6 +152,36 @@ def test_stalls_cuts_and_dead_connections() -> None:
         assert transport.exchange(Request("POST", "o")).content == b"second"
         transport.close()
         peer.failures.clear()
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["blocking", "asyncio"])
+@pytest.mark.parametrize("size", [4, 300_000])
+def test_a_body_without_length_ends_where_the_server_says_so(asynchronous: bool, size: int) -> None:
+    """Whoever can end the connection could otherwise make a part of an answer look whole (RFC 8446 6.1)."""
+    body = b"x" * size
+
+    def cut(connection: PeerConnection) -> None:
+        connection.request()
+        connection.send(b"HTTP/1.1 200 OK\r\n\r\n" + body)
+
+    def whole(connection: PeerConnection) -> None:
+        cut(connection)
+        connection.end_tls()
+
+    def get(peer: Peer) -> bytes:
+        async def ask() -> bytes:
+            transport = AsyncTransport(peer.url, retry=Policy(), tls=TlsConfig(ca=CA))
+            try:
+                return await (await transport.exchange(Request("GET", "o", stream=True))).read()
+            finally:
+                await transport.close()
+
+        return asyncio.run(ask()) if asynchronous else transport_to(peer).exchange(Request("GET", "o")).content
+
+    with Peer(whole, cut, tls=server_context()) as peer:
+        assert get(peer) == body
+        with pytest.raises(IncompleteBody, match=f"after {size} bytes"):
+            get(peer)
 
 
 def test_a_put_is_redirected_from_its_head_and_keeps_its_token() -> None:

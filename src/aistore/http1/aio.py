@@ -364,12 +364,12 @@ class AsyncConnection(asyncio.BufferedProtocol):
         self._wake()
 
     def eof_received(self) -> None:
-        self._end(EOFError())
+        self._end(self._ending())
 
     def connection_lost(self, exc: Exception | None) -> None:
         if exc is not None:
             self._salvage()
-        self._end(exc or EOFError())
+        self._end(exc or self._ending())
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -383,6 +383,25 @@ class AsyncConnection(asyncio.BufferedProtocol):
             data = os.read(descriptor, len(self._buffer) - self._filled)
             self._buffer[self._filled : self._filled + len(data)] = data
             self._filled += len(data)
+
+    def _ending(self) -> Exception:
+        """What the end of the stream means: over TLS one that was not announced may be a cut (RFC 8446 6.1), which asyncio does not tell."""
+        tls = self._transport.get_extra_info("ssl_object") if self._transport is not None else None
+        if tls is None or self._lost is not None:
+            return EOFError()
+        import ssl
+
+        try:
+            while True:  # asyncio leaves behind what has come when it meets the end while reading is paused
+                view = self.get_buffer(-1)
+                if not (count := tls.read(len(view), view)):
+                    break
+                self.buffer_updated(count)
+        except ssl.SSLZeroReturnError:
+            pass
+        except ssl.SSLError:
+            return ConnectionResetError("the server closed the connection without saying that this was all")
+        return EOFError()
 
     def _end(self, reason: Exception) -> None:
         if self._lost is None:

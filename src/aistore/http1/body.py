@@ -288,29 +288,33 @@ class ClosingBody(BlockingBody):
         if size <= 0:
             return b""
         data, self._surplus = self._surplus[:size], self._surplus[size:]
-        while len(data) < size and not self.done:
-            more = self._receive(size - len(data))
-            if not more:
-                self.done = True
-            data += more
         self.received += len(data)
+        try:
+            while len(data) < size and (more := self._receive(size - len(data))):
+                data += more
+        except Exception as e:
+            self._keep(e, len(data))
         return data
 
     def read_some(self) -> bytes:
         data, self._surplus = self._surplus, b""
-        if not data and not self.done:
-            data = self._receive(PIECE)
-            self.done = not data
         self.received += len(data)
-        return data
+        return data or self._receive(PIECE)
 
     def _receive(self, size: int) -> bytes:
+        if self._failure is not None:
+            raise self._failure
+        if self.done:
+            return b""
         try:
-            return self._connection.receive_some(size)
+            data = self._connection.receive_some(size)
         except ReadTimedOut:
             raise
         except OSError as e:
             raise ShortBody(self.received, -1, "the connection was reset") from e
+        self.done = not data
+        self.received += len(data)
+        return data
 
     def readinto(self, view: memoryview) -> int:
         data = self.read(len(view))

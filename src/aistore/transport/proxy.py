@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from typing import TYPE_CHECKING, NoReturn
 
 from aistore.http1.head import Headers, ResponseHead
@@ -72,6 +73,7 @@ class Proxy:
         self._blocks = blocks
         headers = urllib3.make_headers(proxy_basic_auth=auth) if (auth := urllib3.util.parse_url(url).auth) else None
         self._manager = urllib3.ProxyManager(url, maxsize=pool_size, proxy_headers=headers, ssl_context=tls.context())
+        self._manager.pool_classes_by_scheme = {"http": urllib3.HTTPConnectionPool, "https": _strict_pool()}
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -155,6 +157,23 @@ class _Source:
         self._answer.close()
 
 
+@cache
+def _strict_pool() -> type[urllib3.HTTPSConnectionPool]:
+    """Connections for which an end of TLS that was not announced is an error: what came before may be cut (RFC 8446 6.1)."""
+    import urllib3
+    from urllib3.connection import HTTPSConnection
+
+    class Connection(HTTPSConnection):
+        def connect(self) -> None:
+            super().connect()
+            self.sock.suppress_ragged_eofs = False  # type: ignore[union-attr]  # over TLS it is no plain socket
+
+    class Pool(urllib3.HTTPSConnectionPool):
+        ConnectionCls = Connection
+
+    return Pool
+
+
 def _raise(failure: Exception, method: str, url: str, proxy: str, *, in_body: bool = False) -> NoReturn:
     """Raise the typed error that a failure of `urllib3` means."""
     from urllib3 import exceptions as foreign
@@ -166,10 +185,10 @@ def _raise(failure: Exception, method: str, url: str, proxy: str, *, in_body: bo
         raise errors.ConnectTimeout(f"no connection within the connect timeout {through}", method, url) from failure
     if isinstance(failure, foreign.ReadTimeoutError):
         raise errors.ReadTimeout(f"no answer within the read timeout {through}", method, url) from failure
-    if isinstance(failure, foreign.SSLError):
-        raise errors.TlsError(f"no trusted TLS connection {through}", method, url) from failure
     if in_body and isinstance(failure, foreign.HTTPError):
         raise errors.IncompleteBody(f"the answer is incomplete {through}", method, url) from failure
+    if isinstance(failure, foreign.SSLError) and "EOF occurred" not in str(failure):
+        raise errors.TlsError(f"no trusted TLS connection {through}", method, url) from failure
     if isinstance(failure, (foreign.HTTPError, OSError)):
         raise errors.ConnectionFailed(f"no answer {through}", method, url) from failure
     raise failure
