@@ -31,7 +31,7 @@ grace = 30
 ```
 
 Answers with status 429 or 503 that mean "too much at once" have `Retry-After`, which our SDK, the official one, `requests` with its retries and
-boto3 obey. What was accepted goes on: a limit refuses what comes after it. Clients on the machine itself share one address, so theirs have no
+boto3 obey (ours up to 120 s: who is told to wait longer learns that at once). What was accepted goes on: a limit refuses what comes after it. Clients on the machine itself share one address, so theirs have no
 limit of their own: two thousand local workers are welcome.
 
 All clients of a process have their turns on one loop. What takes long (listings, summaries, batches, archives, hashing of large content) is done in

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
+from aistore import AISError, Client
 from aistore.calls import jobs
 from aistore.calls.steps import Sleep
 from aistore.sdk.errors import JobInfoNotFound, Timeout
 from aistore.transport.request import Request
+from peer import Peer, always
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -120,6 +122,12 @@ def test_no_snapshots_yet_is_no_end() -> None:
     driver = Driver({}, {"t1": []}, IDLE)
     assert driver.run(jobs.wait_for_idle("jobJOBjob", "archive", 60, False))
     assert len(driver.asked) == 4
+
+
+def test_waiting_ends_with_its_time_though_a_cluster_asks_to_wait_longer() -> None:
+    with Peer(always(503, b"", "Retry-After: 60")) as peer, pytest.raises(AISError) as error:
+        Client(peer.url).job("jobJOBjob", "copy-bck").wait(timeout=1)
+    assert error.value.status_code == 503
 
 
 @pytest.mark.parametrize("wait", [jobs.wait, jobs.wait_for_idle, jobs.wait_single_node])

@@ -6,6 +6,7 @@ import io
 import logging
 import re
 import socket
+import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -138,6 +139,33 @@ class TestStatus:
                 assert transport.exchange(Request("GET", "o")).status == 200
                 transport.close()
             assert waits == [wait]
+
+    @pytest.mark.parametrize("said", ["121", "9" * 5000, "Fri, 31 Dec 9999 23:59:59 GMT"])
+    def test_no_server_makes_a_client_wait_for_ever(self, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("aistore.transport.blocking.time.sleep", pytest.fail)
+        with Peer(answers(503, headers=(f"Retry-After: {said}",))) as peer:
+            transport = Transport(peer.url, retry=Policy(total=1))
+            if len(said) < 100:
+                assert transport.exchange(Request("GET", "o")).status == 503
+                assert len(peer.requests) == 1
+            else:  # it means nothing
+                monkeypatch.undo()
+                with pytest.raises(RetriesExhausted):
+                    transport.exchange(Request("GET", "o"))
+            transport.close()
+
+    def test_a_request_is_not_repeated_when_its_caller_no_longer_waits(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("aistore.transport.blocking.time.sleep", pytest.fail)
+        with Peer(answers(503, headers=("Retry-After: 60",)), once(b"")) as peer:
+            transport = Transport(peer.url, retry=None)
+            request = Request("GET", "o")
+            request.until = time.monotonic() + 30
+            assert transport.exchange(request).status == 503
+            transport.close()
+            request.until = 0.0
+            with pytest.raises(ConnectionLost):
+                transport.exchange(request)
+            transport.close()
 
     def test_the_same_url_is_asked_again_after_a_redirect(self) -> None:
         with Peer(answers(503, 200)) as target, Peer(always(307, b"", f"Location: {target.url}/x")) as gate:

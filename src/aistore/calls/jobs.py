@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from aistore.calls.query import encode_query
 from aistore.calls.steps import Sleep
@@ -47,6 +47,8 @@ _ONE_TARGET = frozenset({actions.BLOB_DOWNLOAD, "resilver"})
 _FIRST_INTERVAL = 0.05
 
 logger = logging.getLogger("aistore.sdk.job")
+
+T = TypeVar("T")
 
 
 def _document(job_id: str, kind: str, daemon_id: str = "", buckets: Sequence[BucketRef] = ()) -> dict[str, object]:
@@ -195,7 +197,7 @@ def wait(job_id: str, kind: str, timeout: float, verbose: bool) -> Steps[WaitRes
     Raises `Timeout`, and `JobInfoNotFound` if the cluster knows no kind. A job that failed is a result, not an error.
     """
     if not kind and job_id:
-        found = yield from details(job_id, "")
+        found = yield from _not_repeated_after(time.monotonic() + timeout, details(job_id, ""))
         kind = next((snap.kind for snap in found.list_snapshots() if snap.kind), "")
         if not kind:
             from aistore.sdk.errors import JobInfoNotFound
@@ -248,14 +250,14 @@ def _look_at_snapshots(job_id: str, kind: str, done: Callable[[AggregatedJobSnap
 
 
 def poll(job_id: str, timeout: float, verbose: bool, look: Callable[[], Steps[WaitResult | None]]) -> Steps[WaitResult]:
-    """Have a look now and then until that gives a result. Raises `Timeout` after so many seconds."""
+    """Have a look now and then until that gives a result. Raises `Timeout` after so many seconds; a look that fails then is not repeated."""
     slowest = poll_interval(timeout)
     interval = min(_FIRST_INTERVAL, slowest)
     deadline = time.monotonic() + timeout
     if verbose:
         logger.info("Waiting for job '%s', at most %s s", job_id, timeout)
     while True:
-        result = yield from look()
+        result = yield from _not_repeated_after(deadline, look())
         if result is not None:
             if verbose and result.success:
                 logger.info("Job '%s' is done", job_id)
@@ -271,3 +273,15 @@ def poll(job_id: str, timeout: float, verbose: bool, look: Callable[[], Steps[Wa
             raise Timeout(f"job '{job_id}'", f"after {timeout}s")
         yield Sleep(min(interval, left))
         interval = min(interval * 1.5, slowest)
+
+
+def _not_repeated_after(deadline: float, steps: Steps[T]) -> Steps[T]:
+    try:
+        step = next(steps)
+        while True:
+            if isinstance(step, Request):
+                step.until = deadline
+            step = steps.send((yield step))
+    except StopIteration as end:
+        result: T = end.value
+        return result

@@ -45,7 +45,8 @@ class RetryConfig:
     """Two layers of retries, and the wait for cold objects.
 
     `http_retry` repeats a request at the same URL after an error status (429, 500, 502, 503, 504 by default, for methods that may be
-    repeated); `network_retry` starts again at the endpoint after a failure of the network, so that another target can be chosen.
+    repeated), after the time that `Retry-After` says, if there is one; an answer that asks for more than 120 s is final. `network_retry`
+    starts again at the endpoint after a failure of the network, so that another target can be chosen.
 
     A configuration pickles; a part of the network policy that does not (a lambda, say) is replaced by the default's.
     """

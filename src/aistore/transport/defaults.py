@@ -23,7 +23,7 @@ SHORT_WAIT = 0.25
 
 
 def http_retry() -> urllib3.Retry:
-    """Retries by status: five, for methods that may be repeated, after 0, 6, 12, 24 and 48 seconds or what `Retry-After` says."""
+    """Retries by status: five, for methods that may be repeated, after 0, 6, 12, 24 and 48 seconds or what `Retry-After` says, 120 at most."""
     return urllib3.Retry(total=5, connect=0, read=0, backoff_factor=3.0, status_forcelist=RETRIED_STATUSES)
 
 

@@ -8,6 +8,7 @@ that went to a target directly.
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from aistore.transport import cold_get
@@ -98,6 +99,8 @@ def recover(
             network = rules.network_retries(started)
         failure.attempts = max(failure.attempts, network.attempt)
         wait = network.after(failure)
+        if _too_late(first.request, wait):
+            raise failure
         _refuse_unless_repeatable(first, failure)
         if cold_get.applies(first.request) and _is_read_timeout(failure):
             yield from _wait_for_object(first, rules, make_leg)
@@ -111,9 +114,11 @@ def recover(
 
 
 def _through_endpoint(request: Request) -> Request:
-    return type(request)(
+    again = type(request)(
         request.method, request.path, request.query, request.headers, request.body, request.stream, request.timeout
     )
+    again.until = request.until
+    return again
 
 
 def _ask(leg: Leg) -> Generator[Leg | Sleep, A | TransportError | None, A | TransportError]:
@@ -133,7 +138,7 @@ def _same_url(
         if isinstance(outcome, Exception):
             retries = retries or rules.status_retries()
             wait = retries.after_failure(outcome)
-            if wait is None:
+            if wait is None or _too_late(leg.request, wait):
                 raise outcome
             _refuse_unless_repeatable(leg, outcome)
             log.warning("%s; repeated in %.1f s", outcome, wait)
@@ -146,7 +151,9 @@ def _same_url(
         elif rules.may_repeat(outcome.status) and (rules.given or not _is_verdict(leg.request, outcome.status)):
             retries = retries or rules.status_retries()
             wait = retries.after_answer(outcome)
-            if wait is None or not _was_refused_unseen(leg.request, outcome.status) or not _can_repeat(leg):
+            if wait is None or _too_late(leg.request, wait):
+                return outcome
+            if not _was_refused_unseen(leg.request, outcome.status) or not _can_repeat(leg):
                 return outcome
             log.warning("%s %s answered %d; repeated in %.1f s", leg.request.method, leg.url, outcome.status, wait)
             yield Sleep(wait)
@@ -198,6 +205,10 @@ def _redirected(leg: Leg, answer: Answer, count: int) -> Leg:
     return leg._replace(
         origin=origin, target=target, authorized=leg.authorized and keeps_token(leg.request, leg.origin, origin)
     )
+
+
+def _too_late(request: Request, wait: float) -> bool:
+    return request.until is not None and time.monotonic() + wait > request.until
 
 
 def _can_repeat(leg: Leg) -> bool:

@@ -26,10 +26,10 @@ class Request:
     `path` is below the base URL and percent-encoded, `query` form-encoded; `headers` come on top of those that every request of the
     client carries. With `stream` the caller reads the body of the answer, otherwise it is read before the response is returned.
     `base` is another base URL (ending in `/v1`) than the client's, for direct access to a target. Calls on objects go on without it,
-    which shows in the answer's request, when nobody answers there.
+    which shows in the answer's request, when nobody answers there. After `until` (`time.monotonic`) it is not repeated.
     """
 
-    __slots__ = ("base", "body", "headers", "method", "path", "query", "stream", "timeout")
+    __slots__ = ("base", "body", "headers", "method", "path", "query", "stream", "timeout", "until")
 
     def __init__(
         self,
@@ -50,6 +50,7 @@ class Request:
         self.stream = stream
         self.timeout = timeout
         self.base = base
+        self.until: float | None = None
 
     def __repr__(self) -> str:
         query = f"?{self.query}" if self.query else ""

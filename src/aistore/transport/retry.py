@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol, cast
 
 if TYPE_CHECKING:
@@ -17,12 +18,18 @@ if TYPE_CHECKING:
     from aistore.transport.errors import TransportError
     from aistore.transport.policy import Answer
 
-__all__ = ["ColdGetRules", "NetworkRetries", "Retry", "RetryRules", "Rules", "StatusRetries"]
+__all__ = ["LONGEST_WAIT", "ColdGetRules", "NetworkRetries", "Retry", "RetryRules", "Rules", "StatusRetries"]
 
 # 404 and 409 are answers of a healthy cluster: a missing object must fail at once (protocol/00 18.2).
 _FINAL: Final = frozenset((404, 409))
 # What the default policy may repeat; 413 only with Retry-After. Anything else is decided without loading urllib3.
 _DEFAULT_RETRIED: Final = frozenset((413, 429, 500, 502, 503, 504))
+
+LONGEST_WAIT: Final = 120.0
+"""Seconds of `Retry-After` from which on an answer is final: as long as `urllib3` backs off at most of its own accord. A caller that is
+told so at once can do something else meanwhile, and no server keeps it for a day."""
+
+log = logging.getLogger("aistore.transport")
 
 
 class ColdGetRules(Protocol):
@@ -102,7 +109,7 @@ class StatusRetries:
     def after_answer(self, answer: Answer) -> float | None:
         """Seconds to wait before the request is repeated; None when the answer is final. Raises `RetriesExhausted`."""
         from urllib3 import HTTPResponse
-        from urllib3.exceptions import InvalidHeader, MaxRetryError
+        from urllib3.exceptions import MaxRetryError
 
         retry, status, method = self._retry, answer.status, answer.request.method
         after = answer.headers.get("Retry-After")
@@ -111,6 +118,10 @@ class StatusRetries:
         shim = HTTPResponse(
             status=status, headers={} if after is None else {"Retry-After": after}, preload_content=False
         )
+        wait = _asked_for(retry, after) if retry.respect_retry_after_header else None
+        if wait is not None and wait > LONGEST_WAIT:
+            log.warning("%s %s answered %d, and asks to wait %.0f s: not repeated", method, answer.url, status, wait)
+            return None
         try:
             self._retry = retry.increment(method, answer.url, response=shim)
         except MaxRetryError as e:
@@ -118,10 +129,6 @@ class StatusRetries:
                 return None
             self._exhausted(answer, e)
         self._count += 1
-        try:
-            wait = self._retry.get_retry_after(shim) if self._retry.respect_retry_after_header else None
-        except InvalidHeader:  # no number, and no date: as if it had not said anything
-            wait = None
         return wait or self._retry.get_backoff_time()
 
     def after_failure(self, failure: TransportError) -> float | None:
@@ -202,6 +209,18 @@ class NetworkRetries:
         """The wait is over."""
         self._state.prepare_for_next_attempt()
         self._retrying.iter(self._state)
+
+
+def _asked_for(retry: urllib3.Retry, after: str | None) -> float | None:
+    """Seconds that `Retry-After` says, as the policy reads it."""
+    from urllib3.exceptions import InvalidHeader
+
+    if after is None:
+        return None
+    try:
+        return float(retry.parse_retry_after(after))
+    except (InvalidHeader, ValueError, OverflowError):  # no number, and no date: as if it had not said anything
+        return None
 
 
 def _server_message(answer: Answer) -> str:
