@@ -95,10 +95,18 @@ FAULTS = Faults()
 
 class FaultyConnection(sqlite3.Connection):
     def execute(self, sql: str, *args: Any) -> sqlite3.Cursor:
-        if sql != "ROLLBACK" and FAULTS.due(sql):
-            full = FAULTS.number == errno.ENOSPC
-            raise sqlite3.OperationalError("database or disk is full" if full else "disk I/O error")
+        _fail_if_due(sql)
         return super().execute(sql, *args)
+
+    def executemany(self, sql: str, *args: Any) -> sqlite3.Cursor:
+        _fail_if_due(sql)
+        return super().executemany(sql, *args)
+
+
+def _fail_if_due(sql: str) -> None:
+    if sql != "ROLLBACK" and FAULTS.due(sql):
+        full = FAULTS.number == errno.ENOSPC
+        raise sqlite3.OperationalError("database or disk is full" if full else "disk I/O error")
 
 
 def inject(monkeypatch: pytest.MonkeyPatch) -> Faults:

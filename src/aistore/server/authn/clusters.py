@@ -70,9 +70,8 @@ async def post(service: AuthnService, request: Request, parts: list[str]) -> Rep
                 add(service.database, cluster)
 
         await service.in_thread(register)
-    # Revoked between the list and the registration: nobody has told it.
-    await service.pushing.tell_revoked(cluster)
-    await service.pushing.tell_access_keys()
+    # Also what was revoked between the list and the registration: nobody has told it.
+    await service.pushing.tell_everything(cluster)
     service.audit.note(actor, address_of(request), "add cluster", _label(cluster))
     return Reply(200)
 
@@ -110,16 +109,18 @@ async def put(service: AuthnService, request: Request, parts: list[str]) -> Repl
                 raise ApiError(409, f'alias "{message.alias}" is used for cluster "{other.id}"')
         return ClusterAcl(uuid, message.alias or cluster.alias, message.urls or cluster.urls)
 
-    def store() -> None:
+    def store() -> ClusterAcl:
         with service.database.change():
-            service.database.put_cluster(changed())
+            cluster = changed()
+            service.database.put_cluster(cluster)
+        return cluster
 
     with wrapping("update cluster", uuid):
         if not message.id:
             raise ApiError(400, "cluster ID is undefined")
         await service.pushing.shake_hands(await service.in_thread(changed))
-        await service.in_thread(store)
-    await service.pushing.tell_access_keys()
+        cluster = await service.in_thread(store)
+    await service.pushing.tell_everything(cluster)  # which may have had no URL before
     service.audit.note(actor, address_of(request), "update cluster", uuid)
     return Reply(200)
 

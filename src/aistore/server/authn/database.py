@@ -169,12 +169,15 @@ class Database:
     # -- access keys --
 
     def access_keys(self) -> list[StoredKey]:
-        """All keys that have not expired; others are dropped."""
-        self._db.execute("DELETE FROM access_key WHERE expires <= ?", (int(time.time()),))
-        return [StoredKey(*row) for row in self._db.execute("SELECT * FROM access_key ORDER BY user, created, id")]
+        """All keys that have not expired. Nothing is written: clusters are told them when the disk is full, too."""
+        rows = self._db.execute(
+            "SELECT * FROM access_key WHERE expires > ? ORDER BY user, created, id", (int(time.time()),)
+        )
+        return [StoredKey(*row) for row in rows]
 
     def add_access_key(self, key: StoredKey) -> None:
-        """Add a key."""
+        """Add a key, and drop those that have expired."""
+        self._db.execute("DELETE FROM access_key WHERE expires <= ?", (int(time.time()),))
         self._db.execute("INSERT INTO access_key VALUES (?, ?, ?, ?, ?)", key)
 
     def delete_access_key(self, name: str) -> None:
@@ -227,13 +230,16 @@ class Database:
     # -- revoked tokens --
 
     def revoke(self, digest: bytes, token: str, expires: int) -> None:
-        """Keep a token as revoked until it expires. Clusters that are registered later want to be told it."""
-        self._db.execute("INSERT OR IGNORE INTO revoked VALUES (?, ?, ?)", (digest, token, min(expires, (1 << 63) - 1)))
+        """Keep a token as revoked until it expires, and drop those that have. Clusters that are registered later want to be told it."""
+        row = (digest, token, min(expires, (1 << 63) - 1))
+        with self.change():
+            self._db.execute("DELETE FROM revoked WHERE expires <= ?", (int(time.time()),))
+            self._db.execute("INSERT OR IGNORE INTO revoked VALUES (?, ?, ?)", row)
 
     def revoked(self) -> dict[bytes, str]:
-        """The revoked tokens that would be valid otherwise, by digest; others are dropped."""
-        self._db.execute("DELETE FROM revoked WHERE expires <= ?", (int(time.time()),))
-        return dict(self._db.execute("SELECT digest, token FROM revoked").fetchall())
+        """The revoked tokens that would be valid otherwise, by digest."""
+        rows = self._db.execute("SELECT digest, token FROM revoked WHERE expires > ?", (int(time.time()),))
+        return dict(rows.fetchall())
 
 
 def _role(row: tuple[str, str, str, str]) -> Role:

@@ -9,7 +9,7 @@ import msgspec
 from aistore.http1.message import Reply
 from aistore.server.authn.database import DATABASE
 from aistore.server.authn.extraction import address_of
-from aistore.server.authn.keys import RSA_BITS, KeyRefused, new_private_key
+from aistore.server.authn.keys import RSA_BITS, KeyRefused
 from aistore.server.authn.service import MINUTE, Lifetimes, json_answer, read_change
 from aistore.wire import authn
 from aistore.wire.errors import ApiError
@@ -63,8 +63,7 @@ async def rotate(service: AuthnService, request: Request, parts: list[str]) -> R
     def make() -> str:
         if service.keys.secret:
             raise ApiError(400, "rotation not supported for current signing method")
-        service.database.add_private_key(new_private_key())
-        service.load_pairs()
+        service.add_pair()
         return service.keys.public[-1].kid
 
     kid = await service.in_thread(make)
@@ -140,11 +139,11 @@ async def configure(service: AuthnService, request: Request, parts: list[str]) -
         raise ApiError(400, "invalid configuration: auth.secret is empty")
 
     def store() -> None:
-        if auth.secret is not None:
-            service.use_secret(auth.secret)
-        service.database.set_meta(
-            {"lifetimes": msgspec.json.encode(lifetimes).decode(), "log_level": level or service.log_level}
-        )
+        values = {"lifetimes": msgspec.json.encode(lifetimes).decode(), "log_level": level or service.log_level}
+        if auth.secret is None:
+            service.database.set_meta(values)
+        else:
+            service.use_secret(auth.secret, values)
 
     try:
         await service.in_thread(store)

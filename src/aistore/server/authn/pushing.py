@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
+import sqlite3
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
     from aistore.server.authn.service import AuthnService
     from aistore.wire.authn import ClusterAcl
+
+    Tell = Callable[[ClusterAcl], Awaitable[str]]
 
 __all__ = ["Pushing"]
 
@@ -68,45 +72,58 @@ class Pushing:
         answer = await self._ask(cluster, "POST", authn.TOKENS, b"{}")
         if answer.status != 200:
             said = answer.body if isinstance(answer.body, bytes) else b""
-            text = (
-                f"failed to validate-signer with {cluster.alias}[{cluster.id}]: status {answer.status}: {_text(said)}"
-            )
+            text = f"failed to validate-signer with {_label(cluster)}: status {answer.status}: {_text(said)}"
             raise ApiError(503 if answer.status == 503 else 400, text)
 
     async def tell_revoked(self, cluster: ClusterAcl) -> None:
         """Tell a cluster all revoked tokens. Raises `ApiError` 400."""
-        service = self._service
-        service.revoked = await service.in_thread(service.database.revoked)
-        if cluster.urls and service.revoked:
-            answer = await self._ask(cluster, "DELETE", authn.TOKENS, _message(service.revoked.values()))
-            if answer.status != 200:
-                raise ApiError(
-                    400, f"failed to tell {cluster.alias}[{cluster.id}] the revoked tokens: status {answer.status}"
-                )
+        if cluster.urls and (why := await self._tell_revoked(cluster)):
+            raise ApiError(400, why)
+
+    # What follows is told of changes that are made: whoever cannot be told now is told later.
+
+    async def tell_everything(self, cluster: ClusterAcl) -> None:
+        """Tell a cluster that is registered all that there is to tell."""
+        await self._tell_these([cluster], self._tell_everything)
 
     async def revoke(self, token: str) -> None:
-        """Tell all clusters a token; who cannot be reached now is told later."""
-        body = _message([token])
+        """Tell all clusters a token."""
 
-        async def tell(cluster: ClusterAcl) -> int:
-            return (await self._ask(cluster, "DELETE", authn.TOKENS, body)).status
+        async def tell(cluster: ClusterAcl) -> str:
+            return await self._tell_tokens(cluster, [token])
 
-        await self._tell_all(tell)
+        await self._tell_all(self._service.database.clusters, tell)
 
     async def tell_access_keys(self, *, always: bool = False) -> None:
         """Tell all clusters the access keys and what they allow now, if there are any, or `always`: the last one may have gone."""
         database = self._service.database
-        if always or await self._service.in_thread(lambda: bool(database.access_keys())):
-            await self._tell_all(self._tell_access_keys)
+        await self._tell_all(
+            lambda: database.clusters() if always or database.access_keys() else [], self._tell_access_keys
+        )
 
-    async def _tell_access_keys(self, cluster: ClusterAcl) -> int:
+    # -- what is told: these say why it failed, or nothing --
+
+    async def _tell_everything(self, cluster: ClusterAcl) -> str:
+        return await self._tell_revoked(cluster) or await self._tell_access_keys(cluster)
+
+    async def _tell_revoked(self, cluster: ClusterAcl) -> str:
+        service = self._service
+        service.revoked = await service.in_thread(service.database.revoked)
+        return await self._tell_tokens(cluster, service.revoked.values()) if service.revoked else ""
+
+    async def _tell_tokens(self, cluster: ClusterAcl, tokens: Iterable[str]) -> str:
+        status = (await self._ask(cluster, "DELETE", authn.TOKENS, _message(tokens))).status
+        return "" if status == 200 else f"failed to tell {_label(cluster)} the revoked tokens: status {status}"
+
+    async def _tell_access_keys(self, cluster: ClusterAcl) -> str:
         from aistore.server.authn.access_keys import known_to
 
         async with self._turns.setdefault(cluster.id, asyncio.Lock()):  # what was listed last is told last
             keys = await self._service.in_thread(lambda: known_to(self._service, cluster.id))
             body = msgspec.json.encode(authn.AccessKeys(keys))
             status = (await self._ask(cluster, "PUT", authn.ACCESS_KEYS, body)).status
-        return 200 if status in _NOT_THERE else status
+        known = status == 200 or status in _NOT_THERE
+        return "" if known else f"failed to tell {_label(cluster)} the access keys: status {status}"
 
     async def take_keys_back(self, cluster: ClusterAcl) -> None:
         """Have a cluster that is not registered any more accept no access key: nobody would tell it of one that is deleted."""
@@ -114,13 +131,30 @@ class Pushing:
             await asyncio.wait([self._spawn(self._take_back(cluster))], timeout=_ANSWER_SECONDS)
 
     async def _take_back(self, cluster: ClusterAcl) -> None:
-        if (status := await self._tell_access_keys(cluster)) != 200:
-            logger.warning("%s keeps the access keys that it knows, until they expire: status %d", cluster.id, status)
+        if why := await self._why(self._tell_access_keys, cluster):
+            logger.warning("%s; it keeps those that it knows, until they expire", why)
 
     # -- who is told --
 
-    async def _tell_all(self, tell: Callable[[ClusterAcl], Awaitable[int]]) -> None:
-        clusters = await self._service.in_thread(self._service.database.clusters)
+    async def _tell_all(self, whom: Callable[[], list[ClusterAcl]], tell: Tell) -> None:
+        try:
+            clusters = await self._service.in_thread(whom)
+        except sqlite3.Error as error:
+            logger.warning("whom to tell of a change cannot be read: %s; all are told when it can be", error)
+            self._spawn(self._start_later())
+        else:
+            await self._tell_these(clusters, tell)
+
+    async def _start_later(self) -> None:
+        """Tell all clusters all, once it can be read which they are."""
+        pause = _FIRST_PAUSE
+        while True:
+            await asyncio.sleep(pause)
+            with contextlib.suppress(sqlite3.Error):  # said before
+                return await self.start()
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    async def _tell_these(self, clusters: Iterable[ClusterAcl], tell: Tell) -> None:
         told = [self._spawn(self._tell(cluster, tell)) for cluster in clusters if cluster.urls]
         if told:
             await asyncio.wait(told, timeout=_ANSWER_SECONDS)
@@ -131,42 +165,43 @@ class Pushing:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _tell(self, cluster: ClusterAcl, tell: Callable[[ClusterAcl], Awaitable[int]]) -> None:
-        if await tell(cluster) != 200:
+    async def _tell(self, cluster: ClusterAcl, tell: Tell) -> None:
+        if await self._why(tell, cluster):
             self._missed(cluster)
+
+    async def _why(self, tell: Tell, cluster: ClusterAcl) -> str:
+        """Why a cluster could not be told something; empty if it was."""
+        try:
+            return await tell(cluster)
+        except sqlite3.Error as error:
+            return f"what {_label(cluster)} is to be told cannot be read: {error}"
 
     def _missed(self, cluster: ClusterAcl) -> None:
         if cluster.urls:
             self._behind.add(cluster.id)
             if cluster.id not in self._catching_up:
                 self._catching_up.add(cluster.id)
-                self._spawn(self._catch_up(cluster.id))
+                self._spawn(self._catch_up(cluster))
 
-    async def _catch_up(self, uuid: str) -> None:
+    async def _catch_up(self, cluster: ClusterAcl) -> None:
         """Tell a cluster all, until it knows or is not registered any more."""
         pause, attempts = _FIRST_PAUSE, 0
         try:
-            while uuid in self._behind:
+            while cluster.id in self._behind:
                 await asyncio.sleep(pause)
-                cluster = await self._service.in_thread(lambda: self._service.database.cluster(uuid))
-                self._behind.discard(uuid)
-                if cluster is None:
-                    return
-                if why := await self._fails(cluster):
-                    self._behind.add(uuid)
+                self._behind.discard(cluster.id)
+                if why := await self._why(self._tell_registered, cluster):
+                    self._behind.add(cluster.id)
                     pause, attempts = min(2 * pause, _LONGEST_PAUSE), attempts + 1
                     if attempts == _WARNED_AT:
                         logger.warning("%s; told again until it works", why)
         finally:
-            self._catching_up.discard(uuid)
+            self._catching_up.discard(cluster.id)
 
-    async def _fails(self, cluster: ClusterAcl) -> str:
-        try:
-            await self.tell_revoked(cluster)
-        except ApiError as error:
-            return error.message
-        status = await self._tell_access_keys(cluster)
-        return "" if status == 200 else f"failed to tell {cluster.id} the access keys: status {status}"
+    async def _tell_registered(self, known: ClusterAcl) -> str:
+        """Tell a cluster all at the URLs that it has now, if it is registered still."""
+        cluster = await self._service.in_thread(lambda: self._service.database.cluster(known.id))
+        return await self._tell_everything(cluster) if cluster is not None else ""
 
     async def _ask(self, cluster: ClusterAcl, method: str, resource: str, body: bytes) -> Reply:
         """The answer of the first URL that gives one; 502 if none does."""
@@ -214,6 +249,10 @@ def _trusted_clusters() -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return context
+
+
+def _label(cluster: ClusterAcl) -> str:
+    return f"{cluster.alias}[{cluster.id}]"
 
 
 def _message(tokens: Iterable[str]) -> bytes:

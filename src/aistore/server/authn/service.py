@@ -211,19 +211,25 @@ class AuthnService:
         if secret:
             self.keys = SigningKeys(secret, "", (), Verifier(secret))
             return
-        if not database.private_keys():
-            database.add_private_key(new_private_key())
-        self.load_pairs()
+        if pairs := database.private_keys():
+            self._use_pairs(pairs)
+        else:
+            self.add_pair()
 
-    def load_pairs(self) -> None:
-        """Take over the pairs of keys that the database has."""
-        pairs = self.database.private_keys()
+    def add_pair(self) -> None:
+        """Sign with a new pair of keys from now on: what was signed before stays valid."""
+        with self.database.change():
+            self.database.add_private_key(new_private_key())
+            pairs = self.database.private_keys()
+        self._use_pairs(pairs)
+
+    def _use_pairs(self, pairs: list[str]) -> None:
         public = tuple(public_half(one) for one in pairs)
         self.keys = SigningKeys("", pairs[-1], public, Verifier(public_keys=public))
 
-    def use_secret(self, secret: str) -> None:
-        """Sign with another secret from now on: what was signed before is not valid any more."""
-        self.database.set_meta({"secret": check_secret(secret)})
+    def use_secret(self, secret: str, settings: dict[str, str]) -> None:
+        """Sign with another secret from now on, with other settings: what was signed before is not valid any more."""
+        self.database.set_meta({**settings, "secret": check_secret(secret)})
         self.keys = SigningKeys(secret, "", (), Verifier(secret))
 
     async def register(self, cluster: ClusterAcl) -> None:
