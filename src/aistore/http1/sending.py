@@ -97,14 +97,17 @@ async def _send_by_copy(sender: Sender, part: FilePart) -> None:
             if not _in_memory(part.fd, offset, known):
                 await loop.run_in_executor(None, _bring_in, part.fd, offset, known)
             continue
+        if (
+            part.length > _SHORT
+        ):  # a client that takes all at once, or is gone, is never waited for, and the loop tells who is gone
+            await sender.turn()
+            sender.check_alive()
         piece = os.pread(part.fd, min(_PIECE, known - offset), offset)
         if not piece:
             raise OSError(f"content file ended {end - offset} bytes early")
         sender.transport.write(piece)
         offset += len(piece)
         await sender.drain()
-        # A client that takes all at once, or is gone, is never waited for: others get their turn, and the loop tells who is gone.
-        await asyncio.sleep(0)
 
 
 def _in_memory(fd: int, start: int, end: int) -> bool:
