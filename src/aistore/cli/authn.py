@@ -12,7 +12,6 @@ from aistore.server.authn.settings import (
     AuthnSettings,
     FirstAdministrator,
     first_administrator,
-    take_from_environment,
     tls_of_environment,
 )
 from aistore.server.folder import LOG
@@ -50,7 +49,7 @@ def serve(asked: argparse.Namespace) -> int:
         log_level=asked.log_level or AuthnSettings.log_level,
         log_format=asked.log_format or AuthnSettings.log_format,
         access_log=asked.access_log,
-        secret=take_from_environment(environment.SECRET_KEY),
+        secret=environment.take(environment.SECRET_KEY),
         first=administrator(is_new=not (folder / DATABASE).exists()),
     )
     warn(settings.host, f"tokens and passwords pass {settings.host} in plain text: see that nobody can listen there")

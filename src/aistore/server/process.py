@@ -141,10 +141,8 @@ def run(
 
 def with_secrets(settings: ServerSettings) -> ServerSettings:
     """Take what is secret from the environment, where processes that are started from here would find it."""
-    from aistore.server.authn.settings import take_from_environment
-
-    secret, public = (take_from_environment(name) for name in (environment.SECRET_KEY, environment.PUBLIC_KEY))
-    password = take_from_environment(environment.SU_PASS)
+    secret, public = (environment.take(name) for name in (environment.SECRET_KEY, environment.PUBLIC_KEY))
+    password = environment.take(environment.SU_PASS)
     if not settings.authn or settings.role == "target":
         return settings
     name, given = settings.authn_first

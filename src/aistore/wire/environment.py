@@ -1,7 +1,8 @@
-"""What the environment says to servers about AuthN and TLS: a port by default, and names of variables (protocol/00 20, 60 20.3)."""
+"""What the environment says to servers about AuthN and TLS: a port by default, names of variables (protocol/00 20, 60 20.3), and how secrets are taken from there."""
 
 from __future__ import annotations
 
+import os
 from typing import Final
 
 AUTHN_PORT: Final = 52001
@@ -19,3 +20,21 @@ SERVER_CERTIFICATE: Final = "AIS_SERVER_CRT"
 SERVER_KEY: Final = "AIS_SERVER_KEY"
 SKIP_VERIFY_CLUSTERS: Final = "AIS_AUTHN_SKIP_VERIFY_CRT"
 CLIENT_CA: Final = "AIS_CLIENT_CA"
+
+
+def take(name: str) -> str:
+    """A secret from the environment, empty if there is none.
+
+    Processes that are started from here do not inherit it, and other processes of the same user do not find it in `/proc` or
+    `ps e`, which show what a process was started with.
+    """
+    if name not in os.environ:
+        return ""
+    import ctypes
+
+    find = ctypes.CDLL(None).getenv
+    find.argtypes, find.restype = [ctypes.c_char_p], ctypes.c_void_p
+    place = find(os.fsencode(name))
+    if place:
+        ctypes.memset(place, ord("*"), len(ctypes.string_at(place)))
+    return os.environ.pop(name)

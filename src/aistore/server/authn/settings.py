@@ -16,7 +16,7 @@ from aistore.wire.values import parse_bool
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["AuthnSettings", "FirstAdministrator", "take_from_environment"]
+__all__ = ["AuthnSettings", "FirstAdministrator"]
 
 
 @dataclass(frozen=True)
@@ -87,24 +87,6 @@ class AuthnSettings(TlsSettings):
             )
 
 
-def take_from_environment(name: str) -> str:
-    """A secret from the environment, empty if there is none.
-
-    Processes that are started from here do not inherit it, and other processes of the same user do not find it in `/proc` or `ps e`,
-    which show what a process was started with.
-    """
-    if name not in os.environ:
-        return ""
-    import ctypes
-
-    find = ctypes.CDLL(None).getenv
-    find.argtypes, find.restype = [ctypes.c_char_p], ctypes.c_void_p
-    place = find(os.fsencode(name))
-    if place:
-        ctypes.memset(place, ord("*"), len(ctypes.string_at(place)))
-    return os.environ.pop(name)
-
-
 def tls_of_environment() -> tuple[str, str]:
     """Certificate and key that the environment names, empty where it does not ask for HTTPS (protocol/60 20.3). Raises `SettingsError`."""
     if not parse_bool(os.environ.get(environment.USE_HTTPS, "").strip().lower()):
@@ -120,4 +102,4 @@ def tls_of_environment() -> tuple[str, str]:
 def first_administrator() -> FirstAdministrator:
     """As the environment says."""
     name = os.environ.get(environment.SU_NAME) or FirstAdministrator.name
-    return FirstAdministrator(name, take_from_environment(environment.SU_PASS))
+    return FirstAdministrator(name, environment.take(environment.SU_PASS))

@@ -24,6 +24,7 @@ from aistore.sdk.etl.webserver._listening import listening_socket
 from aistore.sdk.etl.webserver._packages import PackageError, check_os_packages, environment_with, missing
 from aistore.sdk.etl.webserver._visitors import wsgi_without_pages
 from aistore.sdk.etl.webserver.base_etl_server import LOG_FORMAT, ETLServer
+from aistore.wire import environment
 
 if TYPE_CHECKING:
     import socket
@@ -69,7 +70,7 @@ def _enter_environment() -> None:
     """Go on in the environment of the packages, if there are any; this process becomes its interpreter."""
     if os.environ.pop(_ENTERED, None):
         return
-    for_pip: dict[str, str] = json.loads(_taken("AIS_ETL_FOR_PIP") or "{}")
+    for_pip: dict[str, str] = json.loads(environment.take("AIS_ETL_FOR_PIP") or "{}")  # it may hold passwords
     check_os_packages(_listed("OS_PACKAGES"))
     packages = _requirements()
     if missing(packages):
@@ -79,20 +80,6 @@ def _enter_environment() -> None:
         python = environment_with(packages, folder, Path.cwd() if given else folder, for_pip)
         os.environ[_ENTERED] = "1"
         os.execv(python, [str(python), "-m", "aistore.sdk.etl.webserver.bootstrap"])  # noqa: S606  no shell is the point
-
-
-def _taken(variable: str) -> str:
-    """A variable that may hold passwords, which is overwritten: `/proc` shows what a process was started with, to the class too."""
-    if variable not in os.environ:
-        return ""
-    import ctypes
-
-    find = ctypes.CDLL(None).getenv
-    find.argtypes, find.restype = [ctypes.c_char_p], ctypes.c_void_p
-    place = find(os.fsencode(variable))
-    if place:
-        ctypes.memset(place, ord("*"), len(ctypes.string_at(place)))
-    return os.environ.pop(variable)
 
 
 def _listed(variable: str) -> list[str]:
