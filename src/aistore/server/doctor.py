@@ -28,7 +28,7 @@ from aistore.server.store.schema import BACKUP, CATALOG, CATALOG_LOCK, CATALOG_V
 from aistore.server.store.scrub import Documents, Scrub, open_for_scrub
 from aistore.server.store.scrub_files import backup_damage
 from aistore.server.store.sync import sync_file, sync_folder
-from aistore.wire.props import NATIVE_BID, BucketProps, Decimal, pack, unpack
+from aistore.wire.props import BucketProps, pack_native, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +45,7 @@ def _read_props(data: bytes) -> BucketProps:
 
 
 def _make_props(number: int) -> bytes:
-    return pack(BucketProps(provider="ais", bid=Decimal(NATIVE_BID + number), created=Decimal(time.time_ns())))
+    return pack_native(BucketProps(), number)
 
 
 DOCUMENTS: Final = Documents(_read_props, _make_props, SOURCE)

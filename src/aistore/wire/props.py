@@ -5,6 +5,7 @@ The sections are also those of the cluster's configuration, from which a new buc
 
 from __future__ import annotations
 
+import time
 from typing import TypeVar
 
 import msgspec
@@ -222,6 +223,11 @@ def encode_wire(document: object) -> bytes:
 def pack(document: msgspec.Struct) -> bytes:
     """Exact JSON for the store; read by `unpack`."""
     return _kept.encode(document)
+
+
+def pack_native(props: BucketProps, number: int) -> bytes:
+    """The properties of a new native bucket, for the store, which numbers it."""
+    return pack(replace(props, bid=Decimal(NATIVE_BID + number), created=Decimal(time.time_ns())))
 
 
 def unpack(data: bytes, kind: type[S]) -> S:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
+from functools import partial
 from typing import TYPE_CHECKING, Final
-
-from msgspec.structs import replace
 
 from aistore.http1.message import Reply
 from aistore.server.api import bucket_jobs, inventory
@@ -44,7 +42,7 @@ from aistore.wire.errors import (
 from aistore.wire.headers import BUCKET_PROPS
 from aistore.wire.messages import ActionMessage, BadMessage, parse_action, value_refused
 from aistore.wire.names import BACKENDS, BucketId, parse_namespace, parse_provider
-from aistore.wire.props import NATIVE_BID, Decimal, backend_of, change_props, encode_wire, pack
+from aistore.wire.props import backend_of, change_props, encode_wire, pack_native
 from aistore.wire.snaps import NamespaceRef, PrintedBucket
 from aistore.wire.values import parse_bool
 
@@ -213,11 +211,8 @@ async def create_native(node: Node, identity: BucketId, value: object) -> Reply:
         raise value_refused(value, actions.CREATE_BUCKET, node.gateway_name, str(error)) from None
     if (behind := backend_of(props)) is not None:
         await node.backends.with_extra(behind, props.extra).check_bucket(behind)
-    created = Decimal(time.time_ns())
     try:
-        await node.store.create_bucket(
-            identity, lambda number: pack(replace(props, bid=Decimal(NATIVE_BID + number), created=created))
-        )
+        await node.store.create_bucket(identity, partial(pack_native, props))
     except BucketExists:
         raise bucket_exists(identity.cname) from None
     return OK

@@ -19,7 +19,7 @@ from aistore.wire.errors import ApiError, bucket_exists, remote_cluster_missing
 from aistore.wire.ids import new_letters
 from aistore.wire.messages import CopyBucket, CopyObjects, decode_value
 from aistore.wire.names import BACKENDS, BucketId, check_object_name, parse_uname
-from aistore.wire.props import NATIVE_BID, BackendBucket, Decimal, pack
+from aistore.wire.props import BackendBucket, pack_native
 from aistore.wire.template import parse_template
 
 if TYPE_CHECKING:
@@ -251,12 +251,11 @@ def _create_like(
     props = node.control.config.current.bucket_props() if is_cloud else node.props(source)
     # The copy is native: what it holds is its own.
     props = replace(props, backend_bck=BackendBucket())
-    created = Decimal(time.time_ns())
 
     def document(number: int) -> bytes:
         if told is not None:
             told(number)
-        return pack(replace(props, bid=Decimal(NATIVE_BID + number), created=created))
+        return pack_native(props, number)
 
     return node.store.create_bucket(identity, document)
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Final
-
-from msgspec.structs import replace
 
 from aistore.server.api.inventory_listing import INVENTORIES, inventories
 from aistore.server.api.listing import PageBuilder
@@ -20,7 +19,7 @@ from aistore.wire.ids import new_job_id
 from aistore.wire.listing import Entry, ListRequest
 from aistore.wire.messages import BadMessage, decode_value, value_refused
 from aistore.wire.names import check_bucket_name, check_prefix, parse_namespace, parse_provider
-from aistore.wire.props import NATIVE_BID, Decimal, pack
+from aistore.wire.props import pack_native
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -139,11 +138,9 @@ async def _system_bucket(node: Node) -> Bucket:
     found = node.store.bucket(INVENTORIES)
     if found is not None:
         return found
-    props, created = node.control.config.current.bucket_props(), Decimal(time.time_ns())
+    props = node.control.config.current.bucket_props()
     try:
-        return await node.store.create_bucket(
-            INVENTORIES, lambda number: pack(replace(props, bid=Decimal(NATIVE_BID + number), created=created))
-        )
+        return await node.store.create_bucket(INVENTORIES, partial(pack_native, props))
     except BucketExists:  # somebody else made the first one at the same time
         found = node.store.bucket(INVENTORIES)
         assert found is not None
