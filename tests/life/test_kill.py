@@ -167,7 +167,7 @@ def kill_loop(folder: Path, rounds: int, durability: Durability, targets: int) -
 
 @pytest.mark.parametrize(("durability", "targets"), [("strict", 1), ("relaxed", 1), ("relaxed", 3)])
 def test_kills_under_load(tmp_path: Path, durability: Durability, targets: int) -> None:
-    kill_loop(tmp_path / "data", 4, durability, targets)
+    kill_loop(tmp_path / "data", 2, durability, targets)
 
 
 @pytest.mark.long

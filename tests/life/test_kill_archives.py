@@ -104,7 +104,7 @@ def rounds_of_kills(folder: Path, rounds: int, targets: int) -> None:
 
 @pytest.mark.parametrize("targets", [1, 3])
 def test_kills_while_archives_are_written(tmp_path: Path, targets: int) -> None:
-    rounds_of_kills(tmp_path / "data", 5, targets)
+    rounds_of_kills(tmp_path / "data", 2, targets)
 
 
 @pytest.mark.long

@@ -111,7 +111,7 @@ def rounds_of_kills(folder: Path, rounds: int, targets: int) -> None:
 
 @pytest.mark.parametrize("targets", [1, 2])
 def test_kills_while_a_cache_is_filled_and_evicted(tmp_path: Path, targets: int) -> None:
-    rounds_of_kills(tmp_path / "data", 3, targets)
+    rounds_of_kills(tmp_path / "data", 2, targets)
 
 
 @pytest.mark.long

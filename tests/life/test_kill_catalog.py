@@ -416,7 +416,7 @@ def rounds_of_kills(folder: Path, rounds: int, durability: Durability, targets: 
 
 @pytest.mark.parametrize(("durability", "targets"), [("relaxed", 1), ("strict", 1), ("relaxed", 2)])
 def test_kills_while_the_catalog_is_changed(tmp_path: Path, durability: Durability, targets: int) -> None:
-    rounds_of_kills(tmp_path, 4, durability, targets, seed=targets, longest=0.7)
+    rounds_of_kills(tmp_path, 2, durability, targets, seed=targets, longest=0.7)
 
 
 @pytest.mark.long

@@ -76,7 +76,11 @@ def _prepared(cluster: LocalCluster) -> tuple[list[str], list[int]]:
     return [etl.name for etl in etls], ports_of(cluster)
 
 
-@pytest.mark.parametrize(("cluster", "with_targets"), [(1, False), (3, False), (3, True)], indirect=["cluster"])
+@pytest.mark.parametrize(
+    ("cluster", "with_targets"),
+    [(1, False), (3, False), pytest.param(3, True, marks=pytest.mark.long)],
+    indirect=["cluster"],
+)
 def test_a_kill_under_load(cluster: LocalCluster, with_targets: bool) -> None:
     names, ports = _prepared(cluster)
     assert len(ports) == 2

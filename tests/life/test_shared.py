@@ -78,7 +78,8 @@ def test_what_is_no_folder(endpoint: str) -> None:
         data_dir_of(endpoint)
 
 
-def test_many_processes_at_once_get_one_server(folder: Path) -> None:
+@pytest.mark.parametrize("count", [16, pytest.param(64, marks=pytest.mark.long)])
+def test_many_processes_at_once_get_one_server(folder: Path, count: int) -> None:
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", JOIN, f"local:{folder}", "60"],
@@ -86,7 +87,7 @@ def test_many_processes_at_once_get_one_server(folder: Path) -> None:
             stdout=subprocess.PIPE,
             text=True,
         )
-        for _ in range(64)
+        for _ in range(count)
     ]
     urls = {process.communicate(timeout=120)[0].strip() for process in processes}
     running = find_server(folder)

@@ -201,7 +201,7 @@ def abandoned(folder: Path) -> set[str]:
 
 @pytest.mark.parametrize(("durability", "targets"), [("strict", 1), ("relaxed", 1), ("relaxed", 3)])
 def test_kills_under_every_kind_of_write(tmp_path: Path, durability: Durability, targets: int) -> None:
-    rounds_of_kills(tmp_path / "data", 3, durability, targets, seed=targets)
+    rounds_of_kills(tmp_path / "data", 2, durability, targets, seed=targets)
 
 
 @pytest.mark.long
