@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 SECRET = "a secret of tests, of more than 32 bytes"
 PASSWORD = "admin"  # what the recorded scenarios log in with
 
+# The command, with hashes of passwords that cost little: one in earnest takes 0.2 s of a processor, and the tests log in a thousand times.
+_COMMAND = """
+import functools, sys, argon2
+argon2.PasswordHasher = functools.partial(argon2.PasswordHasher, time_cost=1, memory_cost=8, parallelism=1)
+from aistore.cli.main import main
+sys.exit(main())
+"""
+
 
 class AuthnServer:
     """`ais authn serve` on a folder. `secret` empty: it signs with keys of its own."""
@@ -29,7 +37,7 @@ class AuthnServer:
             name: text for name, text in (("AIS_AUTHN_SECRET_KEY", secret), ("AIS_AUTHN_SU_PASS", password)) if text
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "aistore.cli.main", "authn", "serve", str(folder), "--port", str(port)],
+            [sys.executable, "-c", _COMMAND, "authn", "serve", str(folder), "--port", str(port)],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

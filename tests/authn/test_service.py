@@ -11,6 +11,7 @@ import pytest
 
 from aistore.sdk import AuthNClient
 from aistore.sdk.authn.errors import AuthNError, ErrUserInvalidCredentials, ErrUserNotFound
+from aistore.server.authn.passwords import hash_password
 from aistore.server.authn.throttle import Throttle
 from aistore.wire.errors import ApiError
 from guarding import PASSWORD, SECRET, As, AuthnServer, token
@@ -103,6 +104,11 @@ def test_what_happens_is_noted_and_no_secret_is(serve: Callable[..., AuthnServer
     stored = b"".join(path.read_bytes() for path in server.folder.glob("authn.db*"))
     assert b"her password" not in stored
     assert b"$argon2id$" in stored
+
+
+def test_a_hash_of_a_password_costs_what_it_should() -> None:
+    """64 MiB and three passes, the second of the choices that RFC 9106 4 recommends."""
+    assert hash_password("her password").startswith("$argon2id$v=19$m=65536,t=3,p=4$")
 
 
 def test_a_refused_token_is_not_shown_again(serve: Callable[..., AuthnServer]) -> None:
