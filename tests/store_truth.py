@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aistore.server.store.pieces import PieceSums
 from aistore.server.store.store import Store
 from aistore.wire.checksum import digest
 from aistore.wire.names import BucketId
@@ -136,7 +137,7 @@ def problems(root: Path, *, recovered: bool = True) -> list[str]:
     `recovered`: a store has been open since the last crash and has settled, so that nothing superfluous may be there either.
     """
     with contextlib.closing(sqlite3.connect(root / "catalog.db")) as db:
-        return [*_references(db), *_totals(db), *_files(db, root, recovered)]
+        return [*_references(db), *_totals(db), *_files(db, root, recovered), *_sums(db, root)]
 
 
 def stored_bytes(root: Path) -> tuple[int, int]:
@@ -191,6 +192,27 @@ def _references(db: sqlite3.Connection) -> list[str]:
         told = db.execute("SELECT size FROM file WHERE id = ?", (file,)).fetchone()
         if told != (size or 0,):
             found.append(f"parts of {size} bytes are in file {file}, which says {told}")
+    return found
+
+
+def _sums(db: sqlite3.Connection, root: Path) -> list[str]:
+    """What is wrong with the sums of pieces of content that objects have."""
+    db.execute("BEGIN")
+    whose: dict[int, dict[int, bytes]] = {}
+    for key, sums in db.execute("SELECT id, sums FROM sums").fetchall():
+        whose.setdefault(key >> 20, {})[key & (1 << 20) - 1] = sums
+    there = {content for (content,) in db.execute("SELECT id FROM file")}
+    found = [f"sums of content {content:x}, which is not there" for content in whose.keys() - there]
+    damaged = {content for (content,) in db.execute("SELECT content FROM damaged WHERE layout = 1")}
+    for content in (whose.keys() & there) - damaged:
+        made = PieceSums()
+        with contextlib.suppress(FileNotFoundError):
+            path = root / "content" / f"{content // 4096:08x}" / f"{content:016x}"
+            with path.open("rb") as file:
+                while piece := file.read(100_000):
+                    made.update(piece)
+            if dict(made.pages()) != whose[content]:
+                found.append(f"sums of content {content:x} are others")
     return found
 
 

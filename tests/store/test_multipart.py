@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from aistore.server.store.catalog import Transaction
+    from aistore.server.store.pieces import PieceSums
     from aistore.server.store.rows import Bucket
     from aistore.server.store.store import Store
 
@@ -125,7 +126,7 @@ def test_a_part_that_is_replaced_while_the_upload_is_completed(tmp_path: Path, m
         loop = asyncio.get_running_loop()
         again: list[int] = []
 
-        def replace_meanwhile(*arguments: object) -> str:
+        def replace_meanwhile(*arguments: object) -> tuple[str, PieceSums]:
             if not again:
                 again.append(1)
                 asyncio.run_coroutine_threadsafe(put_part_now(), loop).result()

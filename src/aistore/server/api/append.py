@@ -17,6 +17,7 @@ from aistore.http1.message import Reply
 from aistore.server.api.messages import OK
 from aistore.server.store.content import hash_file, in_thread
 from aistore.server.store.errors import ContentMissing
+from aistore.server.store.pieces import PieceSums
 from aistore.server.store.room import make_room
 from aistore.server.store.schema import INLINE_MAX
 from aistore.server.store.sync import sync_file
@@ -158,7 +159,8 @@ async def _flush(node: Node, request: Request, bucket: Bucket, name: str, sessio
     if not store.work.exists(work):
         return OK  # flushed before: the reference does nothing either (protocol/20 7.2)
     with store.work.open(work, size) as fd:
-        value = await in_thread(hash_file, kind, fd, 0, size)
+        sums = PieceSums()
+        value = await in_thread(hash_file, kind, fd, 0, size, sums)
         if all(given) and given != (kind, value):
             raise ApiError(500, f"BAD DATA CHECKSUM: {kind}({value} != {given[1]})", "ErrBadCksum")
         await make_room(store, 0, held=size)
@@ -169,6 +171,7 @@ async def _flush(node: Node, request: Request, bucket: Bucket, name: str, sessio
             content = await store.content.create(size)
             try:
                 await in_thread(store.work.give_to, content, work, size)
+                content.sums = sums
             except BaseException:
                 content.abandon()
                 raise

@@ -100,26 +100,27 @@ async def _read_member(node: Node, cname: str, content: Content, form: Format, q
     node.stats.read(member.size)
     try:
         if form is Format.TAR:
-            return _as_it_lies(node, content, in_one_piece(content.source, form, member), member.size)
+            return await _as_it_lies(node, content, in_one_piece(content.source, form, member), member.size)
         offset = await archives.run(in_one_piece, content.source, form, member)
         if offset >= 0:
-            return _as_it_lies(node, content, offset, member.size)
+            return await _as_it_lies(node, content, offset, member.size)
         return await _decompressed(node, content, form, member)
     except BadArchive as error:
         raise ApiError(400, f"failed to read {query.path} in {cname}: {error}") from error
 
 
-def _as_it_lies(node: Node, content: Content, offset: int, size: int) -> Reply:
-    from aistore.server.api.reading import part_of_file, read_if_in_memory
+async def _as_it_lies(node: Node, content: Content, offset: int, size: int) -> Reply:
+    from aistore.server.api.reading import part_of_file, read_if_in_memory, send_checked
 
     headers = (("Content-Type", _MEMBER_TYPE),)
     if content.fd < 0:
         return Reply(200, headers, content.source.read_at(offset, size))
     data = read_if_in_memory(content.fd, offset, size)
-    if data is not None:
+    if data is not None and node.store.verifier.is_good(content.row, content.fd, offset, size):
         content.close()
         return Reply(200, headers, data)
-    return Reply(200, headers, part_of_file(node, content.row, content.give_fd(), offset, size))
+    part = part_of_file(node, content.row, content.give_fd(), offset, size)
+    return await send_checked(Reply(200, headers, part), part)
 
 
 async def _decompressed(node: Node, content: Content, form: Format, member: Member) -> Reply:

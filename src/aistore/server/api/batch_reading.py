@@ -23,6 +23,7 @@ from aistore.server.archive.source import FileSource
 from aistore.server.store.content import NearbyFiles, in_thread
 from aistore.server.store.errors import ContentDamaged, StoreError
 from aistore.server.store.schema import LAYOUT_INLINE
+from aistore.server.store.verifying import is_summed
 from aistore.wire.errors import ApiError, object_not_found
 
 if TYPE_CHECKING:
@@ -195,12 +196,16 @@ class BatchReader:
             return
         source = FileSource(found.fd, found.offset + found.size)
         row, verifier = found.row, self._node.store.verifier
+        assert row is not None
+        by_sums = found.size < row.size or not is_summed(row)
         checking: asyncio.Future[None] | None = None
-        if row is not None and found.size == row.size and verifier.wants(row, found.fd):
+        if not by_sums and verifier.wants(row, found.fd):
             checking = asyncio.ensure_future(verifier.check_file(row, found.fd))
         try:
             at = found.offset
             while at < source.size:
+                if by_sums:
+                    await verifier.check_pieces(row, found.fd, at, min(_PIECE, source.size - at))
                 piece = await in_thread(source.read_at, at, min(_PIECE, source.size - at))
                 at += len(piece)
                 if at == source.size and checking is not None:
@@ -278,12 +283,15 @@ class BatchReader:
         if row.data is not None:
             found.data = row.data if size == row.size else row.data[offset : offset + size]
         elif size <= _SMALL and (data := read_if_in_memory(fd, offset, size)) is not None:
-            found.data = data
-            if size == row.size:
-                try:
+            try:
+                if size == row.size:
                     node.store.verifier.check(row, data, fd)
-                finally:
-                    found.close()
+                elif not node.store.verifier.is_good(row, fd, offset, size):
+                    return found
+            except BaseException:
+                found.close()
+                raise
+            found.data = data
             found.close()
         elif size > _SMALL and hasattr(os, "posix_fadvise"):
             os.posix_fadvise(fd, offset, min(size, _PIECE), os.POSIX_FADV_WILLNEED)
@@ -305,14 +313,17 @@ class BatchReader:
 
     async def _filled(self, found: Found) -> Found:
         """Small content, read from the disk. Raises `ContentDamaged`, `OSError`."""
-        row = found.row
+        row, verifier = found.row, self._node.store.verifier
+        assert row is not None
         try:
+            if found.size < row.size:
+                await verifier.check_pieces(row, found.fd, found.offset, found.size)
             source = FileSource(found.fd, found.offset + found.size)
             found.data = await in_thread(source.read_at, found.offset, found.size)
         finally:
             found.close()
-        if row is not None and found.size == row.size:
-            self._node.store.verifier.check(row, found.data, cold=True)
+        if found.size == row.size:
+            verifier.check(row, found.data, cold=True)
         return found
 
     async def _verify(self, found: Found) -> None:
@@ -321,7 +332,7 @@ class BatchReader:
         if row is not None and found.data is not None:
             self._node.store.verifier.check(row, found.data, cold=True)
         elif row is not None:
-            await self._node.store.verifier.check_file(row, found.fd)
+            await self._node.store.verifier.check_file(row, found.fd, exact=True)
 
     # -- members of archives --
 
@@ -362,6 +373,7 @@ class BatchReader:
                 content.close()
             else:
                 found.fd, found.offset = content.give_fd(), at + offset
+                found.row = content.row
             return found
         pieces = _part(await run(content_of, content.source, shard.form, member), offset, size)
         if size <= _SMALL:

@@ -14,6 +14,7 @@ from aistore.http1.message import FilePart, Reply, printable
 from aistore.server.api.archive_reading import archive_query, read_from_archive
 from aistore.server.store.content import hash_file, in_thread
 from aistore.server.store.errors import ContentDamaged
+from aistore.server.store.verifying import is_summed
 from aistore.wire import headers as header
 from aistore.wire import params as param
 from aistore.wire.checksum import digest
@@ -41,6 +42,7 @@ __all__ = [
     "object_headers",
     "part_of_file",
     "read_if_in_memory",
+    "send_checked",
     "wanted_props",
 ]
 
@@ -162,8 +164,11 @@ def _get_from_file(
     validate = is_whole and props.validate_warm_get and row.checksum != ""
     hash_range = status == 206 and props.enable_read_range and row.checksum != "" and length < row.size
     data = read_if_in_memory(fd, offset, length) if not validate and not hash_range else None
-    if data is not None and is_whole:
+    by_sums = not (is_whole and is_summed(row))
+    if data is not None and not by_sums:
         verifier.check(row, data, fd)
+    elif data is not None and not verifier.is_good(row, fd, offset, length):
+        data = None
     if data is not None:
         os.close(fd)
         return _whole(node, row, data, dress) if status == 200 else _part(node, row, offset, data, dress)
@@ -171,11 +176,15 @@ def _get_from_file(
     if status == 206:
         headers += _range_headers(row, offset, length)
     node.stats.read(length)
-    part = part_of_file(node, row, fd, offset, length, checked=is_whole and not validate and verifier.wants(row, fd))
+    part = part_of_file(node, row, fd, offset, length, validated=validate)
     reply = Reply(status, headers, part)
     if validate:
         return _send_validated(reply, verifier, bucket, row, part)
-    return _send_range_hashed(reply, row, part) if hash_range else reply
+    if hash_range:
+        return _send_range_hashed(reply, verifier, row, part)
+    if by_sums and not verifier.is_known(row, fd, offset, length):
+        return send_checked(reply, part)
+    return reply
 
 
 def _content_headers(node: Node, row: ObjectRow, dress: Dress | None) -> list[tuple[str, str]]:
@@ -186,17 +195,57 @@ def _content_headers(node: Node, row: ObjectRow, dress: Dress | None) -> list[tu
     return headers
 
 
-def part_of_file(node: Node, row: ObjectRow, fd: int, offset: int, length: int, *, checked: bool = False) -> FilePart:
-    """A body from a file; the object counts as being read until it is closed (check-lock, protocol/20 14).
+def part_of_file(node: Node, row: ObjectRow, fd: int, offset: int, length: int, *, validated: bool = False) -> FilePart:
+    """A body from a content file, which is not given whole unless it is what was stored.
 
-    `checked`: it is the whole content, and is not given whole unless it is what was stored.
+    The object counts as being read until it is closed (check-lock, protocol/20 14). `validated`: somebody else compares it.
     """
-    key = (row.bid, row.name)
+    key, verifier = (row.bid, row.name), node.store.verifier
+
+    def over() -> None:
+        node.read_over(key)
+
     node.reading[key] = node.reading.get(key, 0) + 1
-    if checked:
-        checking = asyncio.ensure_future(node.store.verifier.check_file(row, fd))
-        return _Checked(checking, fd, offset, length, lambda: node.read_over(key))
-    return FilePart(fd, offset, length, lambda: node.read_over(key))
+    if validated:
+        return FilePart(fd, offset, length, over)
+    if length < row.size or not is_summed(row):
+        return _InPieces(verifier, row, fd, offset, length, over)
+    if verifier.wants(row, fd):
+        return _Checked(asyncio.ensure_future(verifier.check_file(row, fd)), fd, offset, length, over)
+    return FilePart(fd, offset, length, over)
+
+
+class _InPieces(FilePart):
+    """A part of content that is compared piece by piece before it is sent, as far as that is due: nothing of a piece that is damaged leaves."""
+
+    __slots__ = ("_good", "_row", "_verifier")
+
+    grows = True
+
+    def __init__(
+        self, verifier: Verifier, row: ObjectRow, fd: int, offset: int, length: int, released: Callable[[], None]
+    ) -> None:
+        super().__init__(fd, offset, length, released)
+        self._verifier = verifier
+        self._row = row
+        self._good = offset
+
+    async def ready(self, offset: int) -> int:
+        """Up to where it can be sent. Raises `ContentDamaged`, `OSError`."""
+        if offset >= self._good:
+            self._good = await self._verifier.check_part(self._row, self.fd, offset, self.offset + self.length - offset)
+        return self._good
+
+
+async def send_checked(reply: Reply, part: FilePart) -> Reply:
+    """The reply, once its first bytes are known to be good: what is wrong with them can still be told. Raises `ContentDamaged`."""
+    try:
+        if part.length:
+            await part.ready(part.offset)
+    except BaseException:
+        part.close()
+        raise
+    return reply
 
 
 class _Checked(FilePart):
@@ -231,9 +280,10 @@ def _seen(checking: asyncio.Future[None]) -> None:
         checking.exception()
 
 
-async def _send_range_hashed(reply: Reply, row: ObjectRow, part: FilePart) -> Reply:
+async def _send_range_hashed(reply: Reply, verifier: Verifier, row: ObjectRow, part: FilePart) -> Reply:
     """Send the checksum of the range instead of the object's (bucket property `checksum.enable_read_range`)."""
     try:
+        await verifier.check_pieces(row, part.fd, part.offset, part.length)
         value = await in_thread(hash_file, row.checksum_type, part.fd, part.offset, part.length)
     except BaseException:
         part.close()
@@ -256,7 +306,7 @@ async def _send_validated(reply: Reply, verifier: Verifier, bucket: Bucket, row:
     """Check the content against its checksum before it is sent (bucket property `checksum.validate_warm_get`)."""
     try:
         with _validating(bucket, row):
-            await verifier.check_file(row, part.fd)
+            await verifier.check_file(row, part.fd, exact=True)
     except BaseException:
         part.close()
         raise

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from aistore.server.archive.index import CatalogIndex, Stop, build
 from aistore.server.archive.reading import gather
-from aistore.server.archive.source import BytesSource, FileSource
+from aistore.server.archive.source import BytesSource, CheckedSource
 from aistore.server.store.content import finished
 from aistore.server.store.member_pages import MemberPages, keep_end, keep_pages
 from aistore.server.store.schema import LAYOUT_INLINE
@@ -41,29 +41,30 @@ _PAGES_AT_ONCE: Final = 64
 class Content:
     """One version of an object, opened: it stays readable whatever becomes of the object. Close it."""
 
-    def __init__(self, row: ObjectRow, fd: int) -> None:
+    def __init__(self, row: ObjectRow, fd: int, check: Callable[[int, int, int], None]) -> None:
         self.row = row
         self.fd = fd
         """A descriptor if the content is one file, else -1."""
-        self.source: Source = FileSource(fd, row.size) if row.data is None else BytesSource(row.data)
+        self._check = check
+        self.source: Source = CheckedSource(fd, row.size, check) if row.data is None else BytesSource(row.data)
 
     @classmethod
     def open(cls, store: Store, bucket: Bucket, name: str) -> Content | None:
         """The object's present content, or None (on the loop)."""
         row = store.lookup(bucket, name)
         current = store.open_current(bucket, row) if row is not None else None
-        return cls(*current) if current is not None else None
+        return cls(*current, store.verifier.checker(current[0])) if current is not None else None
 
     @classmethod
     async def open_verified(cls, store: Store, bucket: Bucket, name: str) -> Content | None:
         """The same, for those who make other content of all of it. Raises `ContentDamaged`."""
         row = store.lookup(bucket, name)
         current = await open_verified(store, bucket, row) if row is not None else None
-        return cls(*current) if current is not None else None
+        return cls(*current, store.verifier.checker(current[0])) if current is not None else None
 
     def again(self) -> Content:
         """The same content, to be closed for itself."""
-        return Content(self.row, os.dup(self.fd) if self.fd >= 0 else -1)
+        return Content(self.row, os.dup(self.fd) if self.fd >= 0 else -1, self._check)
 
     def give_fd(self) -> int:
         """The descriptor, which is the caller's from now on."""

@@ -15,7 +15,7 @@ from aistore.server.archive.formats import Format
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["BytesSource", "Cursor", "FileSource", "Source", "cursor_over"]
+__all__ = ["BytesSource", "CheckedSource", "Cursor", "FileSource", "Source", "cursor_over"]
 
 _PIECE: Final = 256 * 1024
 _INPUT: Final = 64 * 1024
@@ -70,6 +70,23 @@ class FileSource:
         return data
 
 
+class CheckedSource(FileSource):
+    """Content in one file; `check` compares a part of it before it is read, and raises where that is not what was stored."""
+
+    def __init__(self, fd: int, size: int, check: Callable[[int, int, int], None]) -> None:
+        super().__init__(fd, size)
+        self._check = check
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        """`count` bytes from `offset` on, fewer only where the content ends. Raises `ContentDamaged`, `OSError`."""
+        self._check(self.fd, offset, count)
+        return super().read_at(offset, count)
+
+    def read_head(self, offset: int, count: int) -> bytes:
+        """The same without comparing: what is read has a checksum of its own."""
+        return super().read_at(offset, count)
+
+
 class Cursor(Protocol):
     """Goes through a stream of bytes once, forward."""
 
@@ -78,6 +95,10 @@ class Cursor(Protocol):
 
     def read(self, count: int) -> bytes:
         """The next `count` bytes, fewer only at the end. Raises `BadArchive`."""
+        ...
+
+    def head(self, count: int) -> bytes:
+        """As `read`, of what has a checksum of its own."""
         ...
 
     def skip(self, count: int) -> None:
@@ -97,10 +118,16 @@ def cursor_over(source: Source, form: Format) -> Cursor:
 class _Plain:
     def __init__(self, source: Source) -> None:
         self._source = source
+        self._read_head = source.read_head if isinstance(source, CheckedSource) else source.read_at
         self.position = 0
 
     def read(self, count: int) -> bytes:
         data = self._source.read_at(self.position, count)
+        self.position += len(data)
+        return data
+
+    def head(self, count: int) -> bytes:
+        data = self._read_head(self.position, count)
         self.position += len(data)
         return data
 
@@ -214,6 +241,9 @@ class _Inflating:
             parts.append(piece)
             missing -= len(piece)
         return b"".join(parts)
+
+    def head(self, count: int) -> bytes:
+        return self.read(count)
 
     def skip(self, count: int) -> None:
         while count:

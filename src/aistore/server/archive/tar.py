@@ -120,7 +120,7 @@ def _next(cursor: Cursor) -> TarMember | None:
     long_name = b""
     pax: dict[bytes, bytes] = {}
     for _ in range(_EXTENDED_RUN + 1):
-        block = cursor.read(BLOCK)
+        block = cursor.head(BLOCK)
         if not block or block == _ZEROS:
             if long_name or pax:
                 raise BadArchive("unexpected EOF")

@@ -12,7 +12,7 @@ from aistore.http1.message import FilePart
 from aistore.server.backends import errors
 from aistore.server.backends.base import SOURCE
 from aistore.server.backends.errors import RemoteError
-from aistore.server.store.content import finished, hash_file, in_thread
+from aistore.server.store.content import finished, in_thread
 from aistore.server.store.errors import ContentChanged, StoreError
 from aistore.server.store.room import make_room
 from aistore.server.store.schema import INLINE_MAX
@@ -206,7 +206,8 @@ class Download:
                     sums = await self._read_large(found, reader, content, kinds)
                 else:
                     await self._read_ranges(found, content)
-                    sums = {kind: await in_thread(hash_file, kind, content.fd, 0, found.size) for kind in kinds}
+                    content.size = found.size
+                    sums = {kind: await in_thread(content.checksum, kind) for kind in kinds}
                 content.size = found.size
         finally:
             if reader is not None:

@@ -104,6 +104,7 @@ class KeptShards:
         """Copy a shard to the shared file, decompressed if it is a TAR."""
         if self._pool is None:
             self._pool = await self._store.content.create()
+            self._pool.sums = None  # it never becomes content
         pool = self._pool
         cursor = cursor_over(content.source, form)
 

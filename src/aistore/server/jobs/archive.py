@@ -154,7 +154,7 @@ async def _add(builder: ArchiveBuilder, store: Store, order: ArchiveOrder, rows:
         for name, size, layout, content, atime, data, kind, checksum in rows:
             member = order.member_name(name), atime // SECOND
             if layout == LAYOUT_INLINE:
-                refuse(name, "it is missing" if data is None else damage_of(kind, checksum, size, data))
+                refuse(name, "it is missing" if data is None else damage_of(kind, checksum, data))
                 yield NewMember(*member, BytesSource(data))
                 continue
             try:
@@ -163,7 +163,7 @@ async def _add(builder: ArchiveBuilder, store: Store, order: ArchiveOrder, rows:
                 gone.append(name)
                 continue
             try:
-                refuse(name, damage_of(kind, checksum, size, fd))
+                refuse(name, store.verifier.damage_of(content, kind, checksum, size, fd))
                 yield NewMember(*member, FileSource(fd, size))
             finally:
                 os.close(fd)

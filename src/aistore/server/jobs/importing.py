@@ -13,7 +13,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from aistore.server.jobs.promote_root import open_regular
-from aistore.server.store.content import full_or, hash_file, in_thread
+from aistore.server.store.content import full_or, in_thread
 from aistore.server.store.room import make_room
 from aistore.server.store.schema import INLINE_MAX
 from aistore.wire.checksum import digest
@@ -104,7 +104,7 @@ def _finish(path: str, fd: int, upload: Upload, kind: str, how: str) -> str:
             upload.write(piece)
             offset += len(piece)
     upload.size = os.fstat(upload.fd).st_size
-    checksum = hash_file(kind, upload.fd, 0, upload.size)
+    checksum = upload.checksum(kind)
     after = os.fstat(fd)
     # What is cloned is what it was at one moment.
     if how != "reflink" and (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):

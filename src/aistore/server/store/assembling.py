@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aistore.server.store.content import full_or
+from aistore.server.store.pieces import PieceSums
 from aistore.server.store.sync import sync_file
 from aistore.wire.checksum import new_hasher
 
@@ -33,42 +34,42 @@ class Piece(NamedTuple):
 
 
 class Hashed:
-    """Checksum of an upload's first parts."""
+    """Checksum of an upload's first parts, and the sums of what they become."""
 
-    __slots__ = ("hasher", "kind", "pieces")
+    __slots__ = ("hasher", "kind", "pieces", "sums")
 
     def __init__(self) -> None:
         self.kind = ""
         self.hasher: Hasher | None = None
+        self.sums = PieceSums()
         self.pieces: list[tuple[int, int, int]] = []
         """File, start and size of what is in it."""
 
     def begin(self, kind: str) -> bool:
-        """Take up the type of checksum; False if there is nothing to do for this one."""
+        """Take up the type of checksum; False if another one was taken up before."""
         if not self.kind:
             self.kind, self.hasher = kind, new_hasher(kind)
-        return self.kind == kind and self.hasher is not None
+        return self.kind == kind
 
 
 def hash_on(content: ContentFiles, hashed: Hashed, pieces: Sequence[Piece]) -> None:
     """Add pieces to a checksum. Raises `OSError`."""
-    assert hashed.hasher is not None
     for piece in pieces:
-        _hash(content, hashed.hasher, piece.file, piece.start, piece.size)
+        _hash(content, hashed, piece.file, piece.start, piece.size)
         hashed.pieces.append((piece.file, piece.start, piece.size))
 
 
-def checksum_of(content: ContentFiles, file: int, pieces: Sequence[Piece], hashed: Hashed, kind: str) -> str:
-    """Checksum of a file into which all pieces have come; what `hashed` knows of them is not read again. Raises `OSError`."""
+def checksum_of(
+    content: ContentFiles, file: int, pieces: Sequence[Piece], hashed: Hashed, kind: str
+) -> tuple[str, PieceSums]:
+    """Checksum and sums of a file into which all pieces have come; what `hashed` knows of them is not read again. Raises `OSError`."""
     known = len(hashed.pieces)
-    hasher = hashed.hasher
     if hashed.kind != kind or hashed.pieces != [(piece.file, piece.start, piece.size) for piece in pieces[:known]]:
-        known, hasher = 0, new_hasher(kind)
-    if hasher is None:
-        return ""
+        known, hashed = 0, Hashed()
+        hashed.begin(kind)
     start = sum(piece.size for piece in pieces[:known])
-    _hash(content, hasher, file, start, sum(piece.size for piece in pieces[known:]))
-    return hasher.hexdigest()
+    _hash(content, hashed, file, start, sum(piece.size for piece in pieces[known:]))
+    return hashed.hasher.hexdigest() if hashed.hasher is not None else "", hashed.sums
 
 
 def copy_together(content: ContentFiles, made: Upload, pieces: Sequence[Piece]) -> None:
@@ -124,7 +125,7 @@ def _copy_some(source: int, start: int, target: int, place: int, size: int) -> i
     return os.pwrite(target, data, place)
 
 
-def _hash(content: ContentFiles, hasher: Hasher, file: int, start: int, size: int) -> None:
+def _hash(content: ContentFiles, hashed: Hashed, file: int, start: int, size: int) -> None:
     if not size:
         return
     buffer = memoryview(bytearray(min(_BUFFER, size)))
@@ -135,7 +136,9 @@ def _hash(content: ContentFiles, hasher: Hasher, file: int, start: int, size: in
             n = os.preadv(fd, [buffer[: end - start]], start)
             if not n:
                 raise OSError(f"a part ends {end - start} bytes early")
-            hasher.update(buffer[:n])
+            if hashed.hasher is not None:
+                hashed.hasher.update(buffer[:n])
+            hashed.sums.update(buffer[:n])
             start += n
     finally:
         os.close(fd)

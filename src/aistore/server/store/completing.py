@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aistore.server.store.assembling import Piece
 from aistore.server.store.errors import PartsRefused, UploadGone
+from aistore.server.store.pieces import keep_sums
 from aistore.server.store.references import add_file, drop_reference, grow_file
 from aistore.server.store.rows import INSERT_OBJECT, LOOKUP_PLAIN, ObjectRow, encode_pairs, next_version
 from aistore.server.store.schema import LAYOUT_CHUNKED, LAYOUT_FILE
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from aistore.server.store.catalog import Transaction
     from aistore.server.store.content import Upload
+    from aistore.server.store.pieces import PieceSums
     from aistore.server.store.rows import Bucket
     from aistore.server.store.store import Store
 
@@ -115,15 +117,16 @@ def file_to_keep(pieces: Sequence[Piece]) -> int | None:
     return max(right, key=right.__getitem__, default=None)
 
 
-def own_file(tx: Transaction, file: int, made: Upload | None, parts: Sequence[Part]) -> None:
+def own_file(tx: Transaction, file: int, made: Upload | None, parts: Sequence[Part], sums: PieceSums) -> None:
     """Take the file, which holds all parts now, from the upload; or note a new one."""
     size = sum(part.size for part in parts)
     if made is not None:
-        add_file(tx, file, size)
+        add_file(tx, file, size, sums)
         tx.after(made.settle)
     else:
         tx.execute("DELETE FROM upload_file WHERE id = ?", (file,))
         grow_file(tx, file, size - tx.execute("SELECT size FROM file WHERE id = ?", (file,)).fetchone()[0])
+        keep_sums(tx, file, sums, size)
     tx.execute("INSERT INTO chunks VALUES (?, ?, ?)", (file, len(parts), max(part.size for part in parts)))
 
 

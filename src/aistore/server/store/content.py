@@ -19,6 +19,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from aistore.server.store.errors import StoreFull
+from aistore.server.store.pieces import PieceSums
 from aistore.server.store.sync import sync_file, sync_folder
 from aistore.wire.checksum import new_hasher
 
@@ -115,19 +116,22 @@ def in_memory(fd: int, size: int) -> bool:
         return True
 
 
-def hash_file(kind: str, fd: int, offset: int, length: int) -> str:
-    """Checksum of a part of a file (blocking); `OSError` if the file is shorter."""
+def hash_file(kind: str, fd: int, offset: int, length: int, sums: PieceSums | None = None) -> str:
+    """Checksum of a part of a file (blocking), and the sums of its pieces; `OSError` if the file is shorter."""
     hasher = new_hasher(kind)
-    if hasher is None:
+    if hasher is None and sums is None:
         return ""
     end = offset + length
     while offset < end:
         piece = os.pread(fd, min(1 << 20, end - offset), offset)
         if not piece:
             raise OSError(f"content file ends {end - offset} bytes early")
-        hasher.update(piece)
+        if hasher is not None:
+            hasher.update(piece)
+        if sums is not None:
+            sums.update(piece)
         offset += len(piece)
-    return hasher.hexdigest()
+    return hasher.hexdigest() if hasher is not None else ""
 
 
 class Upload:
@@ -136,7 +140,7 @@ class Upload:
     Whoever creates one either hands it to the store or abandons it.
     """
 
-    __slots__ = ("_abandoned", "_files", "_reserved", "_settled", "fd", "id", "path", "size")
+    __slots__ = ("_abandoned", "_files", "_reserved", "_settled", "fd", "id", "path", "size", "sums")
 
     def __init__(self, files: ContentFiles, content: int, fd: int, path: Path) -> None:
         self._files = files
@@ -147,6 +151,8 @@ class Upload:
         self.path = path
         self.size = 0
         """Bytes written so far."""
+        self.sums: PieceSums | None = PieceSums()
+        """Sums of its pieces, as far as it was written in order; None where nobody wants them."""
 
     def reserve(self, size: int) -> None:
         """Count `size` more bytes as used, before they are written (on the loop)."""
@@ -156,6 +162,8 @@ class Upload:
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append (blocking; a large upload does this in a thread). Raises `StoreFull`."""
         view = memoryview(data)
+        if self.sums is not None:
+            self.sums.update(view)
         try:
             while view:
                 n = os.write(self.fd, view)
@@ -165,7 +173,7 @@ class Upload:
             raise full_or(error) from error
 
     def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
-        """Write at a place (blocking); whoever does sets `size` at the end. Raises `StoreFull`."""
+        """Write at a place (blocking); whoever does sets `size` at the end, and makes `sums`. Raises `StoreFull`."""
         view = memoryview(data)
         try:
             while view:
@@ -174,6 +182,11 @@ class Upload:
                 view = view[n:]
         except OSError as error:
             raise full_or(error) from error
+
+    def checksum(self, kind: str) -> str:
+        """Checksum of what lies in the file, all of it read back, and its sums (blocking). Raises `OSError`."""
+        self.sums = PieceSums()
+        return hash_file(kind, self.fd, 0, self.size, self.sums)
 
     def finish(self) -> None:
         """Close the file; under `strict` its bytes and its name then survive power loss (blocking). Raises `StoreFull`."""

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
     from aistore.server.store.catalog import Transaction
     from aistore.server.store.content import Upload
+    from aistore.server.store.pieces import PieceSums
     from aistore.server.store.rows import Bucket
     from aistore.server.store.store import Store
 
@@ -448,11 +449,11 @@ class MultipartUploads:
                     await in_thread(put_in_place, content, file, pieces)
                 # It is used up: should the upload be completed in another attempt, that begins anew.
                 hashed, session.hashed = session.hashed, Hashed()
-                checksum = await in_thread(checksum_of, content, file, pieces, hashed, kind)
+                checksum, sums = await in_thread(checksum_of, content, file, pieces, hashed, kind)
                 if elsewhere is not None:
                     async with elsewhere.sent(name, content.path(file)) as (version, custom):
                         return await self._commit(
-                            bucket, name, upload_id, parts, (file, made), (kind, checksum), version, custom,
+                            bucket, name, upload_id, parts, (file, made, sums), (kind, checksum), version, custom,
                             versioned=version != "",
                         )  # fmt: skip
             except BaseException as error:
@@ -465,7 +466,7 @@ class MultipartUploads:
                     return None
                 raise
             return await self._commit(
-                bucket, name, upload_id, parts, (file, made), (kind, checksum), "", pairs, versioned=versioned
+                bucket, name, upload_id, parts, (file, made, sums), (kind, checksum), "", pairs, versioned=versioned
             )
 
     async def _commit(
@@ -474,7 +475,7 @@ class MultipartUploads:
         name: str,
         upload_id: str,
         parts: list[Part],
-        content: tuple[int, Upload | None],
+        content: tuple[int, Upload | None, PieceSums],
         checksum: tuple[str, str],
         version: str,
         custom: Mapping[str, str] | None,
@@ -482,7 +483,7 @@ class MultipartUploads:
         versioned: bool,
     ) -> ObjectRow | None:
         """Make a file the object's content, in place of the upload; None if there are other parts meanwhile."""
-        file, made = content
+        file, made, sums = content
         size = sum(part.size for part in parts)
 
         def change(tx: Transaction) -> ObjectRow:
@@ -490,7 +491,7 @@ class MultipartUploads:
             started = require_upload(tx, upload_id)
             if [Part(*found) for found in tx.execute(PARTS, (upload_id,))] != parts:
                 raise PartsChanged
-            own_file(tx, file, made, parts)
+            own_file(tx, file, made, parts, sums)
             row = put_row(
                 tx, self.store, bucket, name, (file, size), checksum, started,
                 custom=custom, counted_from=version, versioned=versioned,

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 from aistore.server.store.catalog import STORED
 from aistore.server.store.damage import drop_mark
 from aistore.server.store.member_pages import drop_members
+from aistore.server.store.pieces import drop_sums, keep_sums
 from aistore.server.store.schema import LAYOUT_CHUNKED, LAYOUT_INLINE
 
 if TYPE_CHECKING:
     from aistore.server.store.catalog import Transaction
+    from aistore.server.store.pieces import PieceSums
 
 __all__ = ["add_file", "add_reference", "add_small", "drop_reference", "grow_file"]
 
@@ -23,9 +25,10 @@ def add_small(tx: Transaction, data: bytes) -> int:
     return content
 
 
-def add_file(tx: Transaction, content: int, size: int) -> None:
-    """Note a content file, with one reference."""
+def add_file(tx: Transaction, content: int, size: int, sums: PieceSums | None = None) -> None:
+    """Note a content file, with one reference, and the sums of its pieces."""
     tx.execute("INSERT INTO file (id, size) VALUES (?, ?)", (content, size))
+    keep_sums(tx, content, sums, size)
     tx.count(STORED, 1, size)
 
 
@@ -57,6 +60,7 @@ def drop_reference(tx: Transaction, layout: int, content: int) -> bool:
     if layout == LAYOUT_CHUNKED:
         tx.execute("DELETE FROM chunks WHERE content = ?", (content,))
     drop_members(tx, layout, content)
+    drop_sums(tx, content)
     drop_mark(tx, layout, content)
     return True
 

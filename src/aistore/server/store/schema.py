@@ -37,7 +37,7 @@ BACKUP: Final = "catalog.backup.db"
 CATALOG_LOCK: Final = "catalog.lock"
 """Held, shared, by each process that has the store open."""
 
-CATALOG_VERSION: Final = 6
+CATALOG_VERSION: Final = 7
 """Version of the data folder's format. A folder of a newer one is refused, an older one migrated."""
 
 _ROOM_OF_A_FULL_DISK: Final = 1 << 20
@@ -139,7 +139,12 @@ CREATE TABLE damaged (
 ) WITHOUT ROWID;
 """
 
-_STEPS: Final = (_FORMAT_1, _FORMAT_2, _FORMAT_3, _FORMAT_4, _FORMAT_5, _FORMAT_6)
+# Sums of the pieces of content files (`pieces.py`), a page of them in each row. Content that was stored by a version before has none until they are made.
+_FORMAT_7: Final = """
+CREATE TABLE sums (id INTEGER PRIMARY KEY, sums BLOB NOT NULL);
+"""
+
+_STEPS: Final = (_FORMAT_1, _FORMAT_2, _FORMAT_3, _FORMAT_4, _FORMAT_5, _FORMAT_6, _FORMAT_7)
 """What makes a catalog of one format more: the first step makes one of format 1 out of nothing."""
 
 

@@ -83,12 +83,20 @@ class Scrub:
         files = FileScrub(self._root, db, aside, self._pace, catalog.dangling, alone=self._alone)
         for problem in files.all():
             self._tell(problem)
-        content = ContentScrub(self._root, db, catalog, files.bad, findings, self._pace, self._documents.source_key)
+        content = ContentScrub(
+            self._root, db, catalog, files.bad, findings, self._pace, self._documents.source_key, self._commit
+        )
         for problem in content.all():
             self._tell(problem)
         for problem in backup_problems(self._root):
             self._tell(problem)
         findings.notes += files.notes()
+        if content.summed:
+            findings.notes.append(f"{content.summed} objects had no sums of their pieces: they were made")
+        if content.unsummed:
+            findings.notes.append(
+                f"{content.unsummed} objects have no sums of their pieces, so ranges of them are not compared: repair makes the sums"
+            )
         findings.end()
 
     def _tell(self, problem: Problem) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from aistore.server.store.catalog import STORED
 from aistore.server.store.damage import drop_mark
 from aistore.server.store.findings import Problem
+from aistore.server.store.pieces import drop_sums, summed_contents
 from aistore.server.store.references import drop_reference
 from aistore.server.store.schema import LAYOUT_CHUNKED, LAYOUT_FILE, LAYOUT_INLINE
 from aistore.wire.checksum import DIGITS
@@ -192,6 +193,7 @@ class CatalogScrub:
             tx.count(STORED, -1, -(one.size or 0))
             tx.execute("DELETE FROM chunks WHERE content = ?", (one.id,))
             drop_mark(tx, LAYOUT_FILE, one.id)
+            drop_sums(tx, one.id)
 
         return Problem(
             "orphan",
@@ -333,6 +335,15 @@ class CatalogScrub:
                     "drop it",
                     _sql(f"DELETE FROM {table} WHERE layout = ? AND content = ?", layout, content),  # noqa: S608 (constants)
                 )
+        for content in summed_contents(self._db):
+            if self._db.execute("SELECT 1 FROM file WHERE id = ?", (content,)).fetchone() is None:
+                yield Problem(
+                    "orphan",
+                    f"sums of content {content:016x}",
+                    "are of content that is gone",
+                    "drop them",
+                    partial(_drop_sums_of_nothing, content=content),
+                )
         for (content,) in self._db.execute(
             "SELECT content FROM chunks WHERE content NOT IN (SELECT content FROM object WHERE layout = 2)"
         ):
@@ -405,6 +416,11 @@ def _drop_rest(tx: Transaction, upload: str) -> None:
         drop_reference(tx, LAYOUT_FILE, file)
     tx.execute("DELETE FROM part WHERE upload = ?", (upload,))
     tx.execute("DELETE FROM upload WHERE id = ?", (upload,))
+
+
+def _drop_sums_of_nothing(tx: Transaction, content: int) -> None:
+    if tx.execute("SELECT 1 FROM file WHERE id = ?", (content,)).fetchone() is None:
+        drop_sums(tx, content)
 
 
 def is_text(name: object) -> bool:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aistore.server.store.content import content_path, in_memory
 from aistore.server.store.damage import drop_mark, mark, place_of
 from aistore.server.store.findings import Problem
+from aistore.server.store.pieces import PieceSums, compare_sums, drop_sums, keep_sums
 from aistore.server.store.references import drop_reference
 from aistore.server.store.schema import LAYOUT_INLINE
 from aistore.server.store.scrub_catalog import is_text, printable
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
     from aistore.server.store.catalog import Transaction
     from aistore.server.store.findings import Findings, Pace
+    from aistore.server.store.scrub import Commit
     from aistore.server.store.scrub_catalog import CatalogScrub
 
 __all__ = ["ContentScrub"]
@@ -51,6 +54,17 @@ class _Row(NamedTuple):
     data: bytes | None
 
 
+class _Read(NamedTuple):
+    """What reading content gave."""
+
+    checksum: str
+    """Empty for type `none`."""
+    difference: str | None
+    """How its pieces differ from their sums; None if it has none."""
+    sums: PieceSums | None
+    """Those of what is there, where others are kept."""
+
+
 class ContentScrub:
     """Reads all content. `source_key` tells objects that can be fetched again by their custom metadata."""
 
@@ -63,8 +77,10 @@ class ContentScrub:
         findings: Findings,
         pace: Pace,
         source_key: str,
+        commit: Commit,
     ) -> None:
         self._content = root / "content"
+        self._commit = commit
         self._db = db
         self._catalog = catalog
         self._bad = bad
@@ -72,8 +88,11 @@ class ContentScrub:
         self._findings = findings
         self._pace = pace
         self._source = f'"{source_key}":'
-        self._seen: OrderedDict[tuple[int, str], str] = OrderedDict()
+        self._seen: OrderedDict[tuple[int, str], _Read] = OrderedDict()
         self._marked: set[tuple[int, int]] = set()
+        self._good: _Read | None = None  # of the present object, if its content is what its checksum says
+        self.summed = self.unsummed = 0
+        """Objects whose content is good, and that had no sums of its pieces: for which they were made, and others."""
 
     def all(self) -> Iterator[Problem]:
         """Go through all objects."""
@@ -92,14 +111,28 @@ class ContentScrub:
     def _object(self, row: _Row) -> Iterator[Problem]:
         findings = self._findings
         findings.objects += 1
+        self._good = None
         is_marked = place_of(row.layout, row.content) in self._marked
         wrong = self._wrong(row, hashes=findings.full or is_marked)
         self._pace.step()
         if wrong:
             if self._is_still(row):
                 yield self._damaged(row, printable(wrong))
-        elif is_marked:
+            return
+        if is_marked:
             yield self._good_again(row)
+        good = self._good
+        if good is None or good.sums is None or not self._is_still(row):
+            return
+        change = partial(_sums_anew, row=row, sums=good.sums)
+        if good.difference:
+            what = f"its content is good, and is not what the sums of its pieces say ({good.difference})"
+            yield Problem("sums", self._where(row), what, "make them anew", change)
+        elif findings.repair:
+            self._commit(change)
+            self.summed += 1
+        else:
+            self.unsummed += 1
 
     def _wrong(self, row: _Row, *, hashes: bool) -> str:
         """What is wrong with an object's content; empty if nothing is."""
@@ -117,23 +150,29 @@ class ContentScrub:
         if not (row.kind in DIGITS or (row.kind == "none" and not row.checksum)):
             return f"its checksum is of unknown type {row.kind!r}"
         has_sum = row.kind != "none" and row.checksum != ""
-        if not has_sum:
-            self._findings.unverifiable += 1
-            self._findings.unverifiable_bytes += row.size
         try:
-            computed = self._computed(row) if has_sum or row.layout != LAYOUT_INLINE else ""
+            read = self._computed(row) if has_sum or row.layout != LAYOUT_INLINE else _Read("", None, None)
         except FileNotFoundError as error:
             return f"its file {error.filename} is missing"
         except OSError as error:
             return f"its file cannot be read: {error.strerror}"
-        return difference(row.kind, row.checksum, computed) if has_sum and computed != row.checksum else ""
+        if not has_sum and read.difference is None:
+            self._findings.unverifiable += 1
+            self._findings.unverifiable_bytes += row.size
+        if has_sum and read.checksum != row.checksum:
+            where = f", {read.difference}" if read.difference else ""
+            return difference(row.kind, row.checksum, read.checksum) + where
+        if not has_sum:
+            return read.difference or ""
+        self._good = read
+        return ""
 
-    def _computed(self, row: _Row) -> str:
-        """Checksum of the content, empty for type `none`. Raises `OSError`."""
+    def _computed(self, row: _Row) -> _Read:
+        """Read the content. Raises `OSError`."""
         if row.layout == LAYOUT_INLINE:
             assert row.data is not None
             self._findings.bytes += row.size
-            return digest(row.kind, row.data)
+            return _Read(digest(row.kind, row.data), None, None)
         known = self._seen.get((row.content, row.kind))
         if known is not None:
             return known
@@ -142,32 +181,33 @@ class ContentScrub:
             size = os.fstat(fd).st_size
             if size != row.size:
                 raise OSError(0, f"it has {size} bytes, not {row.size}")
-            value = self._hash(fd, row)
+            read = self._hash(fd, row)
         finally:
             os.close(fd)
         if self._db.execute("SELECT 1 FROM file WHERE id = ? AND refs > 1", (row.content,)).fetchone():
-            self._seen[row.content, row.kind] = value
+            self._seen[row.content, row.kind] = read._replace(sums=None)
             if len(self._seen) > _REMEMBERED:
                 self._seen.popitem(last=False)
-        return value
+        return read
 
-    def _hash(self, fd: int, row: _Row) -> str:
-        hasher = new_hasher(row.kind)
-        if hasher is None:
-            return ""
+    def _hash(self, fd: int, row: _Row) -> _Read:
+        hasher, sums = new_hasher(row.kind), PieceSums()
         cold = not in_memory(fd, row.size)
         done = 0
         while done < row.size:
             piece = os.pread(fd, min(_PIECE, row.size - done), done)
             if not piece:
                 raise OSError(0, f"it ends {row.size - done} bytes early")
-            hasher.update(piece)
+            if hasher is not None:
+                hasher.update(piece)
+            sums.update(piece)
             if cold and hasattr(os, "posix_fadvise"):  # what clients read stays in memory, what only we did makes way
                 os.posix_fadvise(fd, done, len(piece), os.POSIX_FADV_DONTNEED)
             done += len(piece)
             self._findings.bytes += len(piece)
             self._pace.step(len(piece))
-        return hasher.hexdigest()
+        differs = compare_sums(self._db, row.content, sums)
+        return _Read(hasher.hexdigest() if hasher is not None else "", differs, None if differs == "" else sums)
 
     def _is_still(self, row: _Row) -> bool:
         sql = "SELECT size, layout, content, checksum_type, checksum FROM object WHERE bucket = ? AND name = {name}"
@@ -212,6 +252,12 @@ def _named(sql: str, bucket: int, name: str, *more: object) -> tuple[str, tuple[
     if isinstance(name, str) and not is_text(name):
         return sql.format(name="CAST(? AS TEXT)"), (bucket, name.encode("utf-8", "surrogateescape"), *more)
     return sql.format(name="?"), (bucket, name, *more)
+
+
+def _sums_anew(tx: Transaction, row: _Row, sums: PieceSums) -> None:
+    if tx.execute("SELECT 1 FROM file WHERE id = ? AND size = ?", (row.content, row.size)).fetchone():
+        drop_sums(tx, row.content)
+        keep_sums(tx, row.content, sums, row.size)
 
 
 def _evict(tx: Transaction, row: _Row) -> None:

@@ -143,7 +143,7 @@ class Store:
             await in_thread(self.catalog.reserve.keep)
         await self._take_lock(fcntl.LOCK_SH)
         self._read_totals()
-        self.verifier.damage.load()
+        self.verifier.begin()
         if self.primary:
             self.content.remove_garbage()
             self._upkeep = asyncio.ensure_future(self._keep_up())
@@ -506,7 +506,7 @@ class Store:
                 where = add_small(tx, content)
             else:
                 layout, size, data, where = LAYOUT_FILE, content.size, None, content.id
-                add_file(tx, where, size)
+                add_file(tx, where, size, content.sums)
                 tx.after(content.settle)
             tx.execute(
                 INSERT_OBJECT,

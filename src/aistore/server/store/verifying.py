@@ -1,34 +1,46 @@
 """Whether content is what was stored, looked at where it is read anyway.
 
-Content is compared with the object's checksum when all of it is read: for the first time after its row came into memory, when it comes from
-the disk and not from the system's memory, when its file was written to since, and when an hour has gone by. What differs is marked (`damage.py`), and nobody is given it.
+Content is compared with the object's checksum when all of it is read, and with the sums of its pieces (`pieces.py`) when a part of it is,
+or when it has no checksum of a reasonable price: for the first time, when it comes from the disk and not from the system's memory, when its file was written to since,
+and when an hour has gone by. What differs is marked (`damage.py`), and nobody is given it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import threading
 import time
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 from aistore.server.store.content import hash_file, in_memory, in_thread
 from aistore.server.store.damage import Damage, Place, place_of
-from aistore.server.store.errors import ContentDamaged
+from aistore.server.store.errors import ContentDamaged, StoreError
+from aistore.server.store.pieces import PIECE, VALID, Pieces, PieceSums, keep_sums
+from aistore.server.store.schema import LAYOUT_INLINE
 from aistore.wire.checksum import DIGITS, digest
 
 if TYPE_CHECKING:
-    from aistore.server.store.catalog import Catalog
+    from collections.abc import Callable
+
+    from aistore.server.store.catalog import Catalog, Transaction
     from aistore.server.store.rows import Bucket, ObjectRow
     from aistore.server.store.store import Store
 
-__all__ = ["Verifier", "damage_of", "difference", "open_verified"]
+__all__ = ["Verifier", "damage_of", "difference", "is_summed", "open_verified"]
+
+logger = logging.getLogger(__name__)
 
 _SLOW: Final = frozenset({"crc32c"})
 """Types of checksums that cost so much (100 MB/s) that large content is not compared unless somebody asks for that."""
 
 _LONG: Final = 1 << 20
-_VALID: Final = 3600.0
-"""Seconds after which content is compared once more."""
+_NOTES_MAX: Final = 32_768  # whole content files of which something is noted: some 8 MiB
+_AT_ONCE: Final = 2 * PIECE
+_WINDOW: Final = 8 * PIECE
+_RWF_NOWAIT: Final = getattr(os, "RWF_NOWAIT", 0)
 
 
 def difference(kind: str, expected: str, computed: str) -> str:
@@ -36,23 +48,36 @@ def difference(kind: str, expected: str, computed: str) -> str:
     return f"{kind}({expected} != {computed})"
 
 
-def damage_of(kind: str, checksum: str, size: int, content: bytes | int) -> str:
-    """What is wrong with content, in memory or in a file (blocking), without a row that remembers it; empty if nothing is.
-
-    Raises `OSError`.
-    """
-    if not checksum or _is_dear(kind, size):
-        return ""
-    computed = digest(kind, content) if isinstance(content, bytes) else hash_file(kind, content, 0, size)
+def damage_of(kind: str, checksum: str, content: bytes) -> str:
+    """What is wrong with content in memory, without a row that remembers it; empty if nothing is."""
+    computed = digest(kind, content) if checksum else ""
     return difference(kind, checksum, computed) if computed != checksum else ""
 
 
 class Verifier:
-    """Compares content with the checksum in its object's row."""
+    """Compares content with the checksum in its object's row, and parts of it with their sums."""
 
     def __init__(self, catalog: Catalog) -> None:
         self.damage = Damage(catalog)
+        self._catalog = catalog
+        self._loop_thread = 0
+        self._pieces = Pieces(self._read_sums)
         self._under_way: dict[tuple[Place, str], asyncio.Future[str]] = {}
+        # When whole content files were last compared, and the time of their last change then: rows do not stay as long as that holds.
+        self._whole: OrderedDict[int, tuple[float, int]] = OrderedDict()
+
+    def _read_sums(self, key: int) -> bytes | None:
+        sql = "SELECT sums FROM sums WHERE id = ?"
+        if threading.get_ident() == self._loop_thread:
+            row = self._catalog.read(sql, (key,)).fetchone()
+        else:
+            row = self._catalog.thread_reader().execute(sql, (key,)).fetchone()
+        return row[0] if row is not None else None
+
+    def begin(self) -> None:
+        """Read the marks. What is called on a loop is called on this one from now on."""
+        self._loop_thread = threading.get_ident()
+        self.damage.load()
 
     def refuse(self, row: ObjectRow) -> None:
         """Raise `ContentDamaged` if the row's content is known to be damaged."""
@@ -60,17 +85,22 @@ class Verifier:
             self.damage.refuse(row)
 
     def wants(self, row: ObjectRow, fd: int) -> bool:
-        """Whether all of a content file has to be compared, and can be at a reasonable price."""
-        if not row.checksum or _is_dear(row.checksum_type, row.size):
-            return False
-        return _is_due(row, fd) or not in_memory(fd, row.size)
+        """Whether all of a content file has to be compared."""
+        if not is_summed(row):
+            due = not self._pieces.known(row.content, os.fstat(fd).st_mtime_ns, 0, row.size)
+        else:
+            due = self._is_due(row, fd)
+        return due or not in_memory(fd, row.size)
 
     def check(self, row: ObjectRow, data: bytes | bytearray | memoryview, fd: int = -1, *, cold: bool = False) -> None:
         """Compare all of the content, if that is due. Raises `ContentDamaged`.
 
         `fd` is the file that it was read from, `cold` says that it may have come from the disk.
         """
-        if not (_is_due(row, fd) or (cold and row.checksum)):
+        if not is_summed(row):
+            self._check_sums(row, data, fd, cold=cold)
+            return
+        if not (self._is_due(row, fd) or cold):
             return
         if row.checksum_type not in DIGITS:
             raise self.damage.note(row, f"checksum of unknown type {row.checksum_type!r}")
@@ -86,9 +116,21 @@ class Verifier:
         except ContentDamaged:
             row.data = None
 
-    async def check_file(self, row: ObjectRow, fd: int) -> None:
-        """Compare all of a content file, once for all who want that at this moment. Raises `ContentDamaged`, `OSError`."""
-        if not row.checksum:
+    def _check_sums(self, row: ObjectRow, data: bytes | bytearray | memoryview, fd: int, *, cold: bool) -> None:
+        if row.layout == LAYOUT_INLINE:
+            return
+        stamp = os.fstat(fd).st_mtime_ns if fd >= 0 else 0
+        known = self._pieces.known(row.content, stamp, 0, row.size)
+        if (cold or not known) and (wrong := self._pieces.wrong_data(row.content, stamp, data)):
+            raise self.damage.note(row, wrong)
+
+    async def check_file(self, row: ObjectRow, fd: int, *, exact: bool = False) -> None:
+        """Compare all of a content file, once for all who want that at this moment. Raises `ContentDamaged`, `OSError`.
+
+        `exact`: with the checksum, if there is one, whatever that costs.
+        """
+        if not (is_summed(row) or (exact and row.checksum)):
+            await self._check_pieces(row, fd, 0, row.size, again=True)
             return
         if row.checksum_type not in DIGITS:
             raise self.damage.note(row, f"checksum of unknown type {row.checksum_type!r}")
@@ -98,7 +140,7 @@ class Verifier:
         key = place_of(row.layout, row.content), row.checksum_type
         computed = self._under_way.get(key)
         if computed is None:
-            computed = self._under_way[key] = asyncio.ensure_future(_computed(row, os.dup(fd)))
+            computed = self._under_way[key] = asyncio.ensure_future(self._compute(row, os.dup(fd)))
             computed.add_done_callback(lambda done: self._computed(key, done))
         self._compare(row, await asyncio.shield(computed), status.st_mtime_ns)
 
@@ -112,19 +154,144 @@ class Verifier:
             row.verified = 0.0
             raise self.damage.note(row, difference(row.checksum_type, row.checksum, computed))
         row.verified, row.stamp = time.monotonic(), stamp
+        if row.layout != LAYOUT_INLINE:
+            self._whole.pop(row.content, None)
+            self._whole[row.content] = row.verified, stamp
+            if len(self._whole) > _NOTES_MAX:
+                self._whole.popitem(last=False)
+
+    def _is_due(self, row: ObjectRow, fd: int) -> bool:
+        """Whether content that has a checksum has to be compared with it, wherever it comes from."""
+        if not row.verified and row.layout != LAYOUT_INLINE and (note := self._whole.get(row.content)) is not None:
+            row.verified, row.stamp = note
+        if not row.verified or time.monotonic() - row.verified > VALID:
+            return True
+        return fd >= 0 and os.fstat(fd).st_mtime_ns != row.stamp
+
+    async def _compute(self, row: ObjectRow, fd: int) -> str:
+        """Checksum of a content file; the sums of its pieces are made by the way if there are none, and kept if it is good."""
+        try:
+            sums = None if self._pieces.has(row.content) else PieceSums()
+            value = await in_thread(hash_file, row.checksum_type, fd, 0, row.size, sums)
+        finally:
+            os.close(fd)
+        if sums is not None and value == row.checksum:
+            self._keep_sums(row, sums)
+        return value
+
+    def _keep_sums(self, row: ObjectRow, sums: PieceSums) -> None:
+        def change(tx: Transaction) -> None:
+            if tx.execute("SELECT 1 FROM file WHERE id = ? AND size = ?", (row.content, row.size)).fetchone():
+                keep_sums(tx, row.content, sums, row.size)
+
+        def kept(future: asyncio.Future[None]) -> None:
+            if not future.cancelled() and future.exception() is not None:
+                logger.warning("the sums of %r could not be kept: %s", row.name, future.exception())
+
+        try:
+            self._catalog.submit(change).add_done_callback(kept)
+        except StoreError as error:
+            logger.warning("the sums of %r could not be kept: %s", row.name, error)
+
+    # -- parts -------------------------------------------------------------------------------------------------
+
+    def is_good(self, row: ObjectRow, fd: int, offset: int, length: int) -> bool:
+        """Whether a part of a content file that is in memory can be given: nothing of it has to be compared, or that needs no waiting.
+
+        False if it has to be waited for (`check_part`). Raises `ContentDamaged`.
+        """
+        if self.is_known(row, fd, offset, length):
+            return True
+        if length > _AT_ONCE or not _RWF_NOWAIT:
+            return False
+        try:
+            wrong = self._pieces.wrong(row.content, row.size, fd, offset, length, again=False, flags=_RWF_NOWAIT)
+        except OSError:  # not in memory, or a file system that cannot tell
+            return False
+        if wrong:
+            raise self.damage.note(row, wrong)
+        return True
+
+    def is_known(self, row: ObjectRow, fd: int, offset: int, length: int) -> bool:
+        """Whether nothing has to be compared of a part of a content file that is in memory."""
+        stamp = os.fstat(fd).st_mtime_ns
+        if self._pieces.known(row.content, stamp, offset, length):
+            return True
+        return stamp == row.stamp and bool(row.verified) and time.monotonic() - row.verified <= VALID
+
+    async def check_part(self, row: ObjectRow, fd: int, offset: int, length: int) -> int:
+        """Compare what has to be compared of the next pieces of a part; where in the file what is good then ends.
+
+        Raises `ContentDamaged`, `OSError`.
+        """
+        end = min(offset + length, offset - offset % PIECE + _WINDOW)
+        cold = not _ends_in_memory(fd, offset, end)
+        if cold or not self.is_known(row, fd, offset, end - offset):
+            await self._check_pieces(row, fd, offset, end - offset, again=cold)
+        return end
+
+    async def check_pieces(self, row: ObjectRow, fd: int, offset: int, length: int) -> None:
+        """Compare what has to be compared of a part. Raises `ContentDamaged`, `OSError`."""
+        end = offset + length
+        while offset < end:
+            offset = await self.check_part(row, fd, offset, end - offset)
+
+    async def _check_pieces(self, row: ObjectRow, fd: int, offset: int, length: int, *, again: bool) -> None:
+        wrong = await in_thread(lambda: self._pieces.wrong(row.content, row.size, fd, offset, length, again=again))
+        if wrong:
+            raise self.damage.note(row, wrong)
+
+    def checker(self, row: ObjectRow) -> Callable[[int, int, int], None]:
+        """What compares a part of the row's content file before it is read, in whatever thread: descriptor, offset and length.
+
+        It raises `ContentDamaged`, `OSError`.
+        """
+        loop = asyncio.get_running_loop()
+
+        def check(fd: int, offset: int, length: int) -> None:
+            end = min(offset + length, row.size)
+            if end <= offset:
+                return
+            cold = not _ends_in_memory(fd, offset, end)
+            if not cold and self.is_known(row, fd, offset, end - offset):
+                return
+            wrong = self._pieces.wrong(row.content, row.size, fd, offset, end - offset, again=cold)
+            if wrong:
+                if threading.get_ident() == self._loop_thread:
+                    raise self.damage.note(row, wrong)
+                loop.call_soon_threadsafe(self.damage.note, row, wrong)
+                raise ContentDamaged(wrong, row.bid, row.name)
+
+        return check
+
+    def damage_of(self, content: int, kind: str, checksum: str, size: int, fd: int) -> str:
+        """What is wrong with a content file (blocking), without a row that remembers it; empty if nothing is. Raises `OSError`."""
+        if not checksum or _is_dear(kind, size):
+            return self._pieces.wrong(content, size, fd, 0, size, again=True)
+        computed = hash_file(kind, fd, 0, size)
+        return difference(kind, checksum, computed) if computed != checksum else ""
+
+
+def is_summed(row: ObjectRow) -> bool:
+    """Whether content has a checksum that can be compared at a reasonable price."""
+    return bool(row.checksum) and not _is_dear(row.checksum_type, row.size)
 
 
 def _is_dear(kind: str, size: int) -> bool:
     return size > _LONG and kind in _SLOW
 
 
-def _is_due(row: ObjectRow, fd: int) -> bool:
-    """Whether content that has a checksum has to be compared with it, wherever it comes from."""
-    if not row.checksum:
-        return False
-    if not row.verified or time.monotonic() - row.verified > _VALID:
+def _ends_in_memory(fd: int, start: int, end: int) -> bool:
+    """Whether the first and the last byte of a part of a file are in memory (True where the system cannot tell)."""
+    if not _RWF_NOWAIT:
         return True
-    return fd >= 0 and os.fstat(fd).st_mtime_ns != row.stamp
+    probe = bytearray(1)
+    try:
+        return os.preadv(fd, [probe], start, _RWF_NOWAIT) == 1 == os.preadv(fd, [probe], end - 1, _RWF_NOWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:  # not every file system can
+        return True
 
 
 async def open_verified(store: Store, bucket: Bucket, row: ObjectRow) -> tuple[ObjectRow, int] | None:
@@ -140,10 +307,3 @@ async def open_verified(store: Store, bucket: Bucket, row: ObjectRow) -> tuple[O
             os.close(current[1])
             raise
     return current
-
-
-async def _computed(row: ObjectRow, fd: int) -> str:
-    try:
-        return await in_thread(hash_file, row.checksum_type, fd, 0, row.size)
-    finally:
-        os.close(fd)
