@@ -213,11 +213,6 @@ class Pieces:
             self._note(key, stamp, 1 << number)
         return ""
 
-    def forget(self, content: int) -> None:
-        """What is noted of the first page of content holds no longer: sums were made of it."""
-        with self._lock:
-            self._notes.pop(content << _PAGE_BITS, None)
-
     def _good(self, key: int, stamp: int) -> int:
         note = self._notes.get(key)
         return note.good if note is not None and note.stamp == stamp and time.monotonic() - note.since <= VALID else 0
