@@ -14,6 +14,7 @@ import pytest
 
 from aistore import LocalCluster
 from aistore.sdk import ArchiveConfig
+from aistore.sdk.archive_config import ArchiveMode
 from aistore.server.store.pieces import PIECE
 from calling import Caller, Got, where
 from store_truth import problems
@@ -37,6 +38,9 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[LocalCluster]:
                 props = {"checksum": {"type": kind}}
                 assert caller.action("PATCH", f"/v1/buckets/{kind}", "set-bprops", props).status == 200
         yield started
+        with Caller(started.url) as caller:
+            for kind in KINDS:
+                assert caller.action("DELETE", f"/v1/buckets/{kind}", "destroy-bck").status == 200
         until(lambda: problems(started.path, recovered=False) == [])
 
 
@@ -47,6 +51,31 @@ def call(cluster: LocalCluster) -> Iterator[Caller]:
         for kind in KINDS:
             assert caller.put(kind, "big", BIG).status == 200
         yield caller
+
+
+def test_whatever_is_written_has_sums(cluster: LocalCluster) -> None:
+    client = cluster.client()
+    bucket = client.bucket("written").create()
+    try:
+        for name in ("a", "b"):
+            bucket.object(name).get_writer().put_content(BIG)
+        bucket.object("a").copy(bucket.object("copy"))
+        writer = bucket.object("appended").get_writer()
+        handle = writer.append_content(BIG[:PIECE])
+        writer.append_content(b"", writer.append_content(BIG, handle), flush=True)
+        job = bucket.objects(obj_names=["a", "b"]).archive("all.tar")[0]
+        assert client.job(job).wait(timeout=60).success
+        with Caller(cluster.url) as call:
+            pieces = [BIG[at : at + 99_999] for at in range(0, len(BIG), 99_999)]
+            assert call("PUT", where("written", "chunked"), pieces).status == 200
+        with closing(sqlite3.connect(cluster.path / "catalog.db")) as db:
+            sql = "SELECT DISTINCT content FROM object o JOIN bucket b ON b.id = o.bucket WHERE b.name = 'written' AND layout > 0"
+            contents = {content for (content,) in db.execute(sql)}
+            assert len(contents) == 5
+            assert contents <= {key >> 20 for (key,) in db.execute("SELECT id FROM sums")}
+        until(lambda: problems(cluster.path, recovered=False) == [])
+    finally:
+        bucket.delete()
 
 
 def flip(cluster: LocalCluster, bucket: str, name: str = "big", at: int = BAD) -> None:
@@ -175,7 +204,7 @@ def in_parallel(cluster: LocalCluster) -> bytes:
 
 
 def extracted(cluster: LocalCluster) -> bytes:
-    config = ArchiveConfig(regex="m", mode="prefix")
+    config = ArchiveConfig(regex="m", mode=ArchiveMode.PREFIX)
     return cluster.client().bucket("none").object("a.tar").get_reader(archive_config=config).read_all()
 
 
@@ -207,8 +236,7 @@ def test_a_scrub_says_which_piece(cluster: LocalCluster, call: Caller) -> None:
     client = cluster.client()
     job = client.job(client.job(job_kind="scrub").start(force=True))
     assert not job.wait(timeout=60).success
-    findings = job.findings()
-    assert findings is not None
+    findings: Any = job.findings()
     told = {one["where"]: one["text"] for one in findings["problems"]}
     for kind in KINDS:
         assert f"bytes {5 * PIECE}-{6 * PIECE - 1}: xxh3(" in told[f"ais://{kind}/big"]
