@@ -163,7 +163,13 @@ class Pieces:
         page = first // _OF_A_PAGE
         if page == last // _OF_A_PAGE and length:  # as nearly always: this is a good part of what a small read costs
             mask = ((2 << last - first) - 1) << first % _OF_A_PAGE
-            return self._good(content << _PAGE_BITS | page, stamp) & mask == mask
+            note = self._notes.get(content << _PAGE_BITS | page)
+            return (
+                note is not None
+                and note.good & mask == mask
+                and note.stamp == stamp
+                and time.monotonic() - note.since <= VALID
+            )
         for page, mask in _touched(offset, length):
             if self._good(content << _PAGE_BITS | page, stamp) & mask != mask:
                 return False
