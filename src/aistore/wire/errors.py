@@ -119,12 +119,12 @@ def access_denied(cname: str, bid: int, operation: str, allowed: str) -> ApiErro
 
 
 def bad_checksum(kind: str, got: str, expected: str, cname: str) -> ApiError:
-    return ApiError(500, f"BAD DATA CHECKSUM: {kind}({got} != {expected}) (context: {cname})", "ErrBadCksum")
+    return damaged(f"{kind}({got} != {expected})", cname, status=500)
 
 
-def damaged(reason: str, cname: str) -> ApiError:
+def damaged(reason: str, cname: str, *, status: int = 410) -> ApiError:
     """An object whose content is known not to be what was stored: what the reference removes, so that it says 404 (protocol/20 16)."""
-    return ApiError(410, f"BAD DATA CHECKSUM: {reason} (context: {cname})", "ErrBadCksum")
+    return ApiError(status, f"BAD DATA CHECKSUM: {reason} (context: {cname})", "ErrBadCksum")
 
 
 def unsupported(action: str, what: str) -> ApiError:

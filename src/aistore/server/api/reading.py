@@ -19,7 +19,7 @@ from aistore.wire import headers as header
 from aistore.wire import params as param
 from aistore.wire.checksum import digest
 from aistore.wire.custom import format_lines
-from aistore.wire.errors import ApiError, object_not_found, unsupported
+from aistore.wire.errors import ApiError, damaged, object_not_found, unsupported
 from aistore.wire.ranges import parse_range
 from aistore.wire.values import base36, parse_bool
 
@@ -298,8 +298,7 @@ def _validating(bucket: Bucket, row: ObjectRow) -> Iterator[None]:
     try:
         yield
     except ContentDamaged as error:
-        cname = bucket.id.object_cname(row.name)
-        raise ApiError(500, f"BAD DATA CHECKSUM: {error} (context: {cname})", "ErrBadCksum") from error
+        raise damaged(str(error), bucket.id.object_cname(row.name), status=500) from error
 
 
 async def _send_validated(reply: Reply, verifier: Verifier, bucket: Bucket, row: ObjectRow, part: FilePart) -> Reply:
