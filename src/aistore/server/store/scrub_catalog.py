@@ -19,6 +19,7 @@ from aistore.server.store.pieces import drop_sums, summed_contents
 from aistore.server.store.references import drop_reference
 from aistore.server.store.schema import LAYOUT_CHUNKED, LAYOUT_FILE, LAYOUT_INLINE
 from aistore.wire.checksum import DIGITS
+from aistore.wire.names import BucketId
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     Change = Callable[[Transaction], object]
 
-__all__ = ["CatalogScrub", "is_text", "printable"]
+__all__ = ["CatalogScrub", "as_bytes", "is_text", "printable"]
 
 _ERRORS_MAX: Final = 100
 _LAYOUTS: Final = frozenset((LAYOUT_INLINE, LAYOUT_FILE, LAYOUT_CHUNKED))
@@ -62,8 +63,7 @@ class CatalogScrub:
         if not self._buckets:
             rows = self._db.execute("SELECT id, provider, uuid, namespace, name FROM bucket")
             for number, provider, uuid, namespace, name in rows:
-                space = f"@{uuid}#{namespace}/" if uuid else f"#{namespace}/" if namespace else ""
-                self._buckets[number] = printable(f"{provider}://{space}{name}")
+                self._buckets[number] = printable(BucketId(provider, uuid, namespace, name).cname)
         return self._buckets.get(bid, f"bucket {bid}")
 
     def all(self) -> Iterator[Problem]:
@@ -131,7 +131,7 @@ class CatalogScrub:
         def fix(tx: Transaction) -> None:
             tx.execute(
                 "UPDATE object SET custom = NULL WHERE bucket = ? AND CAST(name AS BLOB) = ? AND CAST(custom AS BLOB) = ?",
-                (bid, _bytes(name), _bytes(custom)),
+                (bid, as_bytes(name), as_bytes(custom)),
             )
 
         return Problem(
@@ -140,7 +140,7 @@ class CatalogScrub:
             "its custom metadata cannot be read",
             f"put the metadata aside in {self._aside.folder}, and leave the object without",
             fix,
-            before=lambda: self._aside.keep(f"custom-{bid}", _bytes(name) + b"\n" + _bytes(custom)),
+            before=lambda: self._aside.keep(f"custom-{bid}", as_bytes(name) + b"\n" + as_bytes(custom)),
         )
 
     def _job_records(self) -> Iterator[Problem]:
@@ -436,7 +436,7 @@ def is_text(name: object) -> bool:
 
 def printable(name: object) -> str:
     """A name as it can be printed and sent, with the bytes that are no UTF-8 as `\\xff`."""
-    data = name if isinstance(name, bytes) else str(name).encode("utf-8", "surrogateescape")
+    data = name if isinstance(name, bytes) else as_bytes(str(name))
     return data.decode("utf-8", "backslashreplace")
 
 
@@ -448,5 +448,6 @@ def _is_pairs(text: str) -> bool:
     return isinstance(pairs, dict) and all(isinstance(value, str) for value in pairs.values())
 
 
-def _bytes(text: str) -> bytes:
+def as_bytes(text: str) -> bytes:
+    """Text as it lies in the catalog, whatever its bytes are."""
     return text.encode("utf-8", "surrogateescape")

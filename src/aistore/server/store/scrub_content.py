@@ -17,7 +17,7 @@ from aistore.server.store.findings import Problem
 from aistore.server.store.pieces import PieceSums, compare_sums, drop_sums, keep_sums
 from aistore.server.store.references import drop_reference
 from aistore.server.store.schema import LAYOUT_INLINE
-from aistore.server.store.scrub_catalog import is_text, printable
+from aistore.server.store.scrub_catalog import as_bytes, is_text, printable
 from aistore.server.store.verifying import difference
 from aistore.wire.checksum import DIGITS, digest, new_hasher
 
@@ -250,7 +250,7 @@ class ContentScrub:
 def _named(sql: str, bucket: int, name: str, *more: object) -> tuple[str, tuple[object, ...]]:
     """A statement about a name, whatever its bytes are, and its values: SQLite takes those that are no UTF-8 as a BLOB only."""
     if isinstance(name, str) and not is_text(name):
-        return sql.format(name="CAST(? AS TEXT)"), (bucket, name.encode("utf-8", "surrogateescape"), *more)
+        return sql.format(name="CAST(? AS TEXT)"), (bucket, as_bytes(name), *more)
     return sql.format(name="?"), (bucket, name, *more)
 
 
