@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import tempfile
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +16,6 @@ from programs import DEADLINE, Program, end_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from xdist.remote import Producer
     from xdist.scheduler import LoadScopeScheduling
@@ -176,6 +178,19 @@ def wait_until() -> Callable[[Callable[[], object], str], None]:
             time.sleep(0.01)
 
     return wait
+
+
+@pytest.fixture
+def memory_path(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory, where the system has one: for tests that have calls fail one after the other, each with several starts of a
+    store that would wait for the disk, and that do not ask what the disk has.
+    """
+    memory = Path("/dev/shm")
+    if os.access(memory, os.W_OK):
+        with tempfile.TemporaryDirectory(dir=memory) as folder:
+            yield Path(folder)
+    else:
+        yield tmp_path
 
 
 @pytest.fixture

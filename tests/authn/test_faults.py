@@ -84,12 +84,12 @@ def faults(monkeypatch: pytest.MonkeyPatch) -> Faults:
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
 def test_failing_the_nth_call(
-    tmp_path: Path, faults: Faults, operation: Callable[[Database], None], number: int
+    memory_path: Path, faults: Faults, operation: Callable[[Database], None], number: int
 ) -> None:
     nth = 0
     while True:
         nth += 1
-        db = filled(tmp_path / str(nth))
+        db = filled(memory_path / str(nth))
         before = state(db)
         FAULTS.arm(nth, number=number, lasting=False)
         failed = False
@@ -107,7 +107,7 @@ def test_failing_the_nth_call(
             assert state(db) != before, where
         after = state(db)
         db.close()
-        again = Database(tmp_path / str(nth))
+        again = Database(memory_path / str(nth))
         assert state(again) == after, where
         again.close()
         if not failed:

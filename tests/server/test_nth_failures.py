@@ -528,46 +528,46 @@ def run(folder: Path, operation: Callable[[World], Awaitable[None]], kind: str, 
 
 @pytest.mark.parametrize("operation", [*AT_ONCE, *ONE_BY_ONE])
 def test_failing_every_fourth_call(
-    tmp_path: Path, faults: Faults, operation: Callable[[World], Awaitable[None]]
+    memory_path: Path, faults: Faults, operation: Callable[[World], Awaitable[None]]
 ) -> None:
-    run(tmp_path, operation, "one error", step=4)
+    run(memory_path, operation, "one error", step=4)
 
 
 @pytest.mark.parametrize("operation", REMOTE)
 def test_failing_every_fourth_call_of_a_cache(
-    tmp_path: Path, faults: Faults, cluster: LocalCluster, operation: Callable[[World], Awaitable[None]]
+    memory_path: Path, faults: Faults, cluster: LocalCluster, operation: Callable[[World], Awaitable[None]]
 ) -> None:
-    run(tmp_path, operation, "one error", cluster.url, step=4)
+    run(memory_path, operation, "one error", cluster.url, step=4)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("operation", [*AT_ONCE, *ONE_BY_ONE])
 def test_failing_the_nth_call(
-    tmp_path: Path, faults: Faults, operation: Callable[[World], Awaitable[None]], kind: str
+    memory_path: Path, faults: Faults, operation: Callable[[World], Awaitable[None]], kind: str
 ) -> None:
-    run(tmp_path, operation, kind)
+    run(memory_path, operation, kind)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("operation", REMOTE)
 def test_failing_the_nth_call_of_a_cache(
-    tmp_path: Path, faults: Faults, cluster: LocalCluster, operation: Callable[[World], Awaitable[None]], kind: str
+    memory_path: Path, faults: Faults, cluster: LocalCluster, operation: Callable[[World], Awaitable[None]], kind: str
 ) -> None:
-    run(tmp_path, operation, kind, cluster.url)
+    run(memory_path, operation, kind, cluster.url)
 
 
 @pytest.mark.parametrize("operation", [*AT_ONCE, *ONE_BY_ONE])
 def test_writes_that_write_a_part(
-    tmp_path: Path, faults: Faults, operation: Callable[[World], Awaitable[None]]
+    memory_path: Path, faults: Faults, operation: Callable[[World], Awaitable[None]]
 ) -> None:
     """Which the system may do at any time, and is no error."""
 
     async def main() -> None:
-        (tmp_path / "promoted").mkdir()
-        (tmp_path / "promoted" / "one").write_bytes(LARGE)
-        node = await started(tmp_path / "data", "relaxed", "")
+        (memory_path / "promoted").mkdir()
+        (memory_path / "promoted" / "one").write_bytes(LARGE)
+        node = await started(memory_path / "data", "relaxed", "")
         try:
             whole = await attempt(World(node, 0, "", ""), operation, None)
             faults.short = True

@@ -207,14 +207,14 @@ async def fail_once(
 )
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_failing_the_nth_call(
-    tmp_path: Path,
+    memory_path: Path,
     faults: Faults,
     operation: Callable[[Store, Bucket], Awaitable[None]],
     durability: Durability,
     kind: tuple[int, bool],
 ) -> None:
     nth = 1
-    while asyncio.run(fail_once(tmp_path / str(nth), operation, nth, kind, durability)):
+    while asyncio.run(fail_once(memory_path / str(nth), operation, nth, kind, durability)):
         nth += 1
     assert nth > 1
 
@@ -272,15 +272,15 @@ def test_whatever_becomes_of_a_commit_that_failed_nothing_acknowledged_is_lost(
 
 
 @pytest.mark.parametrize("kind", [(errno.ENOSPC, True), (errno.EIO, False)], ids=["full from there on", "one error"])
-def test_failing_the_nth_call_of_a_start(tmp_path: Path, faults: Faults, kind: tuple[int, bool]) -> None:
+def test_failing_the_nth_call_of_a_start(memory_path: Path, faults: Faults, kind: tuple[int, bool]) -> None:
     """A start that fails leaves what the next one needs."""
     number, lasting = kind
 
     async def fill() -> None:
-        async with opened(tmp_path / "data") as store:
+        async with opened(memory_path / "data") as store:
             bucket = await make_bucket(store)
             await put(store, bucket, "large", b"large", in_file=True)
-            crash_copy(tmp_path / "data", tmp_path / "crashed")
+            crash_copy(memory_path / "data", memory_path / "crashed")
 
     async def start(root: Path, nth: int) -> bool:
         FAULTS.arm(nth, number=number, lasting=lasting)
@@ -301,8 +301,8 @@ def test_failing_the_nth_call_of_a_start(tmp_path: Path, faults: Faults, kind: t
     asyncio.run(fill())
     nth = 1
     while True:
-        crash_copy(tmp_path / "crashed", tmp_path / str(nth))
-        if not asyncio.run(start(tmp_path / str(nth), nth)):
+        crash_copy(memory_path / "crashed", memory_path / str(nth))
+        if not asyncio.run(start(memory_path / str(nth), nth)):
             break
         nth += 1
     assert nth > 1

@@ -376,7 +376,7 @@ class _Cut(BaseException):
 
 
 def test_repair_that_is_cut_off_anywhere_is_finished_by_the_next(
-    filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    filled: Path, memory_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The n-th step of a repair never happens, for each n: the next repair finds the rest, and no object is lost."""
     breaks = [damage for kind, what, damage in BROKEN if (kind, what) != ("orphan", "bucket") and kind != "backup"]
@@ -399,7 +399,7 @@ def test_repair_that_is_cut_off_anywhere_is_finished_by_the_next(
         return counted
 
     for n in range(1, 99):
-        root = tmp_path / str(n)
+        root = memory_path / str(n)
         shutil.copytree(filled, root)
         for damage in breaks:
             damage(root)
