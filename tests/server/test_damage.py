@@ -108,6 +108,19 @@ def test_content_that_is_gone_or_shorter_is_refused(cluster: LocalCluster, call:
         assert call.put("b", name, SIZES[name]).status == 200
 
 
+def test_what_is_damaged_is_told_in_lines_of_the_log(cluster: LocalCluster, call: Caller) -> None:
+    assert call.put("b", "told", LARGE).status == 200
+    flip(cluster.path, "told")
+    read_damaged(call, "told")
+    logs = "".join(path.read_text() for path in cluster.path.rglob("*.log") if "errors" not in path.name)
+    found, cut = (line for line in logs.splitlines() if "told" in line)
+    assert "content of 'told' (bucket number " in found
+    assert "GET /v1/objects/b/told broke off: " in cut
+    assert "xxhash2(" in found
+    assert "xxhash2(" in cut
+    assert "Traceback" not in logs
+
+
 @pytest.mark.parametrize("name", SIZES)
 def test_who_asks_for_validation_gets_the_references_error(cluster: LocalCluster, call: Caller, name: str) -> None:
     props = {"checksum": {"validate_warm_get": True}}

@@ -47,7 +47,7 @@ _CONTROLS: Final = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON document a line; of requests, what is known of them."""
+    """One JSON document a line; of requests and of what is damaged, what is known of them."""
 
     def format(self, record: logging.LogRecord) -> str:
         when = datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="microseconds")
@@ -73,7 +73,7 @@ class LogFormatter(logging.Formatter):
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         text = f"{letter} {clock}.{int(record.created % 1 * 1e6):06d} {record.module}:{record.lineno} {record.getMessage()}"
         facts: dict[str, object] = getattr(record, "facts", {})
-        if facts:
+        if "request" in facts:
             text += f" [{facts['request']}]"
         if record.exc_info:
             text += "\n" + self.formatException(record.exc_info)

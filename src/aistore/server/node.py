@@ -294,14 +294,22 @@ class Node:
 
     def broke_off(self, request: Request, error: Exception) -> None:
         """Log why an answer was cut (called by the HTTP driver)."""
-        self._log.failed(request, "broke off", error)
+        meaning = self._meaning(error)
+        if meaning is None:
+            self._log.failed(request, "broke off", error)
+        else:
+            self._log.failed(request, f"broke off: {meaning.message}")
 
     def _user_of(self, request: Request) -> str:
         return self.guarded.gate.user_of(request) if self.guarded is not None else ""
 
     def refuse(self, request: Request, error: BaseException) -> Reply:
         """The reference's error body for an exception of a handler."""
-        api_error = self._as_api_error(request, error)
+        api_error = self._meaning(error)
+        if api_error is None:
+            self._log.failed(request, "failed", error)
+            told = f"internal error: {type(error).__name__}: {error} (see the server's log)"
+            api_error = ApiError(500, f"{self.name}: {told}")
         if is_s3(request.path):
             self.stats.refused(request.method, request.path)
             return refusal(request, api_error, close=isinstance(error, BrokenRequest), request_id=request_id(request))
@@ -319,7 +327,8 @@ class Node:
             return Reply(api_error.status, headers)
         return Reply(api_error.status, headers, body, close=isinstance(error, BrokenRequest))
 
-    def _as_api_error(self, request: Request, error: BaseException) -> ApiError:
+    def _meaning(self, error: BaseException) -> ApiError | None:
+        """What an exception means to a client; None for a defect."""
         if isinstance(error, ApiError):
             return error
         if isinstance(error, StoreFull):
@@ -337,10 +346,7 @@ class Node:
             return ApiError(413, str(error))
         if isinstance(error, MemoryFull):
             return ApiError(503, str(error), headers={"Retry-After": "1"})
-        if (refusal := shortage(error)) is not None:
-            return refusal
-        self._log.failed(request, "failed", error)
-        return ApiError(500, f"{self.name}: internal error: {type(error).__name__}: {error} (see the server's log)")
+        return shortage(error)
 
     def bucket(self, name: str, request: Request) -> Bucket:
         """The bucket that a call is about, from path and query. Raises `ApiError` 400 or 404."""

@@ -81,11 +81,11 @@ class RequestsLog:
         """Whether requests that went well are told, too."""
         return self._access is not None
 
-    def failed(self, request: Request, what: str, error: BaseException) -> None:
-        """Something failed that is a defect, or a fault of the machine."""
+    def failed(self, request: Request, what: str, defect: BaseException | None = None) -> None:
+        """Something failed: a fault of the machine, or a defect, which is told with its traceback."""
         facts = {"request": request_id(request)}
         path = quote(_shown_path(request)[:_PATH_MAX], safe="/%*")
-        self._failures.error("%s %s %s", request.method, path, what, exc_info=error, extra={"facts": facts})
+        self._failures.error("%s %s %s", request.method, path, what, exc_info=defect, extra={"facts": facts})
 
     def answered(self, request: Request, status: int, sent: int, *, whole: bool = True) -> None:
         """A request was answered."""

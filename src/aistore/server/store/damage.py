@@ -77,7 +77,10 @@ class Damage:
         if place not in self._reasons:
             self._reasons[place] = reason
             self.found += 1
-            logger.error("content of %r (bucket number %d) is damaged: %s", row.name, row.bid, reason)
+            facts = {"bucket": row.bid, "object": row.name, "damage": reason}
+            logger.error(
+                "content of %r (bucket number %d) is damaged: %s", row.name, row.bid, reason, extra={"facts": facts}
+            )
             self._keep(row, reason)
         return ContentDamaged(reason, row.bid, row.name)
 
