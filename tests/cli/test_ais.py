@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
+import ssl
 import subprocess
 import sys
 import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from aistore import LocalCluster
+from aistore.cli.words import in_a_shell
 from aistore.server.folder import find_server
+from aistore.transport.errors import _NOT_TRUSTED, _REFUSES_CERTIFICATE, _UNVERIFIED, _WANTS_CERTIFICATE
+from peer import Peer, echo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from aistore.sdk import Bucket, Client
 
     Ais = Callable[..., "subprocess.CompletedProcess[bytes]"]
+
+CERTIFICATES = Path(__file__).parents[1] / "transport" / "certificates"
 
 
 @pytest.fixture
@@ -150,6 +157,21 @@ def test_endpoint_that_nobody_serves(command: tuple[str, ...], ais: Ais) -> None
     assert repeated.startswith(b"ais: no AIStore answers at http://127.0.0.1:9")
     assert b"attempt 2 follows" in repeated
     assert failed.startswith(b"ais: no AIStore answers at http://127.0.0.1:9")
+
+
+def test_a_server_that_nobody_vouches_for_is_told_with_what_a_shell_has(ais: Ais) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATES / "server.pem")
+    with Peer(echo, tls=context) as peer:
+        untrusted = ais("ls", endpoint=peer.url).stderr.decode()
+        peer.failures.clear()
+    assert "name the CA that vouches for it with --ca-cert FILE, or in AIS_CLIENT_CA" in untrusted
+    assert "--skip-verify trusts anybody" in untrusted
+
+
+@pytest.mark.parametrize("reason", [*_UNVERIFIED.values(), _NOT_TRUSTED, _WANTS_CERTIFICATE, _REFUSES_CERTIFICATE])
+def test_no_advice_on_tls_names_arguments_of_python(reason: str) -> None:
+    assert not re.search(r"`\w+`", in_a_shell(reason))
 
 
 def test_a_mistyped_option_shows_the_usage_of_its_command(ais: Ais) -> None:

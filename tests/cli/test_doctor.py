@@ -98,7 +98,7 @@ def test_leftovers_go_with_repair_only(folder: Path) -> None:
     assert (ais(folder).returncode, orphan.exists()) == (1, True)
     done = ais(folder, "--repair")
     assert (done.returncode, orphan.exists()) == (0, False)
-    assert "1 problems, all repaired" in done.stdout
+    assert "1 problem, all repaired" in done.stdout
     assert (folder / "lost+found" / orphan.name).read_bytes() == b"nobody's"
 
 

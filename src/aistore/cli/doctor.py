@@ -15,6 +15,7 @@ import msgspec
 from aistore.calls import jobs
 from aistore.cli.objects import warn_once
 from aistore.cli.serve import data_dir_of
+from aistore.cli.words import counted
 from aistore.sdk import Client
 from aistore.server.doctor import Patient
 from aistore.server.folder import FolderError, FolderInUseError
@@ -64,7 +65,7 @@ def _by_server(asked: argparse.Namespace, url: str) -> FindingsDocument:
     """What a job of a server finds. Ctrl-C aborts the job."""
     if asked.rate:
         raise FolderError(f"--rate is for folders that nobody serves: the job at {url} keeps to a rate of its own")
-    client = Client(url)
+    client = Client(url, skip_verify=asked.skip_verify, ca_cert=asked.ca_cert)
     requests = client.cluster().client
     job = client.job(requests.run(jobs.start_scrub(quick=asked.quick, repair=asked.repair)))
 
@@ -99,7 +100,7 @@ def _told(found: Callable[[], FindingsDocument]) -> Iterator[None]:
         while not over.wait(_EVERY):
             said = found()
             problems = sum(said["found"].values())
-            line = f"{said['objects']:,} objects, {said['bytes'] / (1 << 20):,.0f} MiB read, {problems} problems"
+            line = f"{counted(said['objects'], 'object')}, {said['bytes'] / (1 << 20):,.0f} MiB read, {counted(problems, 'problem')}"
             print(f"\r{line:<72}", end="", file=sys.stderr, flush=True)
 
     thread = threading.Thread(target=tell, daemon=True)
@@ -125,12 +126,11 @@ def _print(said: FindingsDocument) -> None:
         print(f"note: {note}")
     missing = said["unverifiable"]
     if missing["objects"]:
-        print(
-            f"note: {missing['objects']:,} objects ({missing['bytes']:,} bytes) have no checksum: only their size was compared"
-        )
+        what = f"{counted(missing['objects'], 'object')} ({counted(missing['bytes'], 'byte')})"
+        print(f"note: no checksum of {what}: only the size was compared")
     what = "all content read" if said["mode"] == "full" else "content not read"
     print(
-        f"{said['objects']:,} objects, {said['bytes']:,} bytes, {what}, in {said['seconds']:.1f} s: "
+        f"{counted(said['objects'], 'object')}, {counted(said['bytes'], 'byte')}, {what}, in {said['seconds']:.1f} s: "
         + _verdict(total, said["unrepaired"], finished=said["finished"])
     )
 
@@ -141,5 +141,5 @@ def _verdict(total: int, unrepaired: int, *, finished: bool) -> str:
     if not total:
         return "all is well"
     if not unrepaired:
-        return f"{total} problems, all repaired"
-    return f"{total} problems" + (f", {total - unrepaired} repaired" if total > unrepaired else "")
+        return f"{counted(total, 'problem')}, all repaired"
+    return counted(total, "problem") + (f", {total - unrepaired} repaired" if total > unrepaired else "")

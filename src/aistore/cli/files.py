@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from aistore.cli.objects import connect, split_place
+from aistore.cli.words import counted
 
 if TYPE_CHECKING:
     import argparse
@@ -128,5 +129,5 @@ def _nothing() -> TransferSummary:
 def _line(summary: TransferSummary) -> str:
     return (
         f"{summary.moved:,} moved, {summary.skipped:,} skipped, {summary.deleted:,} deleted, {summary.failed:,} failed, "
-        f"{summary.bytes:,} bytes in {summary.seconds:.1f} s"
+        f"{counted(summary.bytes, 'byte')} in {summary.seconds:.1f} s"
     )

@@ -58,7 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if not _is_expected(error):
             raise
-        print(f"ais: {_explain(error)}", file=sys.stderr)
+        from aistore.cli.words import explained
+
+        print(f"ais: {explained(error)}", file=sys.stderr)
         return _FAILED.get(asked.command, 1)
 
 
@@ -201,6 +203,7 @@ def _add_doctor(doctor: argparse.ArgumentParser) -> None:
     doctor.add_argument("--repair", action="store_true", help="mend what can be mended; without it, only tell")
     doctor.add_argument("--rate", metavar="SIZE", help="read at most so much a second, for example 100MiB")
     doctor.add_argument("--endpoint", metavar="URL", help="the server to ask instead, as a job of it")
+    _add_trust(doctor, "that server")
     doctor.add_argument("--json", action="store_true", help="print one JSON document")
 
 
@@ -249,22 +252,6 @@ def _add_sync(sync: argparse.ArgumentParser) -> None:
     sync.add_argument("--to-endpoint", metavar="URL", help="cluster of DST, if that is another one")
 
 
-# What errors advise a Python program to do, and how that is done here.
-_IN_A_SHELL = (
-    (
-        "(log in: AuthNClient(url).login(name, password) gives what Client(token=...) takes)",
-        "(log in: ais authn login NAME)",
-    ),
-    ("(create it with bucket.create())", "(create it with: ais create)"),
-    (" (bucket.create(exist_ok=True) accepts that)", ""),
-    ("(see bucket.list_all_objects())", "(ais ls shows what is)"),
-    (
-        "(log in: AuthNClient(url).login(name, password) gives what Client(token=...) takes)",
-        "(log in: ais authn login NAME)",
-    ),
-)
-
-
 def _warn(message: Warning | str, *_: object, **__: object) -> None:
     """Show a warning of the library as one of the command: the line of Python that it comes from tells its user nothing."""
     print(f"ais: warning: {message}", file=sys.stderr)
@@ -308,26 +295,6 @@ def _is_expected(error: Exception) -> bool:
     if error.__class__.__module__.startswith("aistore."):
         return True
     return error.__class__.__module__.startswith("requests.")
-
-
-def _explain(error: Exception) -> str:
-    """What went wrong, in a line: of a refusal what to do about it, else the server's words, and never its whole document."""
-    from aistore.sdk.errors import APIRequestError, InvalidBckProvider
-    from aistore.sdk.obj.obj_file.errors import ObjectFileReaderMaxResumeError
-
-    if isinstance(error, ObjectFileReaderMaxResumeError):
-        return _explain(error.original_error)
-    if isinstance(error, APIRequestError):
-        text = error.advice or error.detail
-        for of_python, of_shell in _IN_A_SHELL:
-            text = text.replace(of_python, of_shell)
-        return text
-    if isinstance(error, InvalidBckProvider):
-        from aistore.sdk.provider import Provider
-
-        name = error.provider.value if isinstance(error.provider, Provider) else error.provider
-        return f"{name}://: {error.advice}"
-    return str(error)
 
 
 if __name__ == "__main__":

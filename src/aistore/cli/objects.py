@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aistore.cli.words import in_a_shell
+
 if TYPE_CHECKING:
     import argparse
 
@@ -27,13 +29,18 @@ def connect(asked: argparse.Namespace, endpoint: str | None = None) -> Client:
     )
 
 
+class _Formatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return in_a_shell(super().format(record))
+
+
 def warn_once() -> None:
     """Show the first repeat of a request, so that a command that waits says why; the last failure is told anyhow."""
     log = logging.getLogger("aistore.transport")
     if log.handlers:  # of the other end of a sync
         return
     warnings = logging.StreamHandler()
-    warnings.setFormatter(logging.Formatter("ais: %(message)s"))
+    warnings.setFormatter(_Formatter("ais: %(message)s"))
     untold = iter((True,))
     warnings.addFilter(lambda _: next(untold, False))
     log.addHandler(warnings)
