@@ -18,7 +18,11 @@ from aistore.server.store.pieces import PIECE, Pieces, PieceSums
 from store_truth import bucket_id, make_bucket, opened, problems, put, put_part, upload
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
+
+    from aistore.server.store.rows import ObjectRow
+    from aistore.server.store.store import Store
 
 CONTENT = random.Random(1).randbytes(3 * PIECE + 77)
 
@@ -59,22 +63,22 @@ def test_what_is_noted_holds_until_the_file_is_written_to_or_an_hour_is_over(
     fd = os.open(file, os.O_RDWR)
     try:
         stamp = os.fstat(fd).st_mtime_ns
-        assert those.wrong(7, len(CONTENT), fd, PIECE - 1, 2, again=False) == ""
+        assert those.wrong(7, len(CONTENT), fd, PIECE - 1, 2) == ""
         assert those.known(7, stamp, 5, 2 * PIECE - 5)
         assert not those.known(7, stamp, 5, 2 * PIECE)
         assert not those.known(7, stamp + 1, 5, 10)
-        assert those.wrong(7, len(CONTENT), fd, 0, len(CONTENT), again=False) == ""
+        assert those.wrong(7, len(CONTENT), fd, 0, len(CONTENT)) == ""
         assert those.known(7, stamp, 0, len(CONTENT))
         now += 3601
         assert not those.known(7, stamp, 0, 1)
 
         os.pwrite(fd, bytes([CONTENT[-1] ^ 1]), len(CONTENT) - 1)
-        assert those.wrong(7, len(CONTENT), fd, 0, 3 * PIECE, again=True) == ""
-        wrong = those.wrong(7, len(CONTENT), fd, 3 * PIECE, 1, again=True)
+        assert those.wrong(7, len(CONTENT), fd, 0, 3 * PIECE) == ""
+        wrong = those.wrong(7, len(CONTENT), fd, 3 * PIECE, 1)
         assert wrong.startswith(f"bytes {3 * PIECE}-{len(CONTENT) - 1}: xxh3(")
         assert not those.known(7, os.fstat(fd).st_mtime_ns, 3 * PIECE, 1)
         os.ftruncate(fd, len(CONTENT) - 1)
-        assert "bytes, not" in those.wrong(7, len(CONTENT), fd, 0, 1, again=False)
+        assert "bytes, not" in those.wrong(7, len(CONTENT), fd, 0, 1)
     finally:
         os.close(fd)
 
@@ -86,7 +90,7 @@ def test_notes_do_not_grow_without_end(file: Path, monkeypatch: pytest.MonkeyPat
     try:
         stamp = os.fstat(fd).st_mtime_ns
         for content in range(5):
-            assert those.wrong(content, len(CONTENT), fd, 0, 1, again=False) == ""
+            assert those.wrong(content, len(CONTENT), fd, 0, 1) == ""
         assert [those.known(content, stamp, 0, 1) for content in range(5)] == [False, False, True, True, True]
     finally:
         os.close(fd)
@@ -140,16 +144,16 @@ def test_content_without_sums_gets_them_when_all_of_it_is_found_good(tmp_path: P
             try:
                 verifier = store.verifier
                 assert await verifier.check_part(row, fd, 0, 10) > 0
-                assert verifier.is_good(row, fd, 0, 10)
+                assert verifier.read_now(row, fd, 0, 10) == CONTENT[:10]
                 await verifier.check_file(row, fd)
                 await store.catalog.submit(lambda _: None)
                 assert store.catalog.read("SELECT sums FROM sums").fetchall() == [(sums_by_hand(CONTENT),)]
                 with store.content.path(row.content).open("r+b") as written:
                     written.seek(2 * PIECE)
                     written.write(bytes([CONTENT[2 * PIECE] ^ 64]))
-                assert verifier.is_good(row, fd, 0, 2 * PIECE)
+                assert verifier.read_now(row, fd, 2 * PIECE - 5, 5) == CONTENT[2 * PIECE - 5 : 2 * PIECE]
                 with pytest.raises(ContentDamaged, match=f"bytes {2 * PIECE}-"):
-                    verifier.is_good(row, fd, 2 * PIECE + 9, 1)
+                    verifier.read_now(row, fd, 2 * PIECE + 9, 1)
                 with pytest.raises(ContentDamaged):
                     store.open_current(bucket, row)
             finally:
@@ -158,6 +162,65 @@ def test_content_without_sums_gets_them_when_all_of_it_is_found_good(tmp_path: P
 
     asyncio.run(after())
     assert problems(tmp_path) == []
+
+
+class Disk:
+    """Where reading brings more into memory than was asked for, and the question whether bytes are there does so too."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.cold = False
+        self._read = os.preadv
+        monkeypatch.setattr(os, "preadv", self.preadv)
+
+    def preadv(self, fd: int, buffers: list[memoryview], offset: int, flags: int = 0) -> int:
+        cold, self.cold = self.cold, False
+        if cold and flags:
+            raise BlockingIOError
+        return self._read(fd, buffers, offset, 0)
+
+
+async def read_now(store: Store, row: ObjectRow, fd: int, offset: int, length: int) -> None:
+    assert store.verifier.read_now(row, fd, offset, length) is None
+
+
+async def check_part(store: Store, row: ObjectRow, fd: int, offset: int, length: int) -> None:
+    await store.verifier.check_part(row, fd, offset, length)
+
+
+async def check_in_thread(store: Store, row: ObjectRow, fd: int, offset: int, length: int) -> None:
+    store.verifier.checker(row)(fd, offset, length)
+
+
+@pytest.mark.skipif(not pieces.RWF_NOWAIT, reason="this system cannot tell what is in memory")
+@pytest.mark.parametrize("asked", [read_now, check_part, check_in_thread])
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_the_system_reads_ahead_is_compared_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: Callable[..., Awaitable[None]], *, whole: bool
+) -> None:
+    async def main() -> None:
+        async with opened(tmp_path) as store:
+            bucket = await make_bucket(store)
+            row = await put(store, bucket, "o", CONTENT, in_file=True)
+            fd = os.open(store.content.path(row.content), os.O_RDWR)
+            try:
+                verifier, before = store.verifier, os.fstat(fd)
+                if whole:
+                    await verifier.check_file(row, fd)
+                else:
+                    await verifier.check_pieces(row, fd, 0, row.size)
+                assert not verifier.wants(row, fd)
+                os.pwrite(fd, bytes([CONTENT[2 * PIECE] ^ 64]), 2 * PIECE)  # as a disk does: nobody wrote to the file
+                os.utime(fd, ns=(before.st_atime_ns, before.st_mtime_ns))
+                disk = Disk(monkeypatch)
+                disk.cold = True
+                await asked(store, row, fd, 0, 100)
+                assert verifier.wants(row, fd)
+                with pytest.raises(ContentDamaged, match=f"bytes {2 * PIECE}-"):
+                    verifier.read_now(row, fd, 2 * PIECE + 9, 1)
+            finally:
+                os.close(fd)
+
+    asyncio.run(main())
 
 
 def test_what_is_written_elsewhere_than_in_order_keeps_no_sums(tmp_path: Path) -> None:

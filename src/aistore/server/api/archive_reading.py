@@ -110,13 +110,13 @@ async def _read_member(node: Node, cname: str, content: Content, form: Format, q
 
 
 async def _as_it_lies(node: Node, content: Content, offset: int, size: int) -> Reply:
-    from aistore.server.api.reading import part_of_file, read_if_in_memory, send_checked
+    from aistore.server.api.reading import part_of_file, send_checked
 
     headers = (("Content-Type", _MEMBER_TYPE),)
     if content.fd < 0:
         return Reply(200, headers, content.source.read_at(offset, size))
-    data = read_if_in_memory(content.fd, offset, size)
-    if data is not None and node.store.verifier.is_good(content.row, content.fd, offset, size):
+    data = node.store.verifier.read_now(content.row, content.fd, offset, size)
+    if data is not None:
         content.close()
         return Reply(200, headers, data)
     part = part_of_file(node, content.row, content.give_fd(), offset, size)

@@ -12,7 +12,6 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from aistore.server.api.reading import read_if_in_memory
 from aistore.server.api.remote.reading import cached
 from aistore.server.archive.archives import Content
 from aistore.server.archive.errors import BadArchive
@@ -134,8 +133,13 @@ class BatchReader:
             row = store.lookup(bucket, wanted.name)
             if row is None or row.size > _SMALL:
                 break
-            data = self._nearby.read(row.content, row.size) if row.layout != LAYOUT_INLINE else row.data
-            if data is None or not self._is_good(row, data):
+            data, stamp = row.data, 0
+            if row.layout != LAYOUT_INLINE:
+                if (found := self._nearby.read(row.content, row.size)) is None:
+                    store.verifier.forget(row)
+                    break
+                data, stamp = found
+            if data is None or not self._is_good(row, data, stamp):
                 break
             taken.append((data, store.atimes.note(row, now) // _SECOND))
             room -= row.size + _ENTRY_COST
@@ -144,12 +148,12 @@ class BatchReader:
         self._next += len(taken)
         return taken
 
-    def _is_good(self, row: ObjectRow, data: bytes) -> bool:
+    def _is_good(self, row: ObjectRow, data: bytes, stamp: int) -> bool:
         """Whether content is what was stored; what is not is told when its turn comes."""
         verifier = self._node.store.verifier
         try:
             verifier.refuse(row)
-            verifier.check(row, data)
+            verifier.check(row, data, stamp)
         except ContentDamaged:
             return False
         return True
@@ -197,14 +201,13 @@ class BatchReader:
         source = FileSource(found.fd, found.offset + found.size)
         row, verifier = found.row, self._node.store.verifier
         assert row is not None
-        by_sums = found.size < row.size or not is_summed(row)
         checking: asyncio.Future[None] | None = None
-        if not by_sums and verifier.wants(row, found.fd):
+        if found.size == row.size and is_summed(row) and verifier.wants(row, found.fd):
             checking = asyncio.ensure_future(verifier.check_file(row, found.fd))
         try:
             at = found.offset
             while at < source.size:
-                if by_sums:
+                if checking is None:
                     await verifier.check_pieces(row, found.fd, at, min(_PIECE, source.size - at))
                 piece = await in_thread(source.read_at, at, min(_PIECE, source.size - at))
                 at += len(piece)
@@ -266,7 +269,7 @@ class BatchReader:
 
     def _of_object(self, wanted: Wanted, row: ObjectRow) -> Found:
         """An object whose row is known; small content is read if that needs no waiting."""
-        node, bucket, fd = self._node, wanted.bucket, -1
+        node, bucket, verifier, fd = self._node, wanted.bucket, self._node.store.verifier, -1
         if row.data is None:
             current = node.store.open_current(bucket, row)
             if current is None:
@@ -282,19 +285,19 @@ class BatchReader:
         found.row = row
         if row.data is not None:
             found.data = row.data if size == row.size else row.data[offset : offset + size]
-        elif size <= _SMALL and (data := read_if_in_memory(fd, offset, size)) is not None:
+        elif size > _SMALL:
+            # Before the system is asked to read it, which makes it look as if it had been in memory.
+            verifier.knows(row, fd, offset, size)
+            if hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(fd, offset, min(size, _PIECE), os.POSIX_FADV_WILLNEED)
+        else:
             try:
-                if size == row.size:
-                    node.store.verifier.check(row, data, fd)
-                elif not node.store.verifier.is_good(row, fd, offset, size):
-                    return found
+                found.data = verifier.read_now(row, fd, offset, size)
             except BaseException:
                 found.close()
                 raise
-            found.data = data
-            found.close()
-        elif size > _SMALL and hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(fd, offset, min(size, _PIECE), os.POSIX_FADV_WILLNEED)
+            if found.data is not None:
+                found.close()
         return found
 
     async def _read(self, wanted: Wanted) -> Found:
@@ -320,10 +323,10 @@ class BatchReader:
                 await verifier.check_pieces(row, found.fd, found.offset, found.size)
             source = FileSource(found.fd, found.offset + found.size)
             found.data = await in_thread(source.read_at, found.offset, found.size)
+            if found.size == row.size:
+                verifier.check(row, found.data, os.fstat(found.fd).st_mtime_ns, cold=True)
         finally:
             found.close()
-        if found.size == row.size:
-            verifier.check(row, found.data, cold=True)
         return found
 
     async def _verify(self, found: Found) -> None:

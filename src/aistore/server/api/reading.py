@@ -41,13 +41,11 @@ __all__ = [
     "namespace_headers",
     "object_headers",
     "part_of_file",
-    "read_if_in_memory",
     "send_checked",
     "wanted_props",
 ]
 
 _BLOB_DOWNLOAD: Final = header.BLOB_DOWNLOAD.lower()
-_READ_AT_ONCE: Final = 64 * 1024
 _PARTIAL: Final = (
     b"HTTP/1.1 206 Partial Content\r\nContent-Type: application/octet-stream\r\n%b%d\r\n"
     b"Accept-Ranges: bytes\r\nContent-Range: bytes %d-%d/%d\r\nContent-Length: %d\r\n\r\n%b"
@@ -163,12 +161,7 @@ def _get_from_file(
     is_whole = length == row.size
     validate = is_whole and props.validate_warm_get and row.checksum != ""
     hash_range = status == 206 and props.enable_read_range and row.checksum != "" and length < row.size
-    data = read_if_in_memory(fd, offset, length) if not validate and not hash_range else None
-    by_sums = not (is_whole and is_summed(row))
-    if data is not None and not by_sums:
-        verifier.check(row, data, fd)
-    elif data is not None and not verifier.is_good(row, fd, offset, length):
-        data = None
+    data = verifier.read_now(row, fd, offset, length) if not validate and not hash_range else None
     if data is not None:
         os.close(fd)
         return _whole(node, row, data, dress) if status == 200 else _part(node, row, offset, data, dress)
@@ -182,7 +175,7 @@ def _get_from_file(
         return _send_validated(reply, verifier, bucket, row, part)
     if hash_range:
         return _send_range_hashed(reply, verifier, row, part)
-    if by_sums and not verifier.is_known(row, fd, offset, length):
+    if (length < row.size or not is_summed(row)) and not verifier.knows(row, fd, offset, length):
         return send_checked(reply, part)
     return reply
 
@@ -208,15 +201,13 @@ def part_of_file(node: Node, row: ObjectRow, fd: int, offset: int, length: int, 
     node.reading[key] = node.reading.get(key, 0) + 1
     if validated:
         return FilePart(fd, offset, length, over)
-    if length < row.size or not is_summed(row):
-        return _InPieces(verifier, row, fd, offset, length, over)
-    if verifier.wants(row, fd):
+    if length == row.size and is_summed(row) and verifier.wants(row, fd):
         return _Checked(asyncio.ensure_future(verifier.check_file(row, fd)), fd, offset, length, over)
-    return FilePart(fd, offset, length, over)
+    return _InPieces(verifier, row, fd, offset, length, over)
 
 
 class _InPieces(FilePart):
-    """A part of content that is compared piece by piece before it is sent, as far as that is due: nothing of a piece that is damaged leaves."""
+    """A part of content, or all of it, compared piece by piece before it is sent, as far as that is due: nothing of a damaged piece leaves."""
 
     __slots__ = ("_good", "_row", "_verifier")
 
@@ -310,23 +301,6 @@ async def _send_validated(reply: Reply, verifier: Verifier, bucket: Bucket, row:
         part.close()
         raise
     return reply
-
-
-def read_if_in_memory(fd: int, offset: int, length: int) -> bytes | None:
-    """Read without waiting for the disk, or None if that is not possible, or worth the copy."""
-    if length > _READ_AT_ONCE:
-        return None
-    flags = getattr(os, "RWF_NOWAIT", 0)
-    if not flags:
-        data = os.pread(fd, length, offset)
-        return data if len(data) == length else None
-    buffer = bytearray(length)
-    try:
-        if length and os.preadv(fd, [buffer], offset, flags) != length:
-            return None
-    except OSError:
-        return None
-    return bytes(buffer)
 
 
 def _get_range(node: Node, request: Request, bucket: Bucket, row: ObjectRow, dress: Dress | None) -> bytes | Reply:

@@ -10,9 +10,8 @@ import shutil
 from typing import TYPE_CHECKING, Final
 
 from aistore.http1.payload import BytesPayload, FilePayload, Payload
-from aistore.server.api.reading import read_if_in_memory
 from aistore.server.store.content import in_thread
-from aistore.server.store.verifying import open_verified
+from aistore.server.store.verifying import open_verified, read_if_in_memory
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -441,8 +441,11 @@ class NearbyFiles:
         self._root = files.root
         self._folders: dict[int, int] = {}
 
-    def read(self, content: int, size: int) -> bytes | None:
-        """The whole file, of `size` bytes; None if that would wait for the disk, or if it fails: whoever opens it by its path is told why."""
+    def read(self, content: int, size: int) -> tuple[bytes, int] | None:
+        """The whole file, of `size` bytes, and when it was last written to (nanoseconds).
+
+        None if that would wait for the disk, or if it fails: whoever opens it by its path is told why.
+        """
         block = content // _BLOCK
         folder = self._folders.get(block)
         fd = -1
@@ -459,9 +462,11 @@ class NearbyFiles:
             else:
                 data = os.pread(fd, size, 0)
                 read = len(data)
-            return (
-                cast("bytes", data) if read == size else None
-            )  # nobody writes to it: a copy would cost what reading does
+            if read != size:
+                return None
+            return cast("bytes", data), os.fstat(
+                fd
+            ).st_mtime_ns  # nobody writes to it: a copy would cost what reading does
         except OSError:
             return None
         finally:

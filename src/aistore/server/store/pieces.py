@@ -1,8 +1,9 @@
 """Sums of pieces: what content was, piece by piece, so that a part of it can be compared without reading the rest.
 
 Sums are made of bytes that go by in order, while a content file is written or read for its checksum, and are kept in the catalog in the
-commit that makes the file content. Pages of sums are read when a part of what they tell of is looked at for the first time, when its file
-was written to since, and when an hour has gone by: what is held in memory of a page is only which of its pieces were good.
+commit that makes the file content. Pages of sums are read when a part of what they tell of is looked at for the first time, when it comes
+from the disk, when its file was written to since, and when an hour has gone by: what is held in memory of a page is only which of its
+pieces were good.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PIECE",
+    "RWF_NOWAIT",
     "VALID",
     "PieceSums",
     "Pieces",
@@ -41,8 +43,10 @@ VALID: Final = 3600.0
 _SUM: Final = 8  # bytes of a sum: XXH3, 64 bits
 _OF_A_PAGE: Final = 1024  # pieces whose sums are in one row: 256 MiB of content
 _PAGE_BITS: Final = 20  # of a row's number; the rest is that of the content
-_NOTES_MAX: Final = 32_768  # pages of which something is noted: some 12 MiB
-_NO_SUMS: Final = -1  # all bits: there is nothing to compare
+_NOTES_MAX: Final = 65_536  # pages of which something is noted: some 14 MiB, or twice that if all are of large content
+_AHEAD: Final = 16 << 20  # bytes behind a part that a system may read with it
+RWF_NOWAIT: Final = getattr(os, "RWF_NOWAIT", 0)
+"""Flag of `preadv`: only what is in memory; 0 on systems that cannot tell."""
 
 
 class PieceSums:
@@ -150,7 +154,7 @@ class _Note:
 
 
 class Pieces:
-    """Compares parts of content files with their sums. `read` gives a row of the table `sums` (in whatever thread)."""
+    """What is known of content files, by pieces, and compares those with their sums. `read` gives a row of the table `sums` (in whatever thread)."""
 
     def __init__(self, read: Callable[[int], bytes | None]) -> None:
         self._read = read
@@ -179,59 +183,83 @@ class Pieces:
         """Whether content has sums."""
         return self._read(content << _PAGE_BITS) is not None
 
-    def wrong(self, content: int, size: int, fd: int, offset: int, length: int, *, again: bool, flags: int = 0) -> str:
-        """Compare the pieces of a part of a content file (blocking); what is wrong, empty if nothing is.
+    def note(self, content: int, size: int, stamp: int) -> None:
+        """All of the content is good now."""
+        for page, mask in _touched(0, size):
+            self._note(content << _PAGE_BITS | page, stamp, mask, anew=True)
 
-        `again`: also those that were compared. Raises `OSError`: with flags of `preadv` that is `BlockingIOError` where the disk has to be
-        waited for.
+    def forget(self, content: int, offset: int, length: int) -> None:
+        """A part of a content file comes from the disk, and what lies behind it with it: systems read ahead."""
+        for page, mask in _touched(offset, length + _AHEAD):
+            note = self._notes.get(content << _PAGE_BITS | page)
+            if note is not None:
+                with self._lock:
+                    note.good &= ~mask
+
+    def wrong(self, content: int, size: int, fd: int, offset: int, length: int, *, wait: bool = True) -> str:
+        """Compare what is not known of a part of a content file (blocking); what is wrong, empty if nothing is.
+
+        Raises `OSError`; without `wait` that is `BlockingIOError` where the disk has to be waited for.
         """
         status = os.fstat(fd)
         if status.st_size != size:
             return f"its file has {status.st_size} bytes, not {size}"
-        buffer = memoryview(bytearray(min(PIECE, size)))
+        stamp, buffer = status.st_mtime_ns, memoryview(bytearray(min(PIECE, size)))
         for page, mask in _touched(offset, length):
-            key = content << _PAGE_BITS | page
-            if not again:
-                mask &= ~self._good(key, status.st_mtime_ns)  # noqa: PLW2901 (those that are left to do)
-            if not mask:
-                continue
-            sums = self._read(key)
-            if sums is None:
-                self._note(key, status.st_mtime_ns, _NO_SUMS)
-                continue
-            while left := mask & -mask:
+            key, sums = content << _PAGE_BITS | page, None
+            # What is read ahead is no longer known.
+            while mask := mask & ~self._good(key, stamp):
+                if sums is None and (sums := self._read(key)) is None:
+                    break
+                left = mask & -mask
                 number = left.bit_length() - 1
-                mask ^= left  # noqa: PLW2901
-                if wrong := _wrong(fd, size, page * _OF_A_PAGE + number, sums[_SUM * number :][:_SUM], buffer, flags):
-                    self._note(key, status.st_mtime_ns, 0)
+                start = (page * _OF_A_PAGE + number) * PIECE
+                piece = buffer[: min(PIECE, size - start)]
+                done = self._fill(content, fd, start, piece, wait=wait)
+                if done < len(piece):
+                    return f"its file ends {size - start - done} bytes early"
+                if wrong := wrong_piece(start // PIECE, sums[_SUM * number :][:_SUM], piece):
                     return wrong
-                self._note(key, status.st_mtime_ns, left)
+                self._note(key, stamp, left)
         return ""
 
     def wrong_data(self, content: int, stamp: int, data: bytes | bytearray | memoryview) -> str:
-        """Compare the whole content, which is in memory, and no more than a page; what is wrong."""
-        key = content << _PAGE_BITS
-        sums = self._read(key)
+        """Compare the whole content, which is in memory, and no more than a piece; what is wrong."""
+        sums = self._read(content << _PAGE_BITS)
         if sums is None:
-            self._note(key, stamp, _NO_SUMS)
             return ""
-        view = memoryview(data)
-        for number in range(-(-len(view) // PIECE)):
-            piece = view[number * PIECE : (number + 1) * PIECE]
-            if wrong := wrong_piece(number, sums[_SUM * number :][:_SUM], piece):
-                return wrong
-            self._note(key, stamp, 1 << number)
-        return ""
+        wrong = wrong_piece(0, sums[:_SUM], memoryview(data))
+        if not wrong:
+            self.note(content, len(data), stamp)
+        return wrong
+
+    def _fill(self, content: int, fd: int, start: int, piece: memoryview, *, wait: bool) -> int:
+        """Read a piece; how much of it there is."""
+        done, flags = 0, RWF_NOWAIT
+        while done < len(piece):
+            try:
+                n = os.preadv(fd, [piece[done:]], start + done, flags)
+            except OSError as error:
+                if not flags or not wait:
+                    raise
+                if isinstance(error, BlockingIOError):
+                    self.forget(content, start, len(piece))
+                flags = 0  # it is waited for; or a file system that cannot tell
+                continue
+            if not n:
+                break
+            done += n
+        return done
 
     def _good(self, key: int, stamp: int) -> int:
         note = self._notes.get(key)
         return note.good if note is not None and note.stamp == stamp and time.monotonic() - note.since <= VALID else 0
 
-    def _note(self, key: int, stamp: int, good: int) -> None:
+    def _note(self, key: int, stamp: int, good: int, *, anew: bool = False) -> None:
         now = time.monotonic()
         with self._lock:
             note = self._notes.pop(key, None)
-            if note is None or not good or note.stamp != stamp or now - note.since > VALID:
+            if note is None or anew or note.stamp != stamp or now - note.since > VALID:
                 note = _Note(stamp, now)
             note.good |= good
             self._notes[key] = note
@@ -248,19 +276,3 @@ def _touched(offset: int, length: int) -> Iterator[tuple[int, int]]:
         low = max(first - page * _OF_A_PAGE, 0)
         high = min(last - page * _OF_A_PAGE, _OF_A_PAGE - 1)
         yield page, (1 << high + 1) - (1 << low)
-
-
-def _wrong(fd: int, size: int, number: int, expected: bytes, buffer: memoryview, flags: int) -> str:
-    start = number * PIECE
-    count = min(PIECE, size - start)
-    done = 0
-    while done < count:
-        n = (
-            os.preadv(fd, [buffer[done:count]], start + done, flags)
-            if flags
-            else os.preadv(fd, [buffer[done:count]], start + done)
-        )
-        if not n:
-            return f"its file ends {size - start - done} bytes early"
-        done += n
-    return wrong_piece(number, expected, buffer[:count])

@@ -60,8 +60,8 @@ class ObjectRow:
     """One version of an object. A new version is a new row; of a row only the access time is ever changed."""
 
     __slots__ = (
-        "atime", "bid", "checksum", "checksum_type", "content", "custom", "data", "head", "layout", "mtime", "name", "size", "stamp",
-        "verified", "version", "weight",
+        "atime", "bid", "checksum", "checksum_type", "content", "custom", "data", "head", "layout", "mtime", "name", "size", "verified",
+        "version", "weight",
     )  # fmt: skip
 
     def __init__(
@@ -104,9 +104,7 @@ class ObjectRow:
         self.head: bytes | None = None
         """Encoded answer head without access time, kept here by the API."""
         self.verified = 0.0
-        """When the content was last compared with the checksum (`time.monotonic`), 0 if it was not since this row came into memory."""
-        self.stamp = 0
-        """Modification time that the content file had then."""
+        """When content in the catalog was last compared with the checksum (`time.monotonic`), 0 if it was not since this row came into memory."""
 
 
 def require_bucket(tx: Transaction, bucket: Bucket) -> None:

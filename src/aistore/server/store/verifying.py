@@ -1,8 +1,9 @@
 """Whether content is what was stored, looked at where it is read anyway.
 
 Content is compared with the object's checksum when all of it is read, and with the sums of its pieces (`pieces.py`) when a part of it is,
-or when it has no checksum of a reasonable price: for the first time, when it comes from the disk and not from the system's memory, when its file was written to since,
-and when an hour has gone by. What differs is marked (`damage.py`), and nobody is given it.
+or when it has no checksum of a reasonable price: for the first time, when it comes from the disk and not from the system's memory, when
+its file was written to since, and when an hour has gone by. Who asks first whether bytes are in memory has to say what came of it
+(`Pieces.forget`): the question alone makes the system read them, and more. What differs is marked (`damage.py`), and nobody is given it.
 """
 
 from __future__ import annotations
@@ -12,13 +13,12 @@ import logging
 import os
 import threading
 import time
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
-from aistore.server.store.content import hash_file, in_memory, in_thread
+from aistore.server.store.content import hash_file, in_thread
 from aistore.server.store.damage import Damage, Place, place_of
 from aistore.server.store.errors import ContentDamaged, StoreError
-from aistore.server.store.pieces import PIECE, VALID, Pieces, PieceSums, keep_sums
+from aistore.server.store.pieces import PIECE, RWF_NOWAIT, VALID, Pieces, PieceSums, keep_sums
 from aistore.server.store.schema import LAYOUT_INLINE
 from aistore.wire.checksum import DIGITS, digest
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from aistore.server.store.rows import Bucket, ObjectRow
     from aistore.server.store.store import Store
 
-__all__ = ["Verifier", "damage_of", "difference", "is_summed", "open_verified"]
+__all__ = ["Verifier", "damage_of", "difference", "is_summed", "open_verified", "read_if_in_memory"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,10 +37,8 @@ _SLOW: Final = frozenset({"crc32c"})
 """Types of checksums that cost so much (100 MB/s) that large content is not compared unless somebody asks for that."""
 
 _LONG: Final = 1 << 20
-_NOTES_MAX: Final = 32_768  # whole content files of which something is noted: some 8 MiB
-_AT_ONCE: Final = 2 * PIECE
+_AT_ONCE: Final = 64 * 1024  # bytes whose copy costs less than sending them from their file
 _WINDOW: Final = 8 * PIECE
-_RWF_NOWAIT: Final = getattr(os, "RWF_NOWAIT", 0)
 
 
 def difference(kind: str, expected: str, computed: str) -> str:
@@ -63,8 +61,6 @@ class Verifier:
         self._loop_thread = 0
         self._pieces = Pieces(self._read_sums)
         self._under_way: dict[tuple[Place, str], asyncio.Future[str]] = {}
-        # When whole content files were last compared, and the time of their last change then: rows do not stay as long as that holds.
-        self._whole: OrderedDict[int, tuple[float, int]] = OrderedDict()
 
     def _read_sums(self, key: int) -> bytes | None:
         sql = "SELECT sums FROM sums WHERE id = ?"
@@ -86,26 +82,38 @@ class Verifier:
 
     def wants(self, row: ObjectRow, fd: int) -> bool:
         """Whether all of a content file has to be compared."""
-        if not is_summed(row):
-            due = not self._pieces.known(row.content, os.fstat(fd).st_mtime_ns, 0, row.size)
-        else:
-            due = self._is_due(row, fd)
-        return due or not in_memory(fd, row.size)
+        return not self.knows(row, fd, 0, row.size)
 
-    def check(self, row: ObjectRow, data: bytes | bytearray | memoryview, fd: int = -1, *, cold: bool = False) -> None:
-        """Compare all of the content, if that is due. Raises `ContentDamaged`.
+    def knows(self, row: ObjectRow, fd: int, offset: int, length: int) -> bool:
+        """Whether nothing has to be compared of a part of a content file: that was done, and it is in memory since."""
+        if not _ends_in_memory(fd, offset, offset + length):
+            self._pieces.forget(row.content, offset, length)
+            return False
+        return self._pieces.known(row.content, os.fstat(fd).st_mtime_ns, offset, length)
 
-        `fd` is the file that it was read from, `cold` says that it may have come from the disk.
+    def forget(self, row: ObjectRow) -> None:
+        """A small content file comes from the disk, or that cannot be told."""
+        self._pieces.forget(row.content, 0, row.size)
+
+    def check(
+        self, row: ObjectRow, data: bytes | bytearray | memoryview, stamp: int = 0, *, cold: bool = False
+    ) -> None:
+        """Compare all of the content, if that is due; in a file it is no more than a piece. Raises `ContentDamaged`.
+
+        `stamp` is the time at which its file was last written to (nanoseconds), `cold` says that it may have come from the disk.
         """
-        if not is_summed(row):
-            self._check_sums(row, data, fd, cold=cold)
+        if row.layout == LAYOUT_INLINE:
+            if row.checksum and (cold or not row.verified or time.monotonic() - row.verified > VALID):
+                self._compare(row, self._digest(row, data), 0)
             return
-        if not (self._is_due(row, fd) or cold):
+        if cold:
+            self._pieces.forget(row.content, 0, row.size)
+        if self._pieces.known(row.content, stamp, 0, row.size):
             return
-        if row.checksum_type not in DIGITS:
-            raise self.damage.note(row, f"checksum of unknown type {row.checksum_type!r}")
-        stamp = os.fstat(fd).st_mtime_ns if fd >= 0 else row.stamp
-        self._compare(row, digest(row.checksum_type, data), stamp)
+        if is_summed(row):
+            self._compare(row, self._digest(row, data), stamp)
+        elif wrong := self._pieces.wrong_data(row.content, stamp, data):
+            raise self.damage.note(row, wrong)
 
     def check_inline(self, row: ObjectRow) -> None:
         """Compare content that came from the catalog, whose pages have no checksums; from a row that is damaged it is taken away."""
@@ -116,13 +124,13 @@ class Verifier:
         except ContentDamaged:
             row.data = None
 
-    def _check_sums(self, row: ObjectRow, data: bytes | bytearray | memoryview, fd: int, *, cold: bool) -> None:
-        if row.layout == LAYOUT_INLINE:
-            return
-        stamp = os.fstat(fd).st_mtime_ns if fd >= 0 else 0
-        known = self._pieces.known(row.content, stamp, 0, row.size)
-        if (cold or not known) and (wrong := self._pieces.wrong_data(row.content, stamp, data)):
-            raise self.damage.note(row, wrong)
+    def _digest(self, row: ObjectRow, data: bytes | bytearray | memoryview) -> str:
+        self._refuse_unknown(row)
+        return digest(row.checksum_type, data)
+
+    def _refuse_unknown(self, row: ObjectRow) -> None:
+        if row.checksum_type not in DIGITS:
+            raise self.damage.note(row, f"checksum of unknown type {row.checksum_type!r}")
 
     async def check_file(self, row: ObjectRow, fd: int, *, exact: bool = False) -> None:
         """Compare all of a content file, once for all who want that at this moment. Raises `ContentDamaged`, `OSError`.
@@ -130,10 +138,10 @@ class Verifier:
         `exact`: with the checksum, if there is one, whatever that costs.
         """
         if not (is_summed(row) or (exact and row.checksum)):
-            await self._check_pieces(row, fd, 0, row.size, again=True)
+            self._pieces.forget(row.content, 0, row.size)
+            await self._check_pieces(row, fd, 0, row.size)
             return
-        if row.checksum_type not in DIGITS:
-            raise self.damage.note(row, f"checksum of unknown type {row.checksum_type!r}")
+        self._refuse_unknown(row)
         status = os.fstat(fd)
         if status.st_size != row.size:
             raise self.damage.note(row, f"its file has {status.st_size} bytes, not {row.size}")
@@ -153,20 +161,10 @@ class Verifier:
         if computed != row.checksum:
             row.verified = 0.0
             raise self.damage.note(row, difference(row.checksum_type, row.checksum, computed))
-        row.verified, row.stamp = time.monotonic(), stamp
-        if row.layout != LAYOUT_INLINE:
-            self._whole.pop(row.content, None)
-            self._whole[row.content] = row.verified, stamp
-            if len(self._whole) > _NOTES_MAX:
-                self._whole.popitem(last=False)
-
-    def _is_due(self, row: ObjectRow, fd: int) -> bool:
-        """Whether content that has a checksum has to be compared with it, wherever it comes from."""
-        if not row.verified and row.layout != LAYOUT_INLINE and (note := self._whole.get(row.content)) is not None:
-            row.verified, row.stamp = note
-        if not row.verified or time.monotonic() - row.verified > VALID:
-            return True
-        return fd >= 0 and os.fstat(fd).st_mtime_ns != row.stamp
+        if row.layout == LAYOUT_INLINE:
+            row.verified = time.monotonic()
+        else:
+            self._pieces.note(row.content, row.size, stamp)
 
     async def _compute(self, row: ObjectRow, fd: int) -> str:
         """Checksum of a content file; the sums of its pieces are made by the way if there are none, and kept if it is good."""
@@ -195,31 +193,31 @@ class Verifier:
 
     # -- parts -------------------------------------------------------------------------------------------------
 
-    def is_good(self, row: ObjectRow, fd: int, offset: int, length: int) -> bool:
-        """Whether a part of a content file that is in memory can be given: nothing of it has to be compared, or that needs no waiting.
-
-        False if it has to be waited for (`check_part`). Raises `ContentDamaged`.
-        """
-        if self._pieces.known(row.content, os.fstat(fd).st_mtime_ns, offset, length):  # the quickest way
-            return True
-        if self.is_known(row, fd, offset, length):
-            return True
-        if length > _AT_ONCE or not _RWF_NOWAIT:
-            return False
+    def read_now(self, row: ObjectRow, fd: int, offset: int, length: int) -> bytes | None:
+        """A part of a content file, or all of it, if it is small, in memory and good; None if it has to be waited for. Raises `ContentDamaged`."""
+        if length > _AT_ONCE:
+            return None
+        data = read_if_in_memory(fd, offset, length)
+        if data is None:
+            self._pieces.forget(row.content, offset, length)
+            return None
+        stamp = os.fstat(fd).st_mtime_ns
+        if self._pieces.known(row.content, stamp, offset, length):  # the quickest way
+            return data
+        if length == row.size and is_summed(row):
+            self._compare(row, self._digest(row, data), stamp)
+            return data
+        if not RWF_NOWAIT:
+            return None
         try:
-            wrong = self._pieces.wrong(row.content, row.size, fd, offset, length, again=False, flags=_RWF_NOWAIT)
-        except OSError:  # not in memory, or a file system that cannot tell
-            return False
+            wrong = self._pieces.wrong(row.content, row.size, fd, offset, length, wait=False)
+        except OSError as error:  # not in memory, or a file system that cannot tell
+            if isinstance(error, BlockingIOError):
+                self._pieces.forget(row.content, offset, length)
+            return None
         if wrong:
             raise self.damage.note(row, wrong)
-        return True
-
-    def is_known(self, row: ObjectRow, fd: int, offset: int, length: int) -> bool:
-        """Whether nothing has to be compared of a part of a content file that is in memory."""
-        stamp = os.fstat(fd).st_mtime_ns
-        if self._pieces.known(row.content, stamp, offset, length):
-            return True
-        return stamp == row.stamp and bool(row.verified) and time.monotonic() - row.verified <= VALID
+        return data
 
     async def check_part(self, row: ObjectRow, fd: int, offset: int, length: int) -> int:
         """Compare what has to be compared of the next pieces of a part; where in the file what is good then ends.
@@ -227,9 +225,8 @@ class Verifier:
         Raises `ContentDamaged`, `OSError`.
         """
         end = min(offset + length, offset - offset % PIECE + _WINDOW)
-        cold = not _ends_in_memory(fd, offset, end)
-        if cold or not self.is_known(row, fd, offset, end - offset):
-            await self._check_pieces(row, fd, offset, end - offset, again=cold)
+        if not self.knows(row, fd, offset, end - offset):
+            await self._check_pieces(row, fd, offset, end - offset)
         return end
 
     async def check_pieces(self, row: ObjectRow, fd: int, offset: int, length: int) -> None:
@@ -238,8 +235,8 @@ class Verifier:
         while offset < end:
             offset = await self.check_part(row, fd, offset, end - offset)
 
-    async def _check_pieces(self, row: ObjectRow, fd: int, offset: int, length: int, *, again: bool) -> None:
-        wrong = await in_thread(lambda: self._pieces.wrong(row.content, row.size, fd, offset, length, again=again))
+    async def _check_pieces(self, row: ObjectRow, fd: int, offset: int, length: int) -> None:
+        wrong = await in_thread(self._pieces.wrong, row.content, row.size, fd, offset, length)
         if wrong:
             raise self.damage.note(row, wrong)
 
@@ -254,10 +251,9 @@ class Verifier:
             end = min(offset + length, row.size)
             if end <= offset:
                 return
-            cold = not _ends_in_memory(fd, offset, end)
-            if not cold and self.is_known(row, fd, offset, end - offset):
+            if self.knows(row, fd, offset, end - offset):
                 return
-            wrong = self._pieces.wrong(row.content, row.size, fd, offset, end - offset, again=cold)
+            wrong = self._pieces.wrong(row.content, row.size, fd, offset, end - offset)
             if wrong:
                 if threading.get_ident() == self._loop_thread:
                     raise self.damage.note(row, wrong)
@@ -269,7 +265,8 @@ class Verifier:
     def damage_of(self, content: int, kind: str, checksum: str, size: int, fd: int) -> str:
         """What is wrong with a content file (blocking), without a row that remembers it; empty if nothing is. Raises `OSError`."""
         if not checksum or _is_dear(kind, size):
-            return self._pieces.wrong(content, size, fd, 0, size, again=True)
+            self._pieces.forget(content, 0, size)
+            return self._pieces.wrong(content, size, fd, 0, size)
         computed = hash_file(kind, fd, 0, size)
         return difference(kind, checksum, computed) if computed != checksum else ""
 
@@ -283,13 +280,27 @@ def _is_dear(kind: str, size: int) -> bool:
     return size > _LONG and kind in _SLOW
 
 
+def read_if_in_memory(fd: int, offset: int, length: int) -> bytes | None:
+    """Read without waiting for the disk, or None if that is not possible; where the system cannot tell, it is waited for."""
+    if not RWF_NOWAIT:
+        data = os.pread(fd, length, offset)
+        return data if len(data) == length else None
+    buffer = bytearray(length)
+    try:
+        if length and os.preadv(fd, [buffer], offset, RWF_NOWAIT) != length:
+            return None
+    except OSError:
+        return None
+    return bytes(buffer)
+
+
 def _ends_in_memory(fd: int, start: int, end: int) -> bool:
     """Whether the first and the last byte of a part of a file are in memory (True where the system cannot tell)."""
-    if not _RWF_NOWAIT:
+    if not RWF_NOWAIT or start >= end:
         return True
     probe = bytearray(1)
     try:
-        return os.preadv(fd, [probe], start, _RWF_NOWAIT) == 1 == os.preadv(fd, [probe], end - 1, _RWF_NOWAIT)
+        return os.preadv(fd, [probe], start, RWF_NOWAIT) == 1 == os.preadv(fd, [probe], end - 1, RWF_NOWAIT)
     except BlockingIOError:
         return False
     except OSError:  # not every file system can
