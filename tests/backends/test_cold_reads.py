@@ -35,20 +35,34 @@ def test_what_was_read_once_is_cached_and_needs_its_backend_no_more(remote: Remo
     assert remote.read("big", byte_range="bytes=100-199") == BIG[100:200]
 
 
-def test_what_is_damaged_on_the_disk_is_fetched_again(remote: Remote) -> None:
-    contents = {"medium": BIG[:50_000], "big": BIG}
-    for name, content in contents.items():
-        remote.put(name, content)
-        assert remote.read(name) == content
+def damage(remote: Remote) -> None:
     for path in (remote.near.path / "content").glob("*/*"):
         if path.stat().st_size in (50_000, len(BIG)):
             with path.open("r+b") as file:
                 file.seek(40_000)
                 file.write(b"\0" if BIG[40_000] else b"\1")
+
+
+def test_what_is_damaged_on_the_disk_is_fetched_again(remote: Remote) -> None:
+    contents = {"medium": BIG[:50_000], "big": BIG}
+    for name, content in contents.items():
+        remote.put(name, content)
+        assert remote.read(name) == content
+    damage(remote)
     for name, content in contents.items():
         before = remote.place.relay.requests("GET", name)
         assert remote.read(name) == content
         assert remote.place.relay.requests("GET", name) > before
+
+
+@pytest.mark.parametrize("latest", [False, True])
+@pytest.mark.parametrize("length", [100, 200_000])
+def test_a_part_that_is_damaged_is_fetched_again(remote: Remote, length: int, *, latest: bool) -> None:
+    remote.put("big", BIG)
+    assert remote.read("big") == BIG
+    damage(remote)
+    asked = f"bytes=40000-{40_000 + length - 1}"
+    assert remote.read("big", latest=latest, byte_range=asked) == BIG[40_000 : 40_000 + length]
 
 
 def test_an_unreachable_backend_is_said_to_be_and_what_is_cached_is_served(remote: Remote) -> None:

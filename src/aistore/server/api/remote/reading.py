@@ -81,16 +81,37 @@ def get(node: Node, request: Request, bucket: Bucket, name: str, dress: Dress | 
             # Another process has evicted it at this moment.
         else:
             node.stats.cache_hits += 1
-            return answer
+            return (
+                answer
+                if isinstance(answer, (bytes, Reply))
+                else _unless_damaged(node, request, bucket, row, answer, dress)
+            )
     return _get(node, request, bucket, name, row, dress)
 
 
+async def _unless_damaged(
+    node: Node, request: Request, bucket: Bucket, row: ObjectRow, result: Result, dress: Dress | None
+) -> Answer:
+    """The answer from the cache, or from the backend if what is cached turns out to be damaged."""
+    try:
+        return await answered(result)
+    except ContentDamaged:
+        if SOURCE not in row.custom:
+            raise
+    return await _get(node, request, bucket, row.name, row, dress)
+
+
 async def _from_cache(node: Node, request: Request, bucket: Bucket, name: str, dress: Dress | None) -> Answer | None:
-    """The answer from the cache; None if the object is not there (any more)."""
-    if node.store.lookup(bucket, name) is None:
+    """The answer from the cache; None if the object is not there (any more), or is damaged and can be fetched again."""
+    row = node.store.lookup(bucket, name)
+    if row is None:
         return None
     try:
         return await answered(reading.get(node, request, bucket, name, dress))
+    except ContentDamaged:
+        if SOURCE not in row.custom:
+            raise
+        return None
     except ApiError:
         if node.store.lookup(bucket, name) is not None:
             raise
