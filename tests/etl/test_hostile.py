@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 HTTP, FAST = "HTTPMultiThreadedServer", "FastAPIServer"
 
+# What takes seconds, and is the same in each process that has transformers.
+ONE_NODE = pytest.mark.parametrize("etl_cluster", ["one", pytest.param("three", marks=pytest.mark.long)], indirect=True)
+
 # Answers a PUT as its environment says; `{}` stands for the body of a good answer.
 SERVER = """
 import os, socket, sys, threading, time
@@ -179,6 +182,7 @@ def test_forks_that_go_away(etl: Etl, src: str, etl_cluster: LocalCluster) -> No
     assert not [pid for pid in sessions if Path(f"/proc/{pid}").exists()]
 
 
+@ONE_NODE
 def test_the_server_keeps_no_descriptor_of_them(call: Caller, src: str, etl_cluster: LocalCluster) -> None:
     """Not of those that fail to start, that crash, that hang, nor of what they were given."""
     if sys.platform != "linux":
@@ -207,6 +211,7 @@ def test_the_server_keeps_no_descriptor_of_them(call: Caller, src: str, etl_clus
     assert files_of(etl_cluster) == kept
 
 
+@ONE_NODE
 def test_clients_that_go_away(etl: Etl, src: str, etl_cluster: LocalCluster) -> None:
     """What was begun for them is given up; it is more than may be under way at once."""
     etl.started(acting(HTTP))
@@ -237,6 +242,7 @@ def test_a_log_without_end(etl: Etl, src: str, etl_cluster: LocalCluster) -> Non
     assert etl.get(src, "a.txt").body == b"CONTENT OF A.TXT"
 
 
+@ONE_NODE
 def test_a_process_that_does_not_want_to_end(etl: Etl, etl_cluster: LocalCluster) -> None:
     before = processes_of(etl_cluster)
     stubborn = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + SERVER

@@ -195,9 +195,7 @@ def test_an_image_that_cannot_be_had(etl: Etl, runtime: dict[str, object], text:
 
 def test_a_transformer_that_is_never_ready(etl: Etl, etl_cluster: LocalCluster) -> None:
     before = processes_of(etl_cluster)
-    got = etl.runs(
-        [sys.executable, "-c", "import time; print('still loading', flush=True); time.sleep(1000)"], init_timeout="8s"
-    )
+    got = etl.runs(["/bin/sh", "-c", "echo still loading; exec sleep 1000"], init_timeout="2s")
     assert got.status == 400
     assert "context deadline exceeded" in str(got.error["message"])
     assert "still loading" in str(got.error["message"])
