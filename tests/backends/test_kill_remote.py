@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 READ = {f"r{i}": bytes([i]) * (i * 700_001) for i in range(6)}
 WRITTEN = ("w0", "w1")
-ROUNDS = 5
 
 
 def _content(name: str, version: int) -> bytes:
@@ -89,9 +88,10 @@ class Load:
         return write
 
 
+@pytest.mark.parametrize("rounds", [3, pytest.param(20, marks=(pytest.mark.long, pytest.mark.timeout(1800)))])
 @pytest.mark.parametrize("targets", [1, 3])
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind in ("ais", "s3")])
-def test_kills_under_load(places: dict[str, Place], tmp_path: Path, kind: str, targets: int) -> None:
+def test_kills_under_load(places: dict[str, Place], tmp_path: Path, kind: str, targets: int, rounds: int) -> None:
     if kind not in places:
         pytest.skip(why_missing(kind) or "")
     place = places[kind]
@@ -103,7 +103,7 @@ def test_kills_under_load(places: dict[str, Place], tmp_path: Path, kind: str, t
     backends = {place.provider: place.options}
     folder = tmp_path / "data"
     with LocalCluster(folder, durability="relaxed", targets=targets, backends=backends) as near:
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             with near.client() as client:
                 remote = Remote(place, name, place.seen_from(client, name), near)
                 remote.here.head()
