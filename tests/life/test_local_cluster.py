@@ -15,7 +15,7 @@ import pytest
 
 from aistore import LocalCluster
 from aistore.local import FolderInUseError, ServerStartError
-from aistore.server.folder import find_server
+from aistore.server.folder import FolderError, ServedFolder, find_server
 from calling import Caller, where
 from programs import target_pids
 from store_truth import content_sizes, problems
@@ -204,6 +204,22 @@ def test_somebody_elses_folder_is_refused_and_left_alone(tmp_path: Path) -> None
     with pytest.raises(ServerStartError, match=r"not an AIStore data folder and not empty \(it holds thesis.tex\)"):
         LocalCluster(tmp_path).start()
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_the_folder_of_an_authn_server_is_none_for_data_and_the_other_way_round(tmp_path: Path) -> None:
+    ServedFolder(tmp_path / "authn", of_authn=True).close()
+    (tmp_path / "authn/authn.db").touch()
+    ServedFolder(tmp_path / "data").close()
+    (tmp_path / "data/catalog.db").touch()
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("**/*")}
+    with pytest.raises(ServerStartError, match="ais authn serve"):
+        LocalCluster(tmp_path / "authn").start()
+    with pytest.raises(FolderError, match="--authn local"):
+        ServedFolder(tmp_path / "data", of_authn=True)
+    with pytest.raises(FolderError, match="name another one for data"):
+        ServedFolder(tmp_path / "authn")
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("**/*")} == before
+    ServedFolder(tmp_path / "authn", of_authn=True).close()
 
 
 def test_folder_of_a_newer_version_is_refused(tmp_path: Path) -> None:

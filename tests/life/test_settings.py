@@ -49,6 +49,10 @@ def test_what_is_no_size(text: str) -> None:
         ({"grace": -1.0}, "limits.grace = -1.0 is not between 0 and 3600"),
         ({"public_host": "http://a:80"}, "public_host 'http://a:80' is not a name"),
         ({"host": "example.org"}, "--allow-remote"),
+        ({"authn_port": 0}, "--authn local"),
+        ({"authn_port": 52001, "authn": "http://127.0.0.1:52001"}, "--authn local"),
+        ({"authn_ca": "ca.pem"}, "--authn https://"),
+        ({"authn_ca": "ca.pem", "authn": "local"}, "--authn https://"),
     ],
 )
 def test_refused(setting: dict[str, object], message: str) -> None:

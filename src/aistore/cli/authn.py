@@ -14,7 +14,7 @@ from aistore.server.authn.settings import (
     first_administrator,
     tls_of_environment,
 )
-from aistore.server.folder import LOG
+from aistore.server.folder import AUTHN_DATABASE, LOG
 from aistore.server.settings import CA, user_data_dir
 from aistore.version import __version__
 from aistore.wire import environment
@@ -27,7 +27,6 @@ _HERE = "authn"
 
 def serve(asked: argparse.Namespace) -> int:
     """Serve an AuthN folder in the foreground."""
-    from aistore.server.authn.database import DATABASE
     from aistore.server.authn.service import AuthnService
     from aistore.server.process import run_service
 
@@ -50,7 +49,7 @@ def serve(asked: argparse.Namespace) -> int:
         log_format=asked.log_format or AuthnSettings.log_format,
         access_log=asked.access_log,
         secret=environment.take(environment.SECRET_KEY),
-        first=administrator(is_new=not (folder / DATABASE).exists()),
+        first=administrator(is_new=not (folder / AUTHN_DATABASE).exists()),
     )
     warn(settings.host, f"tokens and passwords pass {settings.host} in plain text: see that nobody can listen there")
     service = AuthnService(settings)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from aistore.server.folder import LOG, RunningServer, find_server
+from aistore.server.folder import AUTHN_DATABASE, LOG, RunningServer, find_server
 from aistore.server.settings import (
     CA,
     LOCAL_AUTHN,
@@ -101,9 +101,8 @@ def _with_administrator(settings: ServerSettings) -> ServerSettings:
         return settings
     from aistore.cli.authn import administrator
     from aistore.server.authn.attach import FOLDER
-    from aistore.server.authn.database import DATABASE
 
-    first = administrator(is_new=not (settings.data_dir / FOLDER / DATABASE).exists())
+    first = administrator(is_new=not (settings.data_dir / FOLDER / AUTHN_DATABASE).exists())
     return replace(settings, authn_first=(first.name, first.password))
 
 

@@ -40,6 +40,10 @@ CLIENTS_LOCK = "clients.lock"
 OWNER_LOCK = "owner.lock"
 FORMAT_FILE = "format"
 LOG = "server.log"
+AUTHN_DATABASE = "authn.db"
+"""What an AuthN server keeps, which makes a folder one of AuthN."""
+_CONTENT = ("catalog.db", "content")
+"""What makes a folder the data folder of a cluster."""
 
 # What may lie in a folder that is not a data folder yet: traces of a start that failed.
 _TRACES = {LOCK, START_LOCK, CLIENTS_LOCK, OWNER_LOCK, LOG, "server.errors.log", f"{FORMAT_FILE}.new"}
@@ -76,8 +80,21 @@ class RunningServer:
     """How long, when it is told to stop, what runs may take."""
 
 
-def make_folder(data_dir: Path) -> None:
-    """Make the folder where it is missing; refuse one that holds somebody's files, before anything is written there."""
+def make_folder(data_dir: Path, *, of_authn: bool = False) -> None:
+    """Make the folder where it is missing; refuse one that holds somebody's files, before anything is written there.
+
+    `of_authn`: for an AuthN server, and not for a cluster; the folder of the other one is refused, too.
+    """
+    if of_authn and any((data_dir / name).exists() for name in _CONTENT):
+        raise FolderError(
+            f"{data_dir} is the data folder of a cluster: name another one for the AuthN server "
+            f"(or have the cluster bring its own: ais serve {data_dir} --authn local)"
+        )
+    if not of_authn and (data_dir / AUTHN_DATABASE).exists():
+        raise FolderError(
+            f"{data_dir} is the folder of an AuthN server, which is served by: ais authn serve {data_dir}; "
+            "name another one for data"
+        )
     new = [folder for folder in (data_dir, *data_dir.parents) if not folder.exists()]
     try:
         data_dir.mkdir(0o700, parents=True, exist_ok=True)
@@ -143,9 +160,9 @@ def _read_holder(fd: int) -> RunningServer:
 class ServedFolder:
     """A data folder for as long as this process serves it. Takes the lock on construction."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, *, of_authn: bool = False) -> None:
         self.data_dir = data_dir
-        make_folder(data_dir)
+        make_folder(data_dir, of_authn=of_authn)
         self._fd = self._claim()
         try:
             self._check_format()

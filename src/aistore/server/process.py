@@ -171,7 +171,7 @@ def run_service(
     )  # nor its secrets in a core dump
     _spare_the_collector()
     _keep_what_is_freed()
-    folder = ServedFolder(settings.data_dir) if settings.role != "target" else None
+    folder = ServedFolder(settings.data_dir, of_authn=settings.role == "authn") if settings.role != "target" else None
     _open_log(settings, stderr_to_log)
     orphaned = False
     try:

@@ -199,10 +199,7 @@ class ServerSettings(TlsSettings):
             raise SettingsError(
                 f"public_host {self.public_host!r} is not a name or an address (without port and scheme)"
             )
-        if self.log_level not in LOG_LEVELS:
-            raise SettingsError(f"log_level {self.log_level!r} is none of {', '.join(LOG_LEVELS)}")
-        if self.log_format not in LOG_FORMATS:
-            raise SettingsError(f"log_format {self.log_format!r} is none of {', '.join(LOG_FORMATS)}")
+        check_logs(self.log_level, self.log_format)
         if self.authn not in ("", LOCAL_AUTHN) and not self.authn.startswith(("http://", "https://")):
             raise SettingsError(f"authn {self.authn!r} is neither {LOCAL_AUTHN!r} nor the URL of an AuthN server")
         if not 0 <= self.authn_port <= 65535:
@@ -225,6 +222,14 @@ class ServerSettings(TlsSettings):
             values[name] = tuple(values[name])
         values["limits"] = NodeLimits(**values["limits"])
         return cls(**{**values, "data_dir": Path(values["data_dir"])})
+
+
+def check_logs(level: str, form: str) -> None:
+    """Raises `SettingsError` for a level or a form of logs that there is not."""
+    if level not in LOG_LEVELS:
+        raise SettingsError(f"log_level {level!r} is none of {', '.join(LOG_LEVELS)}")
+    if form not in LOG_FORMATS:
+        raise SettingsError(f"log_format {form!r} is none of {', '.join(LOG_FORMATS)}")
 
 
 def is_loopback(host: str) -> bool:
@@ -375,4 +380,17 @@ def make_settings(file: Path | None, options: Mapping[str, object], default_port
         if name in values:
             values[name] = str(Path(str(values[name])).expanduser().absolute())
     values["allow_hosts"] = tuple(cast("list[str]", values.get("allow_hosts", ())))
+    _check_authn(str(values.get("authn", "")), values)
     return ServerSettings(data_dir, **values)  # type: ignore[arg-type]  # names and types were checked above
+
+
+def _check_authn(authn: str, given: Mapping[str, object]) -> None:
+    """Raises `SettingsError` for what would say nothing: who gave it believes that somebody asks for tokens."""
+    if "authn_port" in given and authn != LOCAL_AUTHN:
+        raise SettingsError(
+            f"authn_port is the port of an AuthN server of its own: it needs authn = {LOCAL_AUTHN!r} (--authn local)"
+        )
+    if "authn_ca" in given and not authn.startswith("https://"):
+        raise SettingsError(
+            "authn_ca vouches for an AuthN server behind https: it needs authn = 'https://...' (--authn https://...)"
+        )

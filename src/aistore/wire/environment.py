@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import Final
 
+from aistore.wire.values import parse_bool
+
 AUTHN_PORT: Final = 52001
 
 URL: Final = "AIS_AUTHN_URL"
@@ -38,3 +40,8 @@ def take(name: str) -> str:
     if place:
         ctypes.memset(place, ord("*"), len(ctypes.string_at(place)))
     return os.environ.pop(name)
+
+
+def is_set(name: str) -> bool:
+    """Whether a variable says yes."""
+    return parse_bool(os.environ.get(name, "").strip().lower())

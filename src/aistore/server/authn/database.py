@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
+from aistore.server.folder import AUTHN_DATABASE
 from aistore.wire.authn import ADMIN_ROLE, BucketAcl, ClusterAcl, Role
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["DATABASE", "Database", "StoredKey", "StoredUser"]
+__all__ = ["Database", "StoredKey", "StoredUser"]
 
-DATABASE: Final = "authn.db"
 _FORMAT: Final = 2
 _SCHEMA: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -73,7 +73,7 @@ class Database:
     """The file `authn.db` of a folder."""
 
     def __init__(self, folder: Path) -> None:
-        path = folder / DATABASE
+        path = folder / AUTHN_DATABASE
         os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;")

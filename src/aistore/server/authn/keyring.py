@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from aistore.http1.message import Reply
-from aistore.server.authn.database import DATABASE
 from aistore.server.authn.extraction import address_of
 from aistore.server.authn.keys import RSA_BITS, KeyRefused
 from aistore.server.authn.service import MINUTE, Lifetimes, json_answer, read_change
+from aistore.server.folder import AUTHN_DATABASE
 from aistore.wire import authn
 from aistore.wire.errors import ApiError
 from aistore.wire.headers import JSON
@@ -101,7 +101,7 @@ async def configuration(service: AuthnService, request: Request, parts: list[str
                 "max_token_age": format_duration(lifetimes.longest),
                 "public_key": keys.public[-1].pem if keys.public else None,
                 "signing_key": {"bits": RSA_BITS},
-                "db": {"type": "sqlite", "filepath": str(settings.data_dir / DATABASE)},
+                "db": {"type": "sqlite", "filepath": str(settings.data_dir / AUTHN_DATABASE)},
             },
             "log": {
                 "dir": str(settings.data_dir),

@@ -9,9 +9,8 @@ from urllib.parse import urlsplit
 
 from aistore.server.folder import LOG
 from aistore.server.limits import NodeLimits
-from aistore.server.settings import SettingsError, TlsSettings, is_loopback
+from aistore.server.settings import SettingsError, TlsSettings, check_logs, is_loopback
 from aistore.wire import environment
-from aistore.wire.values import parse_bool
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,6 +75,7 @@ class AuthnSettings(TlsSettings):
         return urlsplit(self.external_url).hostname or ""
 
     def __post_init__(self) -> None:
+        check_logs(self.log_level, self.log_format)
         if not 0 <= self.port <= 65535:
             raise SettingsError(f"port {self.port} is not between 0 (any free port) and 65535")
         if self.external_url and urlsplit(self.external_url).scheme not in ("http", "https"):
@@ -89,7 +89,7 @@ class AuthnSettings(TlsSettings):
 
 def tls_of_environment() -> tuple[str, str]:
     """Certificate and key that the environment names, empty where it does not ask for HTTPS (protocol/60 20.3). Raises `SettingsError`."""
-    if not parse_bool(os.environ.get(environment.USE_HTTPS, "").strip().lower()):
+    if not environment.is_set(environment.USE_HTTPS):
         return "", ""
     cert, key = (os.environ.get(name, "") for name in (environment.SERVER_CERTIFICATE, environment.SERVER_KEY))
     if not cert or not key:
