@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from aistore.server.authn.tokens import sign
 from calling import Caller, Got
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
 SECRET = "a secret of tests, of more than 32 bytes"
@@ -27,17 +28,37 @@ sys.exit(main())
 """
 
 
+@contextlib.contextmanager
+def ais_serve(folder: Path, *options: str, **environment: str) -> Iterator[dict[str, str]]:
+    """`ais serve` on a folder while the block lasts, without ETL; what it says of itself, by the first word of each line."""
+    inherited = {name: text for name, text in os.environ.items() if not name.startswith("AIS_")}
+    words = [sys.executable, "-c", _COMMAND, "serve", str(folder), "--port", "0", "--no-etl", *options]
+    with subprocess.Popen(words, env={**inherited, **environment}, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            said: dict[str, str] = {}
+            for line in server.stdout:
+                said[line.split()[0]] = line.split()[-1]
+                if line.startswith("Stop it"):
+                    break
+            yield said
+        finally:
+            server.terminate()
+
+
 class AuthnServer:
     """`ais authn serve` on a folder. `secret` empty: it signs with keys of its own."""
 
-    def __init__(self, folder: Path, *, secret: str = SECRET, password: str = PASSWORD, port: int = 0) -> None:
+    def __init__(
+        self, folder: Path, *options: str, secret: str = SECRET, password: str = PASSWORD, port: int = 0
+    ) -> None:
         self.folder = folder
         environment = {name: text for name, text in os.environ.items() if not name.startswith("AIS_")}
         environment |= {
             name: text for name, text in (("AIS_AUTHN_SECRET_KEY", secret), ("AIS_AUTHN_SU_PASS", password)) if text
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _COMMAND, "authn", "serve", str(folder), "--port", str(port)],
+            [sys.executable, "-c", _COMMAND, "authn", "serve", str(folder), "--port", str(port), *options],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

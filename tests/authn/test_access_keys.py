@@ -226,7 +226,7 @@ def test_a_ca_that_cannot_be_read_is_an_answer_that_did_not_come(monkeypatch: py
     """So that clusters are told again when it is there, and not never."""
     monkeypatch.setenv("AIS_CLIENT_CA", "/not/there.pem")
     service: Any = SimpleNamespace(external_url="", own_cluster=None, keys=SimpleNamespace(sign=lambda _: "token"))
-    with pytest.raises(ApiError, match="status 502"):
+    with pytest.raises(ApiError, match=r"status 502: the CA /not/there\.pem"):
         asyncio.run(Pushing(service).shake_hands(ClusterAcl("c", urls=["https://127.0.0.1:9"])))
 
 

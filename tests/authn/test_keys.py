@@ -28,7 +28,8 @@ from aistore.server.authn.tokens import sign
 from aistore.server.authn.trust import Published
 from aistore.server.settings import ServerSettings, SettingsError
 from aistore.server.spawn import ServerStartError
-from guarding import PASSWORD, SECRET, As, AuthnServer, Guarded, token
+from aistore.transport.errors import TlsError
+from guarding import PASSWORD, SECRET, As, AuthnServer, Guarded, ais_serve, token
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,7 +58,9 @@ def test_keys_are_learned_from_a_server_that_publishes_them(
     before = client.login("admin", PASSWORD)
     server.stop()
     with LocalCluster(authn=server.url, etl=False, targets=2) as cluster, As(cluster.url, before) as user:
-        assert user("GET", "/v1/daemon?what=smap").status == 401
+        refused = user("GET", "/v1/daemon?what=smap")
+        assert (refused.status, b"the AuthN server, which has the keys, does not answer" in refused.body) == (401, True)
+        assert "start it: ais authn serve" in (cluster.path / "server.log").read_text()
         server = AuthnServer(tmp_path / "authn", secret="", port=port)
         try:
             wait_until(lambda: user("GET", "/v1/daemon?what=smap").status == 200, "the keys are there")
@@ -132,40 +135,49 @@ def test_keys_do_not_come_over_a_network_that_others_may_change(monkeypatch: pyt
         LocalCluster(authn="http://192.0.2.1:52001", etl=False).start()
 
 
+_LOCAL = ("--authn", "local", "--authn-port", "0", "--targets", "2")
+
+
 def test_an_authn_server_of_its_own(tmp_path: Path) -> None:
-    environment = {name: text for name, text in os.environ.items() if not name.startswith("AIS_")}
-    command = [sys.executable, "-m", "aistore.cli.main", "serve", str(tmp_path / "data"), "--port", "0", "--no-etl"]
-    command += ["--authn", "local", "--authn-port", "0", "--targets", "2"]
-    with subprocess.Popen(
-        command, env={**environment, "AIS_AUTHN_SU_PASS": "pw"}, stdout=subprocess.PIPE, text=True
-    ) as server:
-        try:
-            assert server.stdout is not None
-            said: dict[str, str] = {}
-            for line in server.stdout:
-                said[line.split()[0]] = line.split()[-1]
-                if line.startswith("Stop it"):
-                    break
-            client = AuthNClient(said["tokens"])
-            client.login("admin", "pw")
-            root = Client(said["url"], token=client.client.token)
-            bucket = root.bucket("b").create()
-            bucket.object("o").get_writer().put_content(b"1")
-            (info,) = client.cluster_manager().list().clusters.values()
-            assert info.id == root.cluster().get_uuid()
-            client.user_manager().create("guest", [f"Guest-{info.id}"], "x")
-            guest = AuthNClient(said["tokens"])
-            mine = Client(said["url"], token=guest.login("guest", "x")).bucket("b")
-            assert mine.object("o").get_reader().read_all() == b"1"
-            with pytest.raises(AISError) as refused:
-                mine.object("o").delete()
-            assert refused.value.status_code == 403
-            guest.logout()
-            with pytest.raises(AISError) as refused:
-                mine.object("o").get_reader().read_all()
-            assert refused.value.status_code == 401
-        finally:
-            server.terminate()
+    with ais_serve(tmp_path / "data", *_LOCAL, AIS_AUTHN_SU_PASS="pw") as said:
+        client = AuthNClient(said["tokens"])
+        client.login("admin", "pw")
+        root = Client(said["url"], token=client.client.token)
+        bucket = root.bucket("b").create()
+        bucket.object("o").get_writer().put_content(b"1")
+        (info,) = client.cluster_manager().list().clusters.values()
+        assert info.id == root.cluster().get_uuid()
+        client.user_manager().create("guest", [f"Guest-{info.id}"], "x")
+        guest = AuthNClient(said["tokens"])
+        mine = Client(said["url"], token=guest.login("guest", "x")).bucket("b")
+        assert mine.object("o").get_reader().read_all() == b"1"
+        with pytest.raises(AISError) as refused:
+            mine.object("o").delete()
+        assert refused.value.status_code == 403
+        guest.logout()
+        with pytest.raises(AISError) as refused:
+            mine.object("o").get_reader().read_all()
+        assert refused.value.status_code == 401
+
+
+def test_an_authn_server_over_https_with_a_ca_of_its_own(tmp_path: Path) -> None:
+    """Its keys come to a cluster over HTTPS, from whom that trusts and from nobody else; clients and commands as well."""
+    server = AuthnServer(tmp_path / "authn", "--tls-self-signed", secret="")
+    ca = str(server.folder / "tls/ca.pem")
+    try:
+        assert server.url.startswith("https://")
+        with pytest.raises(TlsError, match="ca_cert"):
+            AuthNClient(server.url).login("admin", PASSWORD)
+        admin = AuthNClient(server.url, ca_cert=ca)
+        bearer = admin.login("admin", PASSWORD)
+        with ais_serve(tmp_path / "data", "--authn", server.url, "--authn-ca", ca) as said:
+            Client(said["url"], token=bearer).bucket("b").create()
+            admin.cluster_manager().register("here", [said["url"]])
+            admin.logout()
+            with As(said["url"], bearer) as late:
+                assert late("GET", "/v1/buckets/b").status == 401
+    finally:
+        server.stop()
 
 
 @pytest.mark.parametrize("changes", [1, pytest.param(7, marks=pytest.mark.long)])
@@ -173,37 +185,25 @@ def test_a_new_secret_of_a_server_of_its_own_ends_tokens_in_every_process(
     tmp_path: Path, wait_until: Callable[[Callable[[], object], str], None], changes: int
 ) -> None:
     """However many there are in a row: also those that were seen before, and those that were never shown to a target."""
-    environment = {name: text for name, text in os.environ.items() if not name.startswith("AIS_")}
-    environment |= {"AIS_AUTHN_SU_PASS": "pw", "AIS_AUTHN_SECRET_KEY": SECRET}
-    command = [sys.executable, "-m", "aistore.cli.main", "serve", str(tmp_path / "data"), "--port", "0", "--no-etl"]
-    command += ["--authn", "local", "--authn-port", "0", "--targets", "2"]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as server:
-        try:
-            assert server.stdout is not None
-            said: dict[str, str] = {}
-            for line in server.stdout:
-                said[line.split()[0]] = line.split()[-1]
-                if line.startswith("Stop it"):
-                    break
-            client = AuthNClient(said["tokens"])
-            old = client.login("admin", "pw")
-            with As(said["url"], old) as root:
-                root.make_bucket("b")
-                targets = json.loads(root("GET", "/v1/daemon?what=smap").body)["tmap"].values()
-                urls = [said["url"], *(one["public_net"]["direct_url"] for one in targets)]
-            assert [status_at(url, old) for url in urls] == [404] * 3
-            for number in range(changes):
-                bearer = AuthNClient(said["tokens"]).login("admin", "pw")
-                with As(said["tokens"], bearer) as root:
-                    changed = json.dumps({"auth": {"secret": str(number) * 40}}).encode()
-                    assert root("PUT", "/v1/daemon", changed).status == 200
-            assert status_at(urls[0], old) == 401
-            new = AuthNClient(said["tokens"]).login("admin", "pw")
-            for url in urls:
-                wait_until(partial(accepts, url, new), f"{url} to know the new secret")
-                assert status_at(url, old) == 401
-        finally:
-            server.terminate()
+    secrets = {"AIS_AUTHN_SU_PASS": "pw", "AIS_AUTHN_SECRET_KEY": SECRET}
+    with ais_serve(tmp_path / "data", *_LOCAL, **secrets) as said:
+        client = AuthNClient(said["tokens"])
+        old = client.login("admin", "pw")
+        with As(said["url"], old) as root:
+            root.make_bucket("b")
+            targets = json.loads(root("GET", "/v1/daemon?what=smap").body)["tmap"].values()
+            urls = [said["url"], *(one["public_net"]["direct_url"] for one in targets)]
+        assert [status_at(url, old) for url in urls] == [404] * 3
+        for number in range(changes):
+            bearer = AuthNClient(said["tokens"]).login("admin", "pw")
+            with As(said["tokens"], bearer) as root:
+                changed = json.dumps({"auth": {"secret": str(number) * 40}}).encode()
+                assert root("PUT", "/v1/daemon", changed).status == 200
+        assert status_at(urls[0], old) == 401
+        new = AuthNClient(said["tokens"]).login("admin", "pw")
+        for url in urls:
+            wait_until(partial(accepts, url, new), f"{url} to know the new secret")
+            assert status_at(url, old) == 401
 
 
 def accepts(url: str, bearer: str) -> bool:

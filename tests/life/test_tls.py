@@ -26,7 +26,7 @@ from aistore.sdk.authn import AuthNClient
 from aistore.server.certificate import read_certificate
 from aistore.server.self_signed import make_files
 from aistore.server.settings import CA, SELF_SIGNED, SERVED, ServerSettings, TlsFiles, make_settings
-from aistore.server.tls import ServerTls
+from aistore.server.tls import CaFile, ServerTls
 from aistore.transport.errors import TlsError
 from certificates import Authority, Pair
 from programs import target_pids
@@ -468,6 +468,20 @@ def test_files_that_cannot_be_used_are_named(authority: Authority, tmp_path: Pat
             LocalCluster(tmp_path / "data", tls=wrong, etl=False).start()
     with pytest.raises(RuntimeError, match="plain HTTP"):
         _ = LocalCluster(tmp_path / "data").ca_cert
+
+
+def test_a_ca_that_was_renewed_is_trusted_without_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "ca.pem"
+    monkeypatch.setenv("AIS_CLIENT_CA", str(file))
+    for trusted in (CaFile(str(file)), CaFile()):
+        for name in ("first", "second"):
+            file.write_bytes(Authority(tmp_path, name).path.read_bytes())
+            (known,) = trusted.context().get_ca_certs()
+            assert name in str(known["subject"])
+            assert trusted.context() is trusted.context()
+        file.unlink()
+        with pytest.raises(SettingsError, match=r"ca\.pem"):
+            trusted.context()
 
 
 def test_times_of_certificates_are_read_as_they_are(authority: Authority) -> None:

@@ -84,3 +84,6 @@ def test_the_text_tells_what_where_and_what_to_do() -> None:
         f"[GET {URL}, 7 attempts]"
     )
     assert "ais serve" not in str(from_failure(ConnectionRefusedError(111, "x"), "GET", "http://example.com/v1/x"))
+    error = from_failure(ConnectionRefusedError(111, "x"), "POST", "http://127.0.0.1:52001/v1/users/admin")
+    assert str(error).startswith("no AuthN server answers at http://127.0.0.1:52001 (connection refused): ")
+    assert "Start one with `ais authn serve`" in str(error)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from aistore.server.certificate import Certificate
     from aistore.server.settings import TlsFiles
 
-__all__ = ["ServerTls", "open_tls", "trusting"]
+__all__ = ["CaFile", "ServerTls", "open_tls", "trusting"]
 
 logger = logging.getLogger("aistore.server.tls")
 
@@ -209,6 +209,25 @@ def trusting(ca: str = "") -> ssl.SSLContext:
         return ssl.create_default_context(cafile=bundle)
     except OSError as error:
         raise SettingsError(f"the CA {bundle} cannot be used: {_words(error)}") from error
+
+
+class CaFile:
+    """Whom connections to other servers trust, as `trusting` says; its file is read again when it has changed."""
+
+    __slots__ = ("_ca", "_context", "_seen")
+
+    def __init__(self, ca: str = "") -> None:
+        self._ca = ca
+        self._context: ssl.SSLContext | None = None
+        self._seen: object = None
+
+    def context(self) -> ssl.SSLContext:
+        """For connections that begin now. Raises `SettingsError` for a file that cannot be used."""
+        path = self._ca or os.environ.get(environment.CLIENT_CA)
+        seen = _state(path) if path else None
+        if self._context is None or seen != self._seen:
+            self._context, self._seen = trusting(self._ca), seen
+        return self._context
 
 
 def _read(path: str) -> Certificate:

@@ -28,6 +28,7 @@ import requests
 from aistore.http1.failures import BadBody, ConnectTimedOut, NoAnswer, ReadTimedOut, ShortBody, WriteTimedOut
 from aistore.http1.head import BadHead
 from aistore.transport.url import Origin, split_url
+from aistore.wire import authn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -160,13 +161,15 @@ def _origin(url: str) -> Origin:
 
 
 def _refused(_: BaseException, method: str, url: str) -> TransportError:
-    origin = _origin(url)
+    origin, target = split_url(url)
+    is_authn = not authn.RESOURCES.isdisjoint(target.partition("?")[0].split("/")[2:3])
+    who, command = ("AuthN server", "ais authn serve") if is_authn else ("AIStore", "ais serve")
     advice = (
-        "is the server running? Start one with `ais serve`"
+        f"is the server running? Start one with `{command}`"
         if origin.is_loopback
         else "is the endpoint right, and the server running?"
     )
-    return ConnectionRefused(f"no AIStore answers at {origin} (connection refused): {advice}", method, url)
+    return ConnectionRefused(f"no {who} answers at {origin} (connection refused): {advice}", method, url)
 
 
 def _unresolved(failure: BaseException, method: str, url: str) -> TransportError:

@@ -16,6 +16,7 @@ CLUSTERS: Final = "clusters"
 TOKENS: Final = "tokens"
 ACCESS_KEYS: Final = "access-keys"
 """Ours: the keys that clients of S3 sign with. The reference does not have them."""
+RESOURCES: Final = frozenset({USERS, ROLES, CLUSTERS, TOKENS, ACCESS_KEYS})
 
 ADMIN_ROLE: Final = "Admin"
 # The subject of tokens that an AuthN server shows to clusters.

@@ -47,6 +47,7 @@ _META: Final = "revoked"
 _MESSAGE_MAX: Final = 32 << 20
 _SESSIONS_MAX: Final = 4096
 _GRANTED_MAX: Final = 1024
+_EXPIRED: Final = "token expired"
 _USUAL: Final = frozenset({"", "provider=ais"})  # queries of calls on native objects
 _WHILE_ADMIN: Final = access.PATCH | access.SET_BUCKET_ACL
 
@@ -140,14 +141,9 @@ class Gate:
             if is_s3(path):
                 return self._of_key(request)
             raise self._refused("no token", ApiError(401, "token required"))
-        session = self._sessions.get(_key(token, source))
+        session = self._session_of(token, source)
         if session is None:
-            if self._trust.may_learn(token):
-                return self._after_learning(request, token, source)
-            session = self._new_session(token, source)
-        elif session.expires <= time.time():
-            del self._sessions[_key(token, source)]
-            raise self._refused("bad token", _invalid(source, "token expired"))
+            return self._after_learning(request, token, source)
         if bucket is not None:
             bits = bits_of_object(request)
             self._check_one(session, with_system(Wanted(bits, bucket.id)), bucket)
@@ -172,17 +168,13 @@ class Gate:
             if request.method == "POST" and request.headers.get("content-type", "").startswith("multipart/form-data"):
                 raise not_built("an upload by a form")
             raise self._refused("no token", ApiError(401, "token required"))
-        session = self._sessions.get(_key(key.token, ""))
+        try:
+            session = self._session_of(key.token, "")
+        except ApiError as error:
+            code = "ExpiredToken" if _EXPIRED in error.message else "InvalidAccessKeyId"
+            raise ApiError(403, f"the access key cannot be used: {error.message}", code) from None
         if session is None:
-            if self._trust.may_learn(key.token):
-                return self._after_learning(request, key.token, "")
-            try:
-                session = self._new_session(key.token, "")
-            except ApiError as error:
-                code = "ExpiredToken" if "expired" in error.message else "InvalidAccessKeyId"
-                raise ApiError(403, f"the access key cannot be used: {error.message}", code) from None
-        if session.expires <= time.time():
-            raise self._refused("bad token", ApiError(403, "the access key has expired", "ExpiredToken"))
+            return self._after_learning(request, key.token, "")
         request.user = session.claims.subject
         self._check(request, session)
         return self._handle(self._node, request)
@@ -218,6 +210,16 @@ class Gate:
         except UnknownBucket:
             return None
 
+    def _session_of(self, token: str, source: str) -> Session | None:
+        """What is known of a token that is good; None where keys have to be asked for first. Raises `ApiError` 401."""
+        session = self._sessions.get(_key(token, source))
+        if session is None:
+            return None if self._trust.may_learn(token) else self._new_session(token, source)
+        if session.expires <= time.time():
+            del self._sessions[_key(token, source)]
+            raise self._refused("bad token", _invalid(source, _EXPIRED))
+        return session
+
     def _new_session(self, token: str, source: str) -> Session:
         if self._node.is_target:
             self._recall()  # while it started, or did not answer, nobody could tell it
@@ -226,7 +228,8 @@ class Gate:
         try:
             claims = self._trust.verifier.verify(token)
         except BadToken as error:
-            raise self._refused("bad token", _invalid(source, str(error))) from None
+            away = " (the AuthN server, which has the keys, does not answer)" if self._trust.is_away else ""
+            raise self._refused("bad token", _invalid(source, f"{error}{away}")) from None
         # Another cluster was shown it; and that of an access key nobody shows: it counts with the key's signature.
         is_of_others = (claims.subject == authn.SERVICE or claims.is_of_key) and self._cluster not in claims.audience
         if is_of_others or (claims.is_of_key and source):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import sqlite3
 import time
 from typing import TYPE_CHECKING, Final
@@ -17,13 +16,13 @@ from aistore.server.relay import ask, ask_privately
 from aistore.server.settings import SettingsError
 from aistore.wire import authn, environment
 from aistore.wire.errors import ApiError
-from aistore.wire.values import parse_bool
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Awaitable, Callable, Iterable
 
     from aistore.server.authn.service import AuthnService
+    from aistore.server.tls import CaFile
     from aistore.wire.authn import ClusterAcl
 
     Tell = Callable[[ClusterAcl], Awaitable[str]]
@@ -47,7 +46,7 @@ class Pushing:
 
     def __init__(self, service: AuthnService) -> None:
         self._service = service
-        self._context: ssl.SSLContext | None = None
+        self._trusted: CaFile | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._behind: set[str] = set()
         """Clusters that have missed something since they were told all."""
@@ -72,7 +71,10 @@ class Pushing:
         answer = await self._ask(cluster, "POST", authn.TOKENS, b"{}")
         if answer.status != 200:
             said = answer.body if isinstance(answer.body, bytes) else b""
-            text = f"failed to validate-signer with {_label(cluster)}: status {answer.status}: {_text(said)}"
+            status = (
+                "it does not answer" if answer.status == 502 and not said else f"status {answer.status}: {_text(said)}"
+            )
+            text = f"failed to validate-signer with {_label(cluster)}: {status}"
             raise ApiError(503 if answer.status == 503 else 400, text)
 
     async def tell_revoked(self, cluster: ClusterAcl) -> None:
@@ -229,26 +231,28 @@ class Pushing:
         own = self._service.own_cluster
         if own is not None and url == own.url:
             return await ask_privately(own.data_dir, own.node, url, method, target, body, headers)
-        if self._context is None and url.startswith("https:"):
+        context = None
+        if url.startswith("https:"):
             try:
-                self._context = _trusted_clusters()
+                context = self._trusted_clusters()
             except SettingsError as error:  # whoever waits to be told is told when this is mended
                 logger.error("clusters cannot be told anything: %s", error)  # noqa: TRY400  it says all
-                return Reply(502)
-        return await ask(url, method, target, body, headers, self._context)
+                return Reply(502, [], str(error).encode())
+        return await ask(url, method, target, body, headers, context)
 
+    def _trusted_clusters(self) -> ssl.SSLContext:
+        """How certificates of clusters are verified (protocol/60 20.3)."""
+        import ssl
 
-def _trusted_clusters() -> ssl.SSLContext:
-    """How certificates of clusters are verified (protocol/60 20.3)."""
-    import ssl
+        from aistore.server.tls import CaFile
 
-    from aistore.server.tls import trusting
-
-    if not parse_bool(os.environ.get(environment.SKIP_VERIFY_CLUSTERS, "").strip().lower()):
-        return trusting()
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return context
+        if environment.is_set(environment.SKIP_VERIFY_CLUSTERS):
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            return context
+        if self._trusted is None:
+            self._trusted = CaFile()
+        return self._trusted.context()
 
 
 def _label(cluster: ClusterAcl) -> str:

@@ -17,10 +17,11 @@ from aistore.wire import environment
 from aistore.wire.authn import SERVICE
 
 if TYPE_CHECKING:
-    import ssl
     from pathlib import Path
 
+    from aistore.http1.message import Reply
     from aistore.server.authn.service import AuthnService
+    from aistore.server.tls import CaFile
 
 __all__ = ["Published", "Trust", "WithKey", "WithService"]
 
@@ -38,6 +39,9 @@ class Trust(ABC):
     @abstractmethod
     def verifier(self) -> Verifier:
         """Checks tokens with the keys that are known now."""
+
+    is_away = False
+    """Whether the server that has the keys did not answer when it was asked last."""
 
     def may_learn(self, token: str) -> bool:  # noqa: ARG002  of those who can
         """Whether asking for keys again could make a token acceptable."""
@@ -91,11 +95,12 @@ class Published(Trust):
             )
         self._url = url.rstrip("/")
         self._folder = folder
-        self._context: ssl.SSLContext | None = None
+        self._trusted: CaFile | None = None
         if parts.scheme == "https" and folder is None:
-            from aistore.server.tls import trusting
+            from aistore.server.tls import CaFile
 
-            self._context = trusting(ca)
+            self._trusted = CaFile(ca)
+            self._trusted.context()  # which says at the start what cannot be used
         self._not_before = 0.0
         self._learning: asyncio.Future[None] | None = None
         self._verifier = Verifier()
@@ -128,14 +133,17 @@ class Published(Trust):
 
     async def _ask(self) -> None:
         self._not_before = time.monotonic() + _RETRY_SECONDS
-        if self._folder is not None:
-            answer = await ask_privately(self._folder, SERVICE, self._url, "GET", _JWKS)
-        else:
-            answer = await ask(self._url, "GET", _JWKS, context=self._context)
+        try:
+            answer = await self._published()
+        except SettingsError as error:
+            logger.warning("the keys of %s cannot be had: %s", self._url, error)
+            return
+        self.is_away = answer.status == 502
         if answer.status == 400:
             raise SettingsError(f"{self._url} signs with a secret: set {environment.SECRET_KEY} to the same here")
         if answer.status != 200 or not isinstance(answer.body, bytes):
-            logger.warning("the keys of %s cannot be had: status %d", self._url, answer.status)
+            why = "it does not answer (start it: ais authn serve)" if self.is_away else f"status {answer.status}"
+            logger.warning("the keys of the AuthN server %s cannot be had: %s", self._url, why)
             return
         try:
             self._verifier = Verifier(public_keys=read_jwks(answer.body))
@@ -143,6 +151,12 @@ class Published(Trust):
             logger.warning("%s", error)
             return
         self._not_before = time.monotonic() + _REFRESH_SECONDS
+
+    async def _published(self) -> Reply:
+        if self._folder is not None:
+            return await ask_privately(self._folder, SERVICE, self._url, "GET", _JWKS)
+        context = self._trusted.context() if self._trusted is not None else None
+        return await ask(self._url, "GET", _JWKS, context=context)
 
 
 def _require_libraries() -> None:
