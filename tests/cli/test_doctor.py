@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import sqlite3
@@ -12,10 +13,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from aistore import LocalCluster
+from aistore import AsyncClient, Client, LocalCluster
+from aistore.cli.main import main
+from aistore.wire import access
+from guarding import token as token_of
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from guarding import Guarded
 
 AIS = (sys.executable, "-m", "aistore.cli.main")
 CONTENT = b"0123456789abcdef" * 6000
@@ -143,3 +149,57 @@ def test_a_folder_that_is_served_with_tls_is_checked_without_more_words(folder: 
     with LocalCluster(folder, durability="relaxed", tls=True, etl=False):
         done = ais(folder, "--quick")
         assert (done.returncode, done.stderr, "all is well" in done.stdout) == (0, "", True), done
+
+
+def test_where_tokens_are_asked_for_it_is_for_administrators(
+    guarded: Guarded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def doctor(*arguments: str) -> int:
+        return main(["doctor", "--quick", *arguments])
+
+    served = str(guarded.folder)
+    monkeypatch.setenv("AIS_AUTHN_TOKEN_FILE", str(tmp_path / "none"))
+    every_right = token_of(guarded.uuid, (1 << 63) - 1 & ~access.ADMIN)
+    for given, refusal in (
+        ("", f"token required on {guarded.url} (log in: ais authn login NAME)"),
+        (token_of(admin=True, lifetime=-10), "token expired"),
+        (every_right, "user `alice` has insufficient permissions"),
+    ):
+        monkeypatch.setenv("AIS_AUTHN_TOKEN", given)
+        for where in ((served,), ("--endpoint", guarded.url)):
+            assert doctor(*where, "--repair") == 2
+            said = capsys.readouterr()
+            assert (said.out, refusal in said.err) == ("", True), said
+            assert "is for administrators: name the token of one by AIS_AUTHN_TOKEN" in said.err
+            assert "STATUS:" not in said.err
+            assert not given or given not in said.err
+    root = token_of(admin=True)
+    with Client(guarded.url, token=root) as client:
+        assert client.cluster().list_jobs_status("scrub") == []
+    monkeypatch.setenv("AIS_AUTHN_TOKEN", root)
+    assert (doctor(served), "all is well" in capsys.readouterr().out) == (0, True)
+    monkeypatch.delenv("AIS_AUTHN_TOKEN")
+    (tmp_path / "none").write_text(json.dumps({"token": token_of(guarded.uuid, access.ADMIN | access.SHOW_CLUSTER)}))
+    assert doctor("--endpoint", guarded.url) == 0
+
+
+def test_an_asynchronous_client_is_told_what_was_found(folder: Path) -> None:
+    flip(folder)
+
+    async def told(url: str) -> tuple[object, object]:
+        async with AsyncClient(url) as client:
+            job = client.job(await client.job(job_kind="scrub").start())
+            found = await job.wait(timeout=60)
+            assert not found.success
+            other = client.job(await client.job(job_kind="cleanup-store").start())
+            return await job.findings(), (await other.findings(), await client.job("no-such-job").findings())
+
+    with LocalCluster(folder, durability="relaxed", etl=False) as cluster:
+        found, of_others = asyncio.run(told(cluster.url))
+        assert of_others == (None, None)
+        assert isinstance(found, dict)
+        assert (found["found"], found["finished"], found["objects"]) == ({"content-damaged": 1}, True, 2)
+        assert [(one["kind"], one["where"]) for one in found["problems"]] == [("content-damaged", "ais://b/large")]
+        with cluster.client() as client:
+            (job,) = client.cluster().list_jobs_status("scrub")
+            assert client.job(job.uuid).findings() == found

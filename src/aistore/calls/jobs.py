@@ -85,10 +85,17 @@ def start_scrub(*, quick: bool, repair: bool) -> Steps[str]:
 
 
 def findings(job_id: str) -> Steps[dict[str, object] | None]:
-    """What a scrub has found so far; None if nothing is known of it."""
+    """What a scrub has found so far; None if nothing is known of it, and of a job of another kind."""
     import msgspec
 
-    answer = yield _ask(whats.JOB_SNAPSHOTS, _document(job_id, SCRUB))
+    from aistore.sdk.errors import AISError
+
+    try:
+        answer = yield _ask(whats.JOB_SNAPSHOTS, _document(job_id, SCRUB))
+    except AISError as error:
+        if error.status_code == 404:
+            return None
+        raise
     snapshots = msgspec.json.decode(answer.content, type=dict[str, list[dict[str, object]]])
     told = [one["ext"] for of_target in snapshots.values() for one in of_target if one.get("ext")]
     return msgspec.convert(told[0], dict[str, object]) if told else None

@@ -15,12 +15,14 @@ import msgspec
 from aistore.calls import jobs
 from aistore.cli.objects import warn_once
 from aistore.cli.serve import data_dir_of
-from aistore.cli.words import counted
+from aistore.cli.words import counted, explained
 from aistore.sdk import Client
+from aistore.sdk.errors import AISError
 from aistore.server.doctor import Patient
 from aistore.server.folder import FolderError, FolderInUseError
 from aistore.server.settings import parse_size
 from aistore.server.store.findings import Findings, FindingsDocument, Pace
+from aistore.wire import environment
 
 if TYPE_CHECKING:
     import argparse
@@ -37,7 +39,15 @@ _STATES: Final = {"found": "not repaired", "repaired": "repaired", "contained": 
 def doctor(asked: argparse.Namespace) -> int:
     """Check a data folder. Exit status 0 in order, 1 not; raises why it cannot be checked."""
     warn_once()
-    said = _by_server(asked, asked.endpoint) if asked.endpoint else _examined(asked)
+    try:
+        said = _by_server(asked, asked.endpoint) if asked.endpoint else _examined(asked)
+    except AISError as error:
+        if error.status_code not in (401, 403):
+            raise
+        raise FolderError(
+            f"{explained(error)}\nThe check by a server is for administrators: name the token of one by "
+            f"{environment.TOKEN} or {environment.TOKEN_FILE}, or stop the server first"
+        ) from error
     if asked.json:
         print(json.dumps(said, indent=2))
     else:
