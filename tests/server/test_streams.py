@@ -56,9 +56,10 @@ def pieces(total: int) -> Iterator[bytes]:
 
 
 @needs_proc
+@pytest.mark.parametrize("mebibytes", [256, pytest.param(1024, marks=pytest.mark.long)])
 @pytest.mark.parametrize("chunked", [False, True])
-def test_memory_is_flat_while_a_gigabyte_passes(cluster: LocalCluster, chunked: bool) -> None:
-    total = 1024 * MIB
+def test_memory_is_flat_while_large_content_passes(cluster: LocalCluster, chunked: bool, mebibytes: int) -> None:
+    total = mebibytes * MIB
     with Caller(cluster.url) as call:
         headers = {} if chunked else {"Content-Length": str(total)}
         assert call("PUT", "/v1/objects/b/large", pieces(total), headers).status == 200
