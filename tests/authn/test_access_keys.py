@@ -293,7 +293,10 @@ def test_the_command_logs_in_and_makes_keys(
     assert main(["authn", "login", "admin"]) == 1
     assert "invalid credentials" in capsys.readouterr().err
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{PASSWORD}\n"))
+    file.parent.mkdir()
+    file.with_name("token.new").symlink_to(tmp_path / "of somebody else")  # who would read it there
     assert main(["authn", "login", "admin"]) == 0
+    assert not (tmp_path / "of somebody else").exists()
     assert file.stat().st_mode & 0o777 == 0o600
     assert json.loads(file.read_text())["token"]
     capsys.readouterr()

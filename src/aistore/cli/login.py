@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from aistore.server.store.sync import write_whole
 from aistore.wire import environment
 
 if TYPE_CHECKING:
@@ -53,10 +54,7 @@ def login(asked: argparse.Namespace) -> int:
     token = _client(asked).login(asked.name, password, None if asked.days is None else asked.days * _DAY)
     path = _file()
     path.parent.mkdir(0o700, parents=True, exist_ok=True)
-    new = path.with_name(f"{path.name}.{os.getpid()}")
-    with open(new, "w", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-        json.dump({"token": token}, file)
-    new.replace(path)
+    write_whole(path, json.dumps({"token": token}).encode())
     print(f"logged in as {asked.name}; the token is in {path}")
     return 0
 
