@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import stat
@@ -12,6 +13,8 @@ import pytest
 from aistore.sdk import AuthNClient
 from aistore.sdk.authn.errors import AuthNError, ErrUserInvalidCredentials, ErrUserNotFound
 from aistore.server.authn.passwords import hash_password
+from aistore.server.authn.service import AuthnError, AuthnService
+from aistore.server.authn.settings import AuthnSettings, FirstAdministrator
 from aistore.server.authn.throttle import Throttle
 from aistore.wire.errors import ApiError
 from guarding import PASSWORD, SECRET, As, AuthnServer, token
@@ -49,6 +52,13 @@ def test_a_new_server_wants_a_password_for_its_administrator(serve: Callable[...
     assert not server.url
     assert "AIS_AUTHN_SU_PASS" in server.said
     assert server.process.wait(60) == 1
+
+
+def test_the_first_administrator_is_not_called_as_the_server_calls_itself(tmp_path: Path) -> None:
+    first = FirstAdministrator("AuthN", PASSWORD)
+    service = AuthnService(AuthnSettings(tmp_path, port=0, secret=SECRET, first=first))
+    with pytest.raises(AuthnError, match="AIS_AUTHN_SU_NAME"):
+        asyncio.run(service.start())
 
 
 def test_a_short_secret_is_refused(serve: Callable[..., AuthnServer]) -> None:

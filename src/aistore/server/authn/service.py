@@ -347,6 +347,8 @@ def _bootstrap(service: AuthnService) -> None:
             f"{service.settings.data_dir} has no users yet: set {environment.SU_PASS} to the password of the first "
             f"administrator ({environment.SU_NAME} to its name, {first.name} by default)"
         )
+    if first.name == SERVICE:  # whose tokens are for clusters: nobody could do anything with it
+        raise AuthnError(f"{environment.SU_NAME} is {SERVICE!r}, which is the server itself: choose another name")
     hashed = hash_password(first.password)
     with database.change():
         database.put_role(Role(ADMIN_ROLE, "AuthN administrator"))
