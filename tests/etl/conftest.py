@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from aistore import LocalCluster
+from bench import environments
 from calling import Caller
 from etl_rest import Etl, acting
 
@@ -27,6 +28,15 @@ def etl_three() -> Iterator[LocalCluster]:
     """A gateway with three target processes, with ETL."""
     with LocalCluster(targets=3) as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def python() -> str:
+    """The interpreter of the official SDK and its framework, with the web servers."""
+    environments.make(environments.FRAMEWORK)
+    if reason := environments.why_missing(environments.FRAMEWORK):
+        pytest.skip(reason)
+    return str(environments.official_python(environments.FRAMEWORK))
 
 
 @pytest.fixture(params=["one", "three"])

@@ -6,10 +6,6 @@ import json
 import subprocess
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
-from bench import environments
-
 if TYPE_CHECKING:
     from aistore import LocalCluster
 
@@ -87,15 +83,6 @@ with client.etl("official-picky") as picky:
     found["inspected"] = [result.success, [[e.obj_name, e.ecode] for e in picky.view(job_id=job).obj_errors]]
 print(json.dumps(found))
 """
-
-
-@pytest.fixture(scope="module")
-def python() -> str:
-    """Its interpreter, with the web servers."""
-    environments.make(environments.FRAMEWORK)
-    if reason := environments.why_missing(environments.FRAMEWORK):
-        pytest.skip(reason)
-    return str(environments.official_python(environments.FRAMEWORK))
 
 
 def test_what_users_of_the_official_sdk_write(etl_cluster: LocalCluster, python: str) -> None:

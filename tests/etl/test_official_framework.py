@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bench import environments
 from etl_rest import Etl, acting
 
 if TYPE_CHECKING:
@@ -27,15 +26,6 @@ FORMS = [
     ("HTTPMultiThreadedServer", "hpull"),
 ]
 STREAMS = ["StreamFastAPIServer", "StreamFlaskServer", "StreamHTTPMultiThreadedServer"]
-
-
-@pytest.fixture(scope="module")
-def python() -> str:
-    """The official framework's interpreter."""
-    environments.make(environments.FRAMEWORK)
-    if reason := environments.why_missing(environments.FRAMEWORK):
-        pytest.skip(reason)
-    return str(environments.official_python(environments.FRAMEWORK))
 
 
 def official(etl: Etl, python: str, kind: str, comm: str, **variables: str) -> Etl:
