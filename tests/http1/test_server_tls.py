@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from aistore.http1.server import Limits
-from serving import DEADLINE, Raw, Serving
+from serving import DEADLINE, Raw, Serving, request
 
 FOLDER = Path(__file__).parents[1] / "transport" / "certificates"
 CA, SERVER = str(FOLDER / "ca.pem"), str(FOLDER / "server.pem")
@@ -77,6 +77,17 @@ def test_records_in_pieces_and_a_body_a_byte_at_a_time() -> None:
             with contextlib.suppress(ssl.SSLWantReadError):
                 answer += tls.read(1 << 16)
         assert b"200 OK" in answer
+
+
+def test_what_comes_while_the_server_takes_no_more_keeps_its_order() -> None:
+    sizes = [number % 97 for number in range(9000)]
+    with TlsServing() as server, TlsRaw(server.port) as client:
+        flood = b"".join(request("GET", f"/raw/{size}") for size in sizes)
+        client.send(request("GET", "/late") + flood)  # what the server does not take yet, the system holds
+        server.until(lambda: any(connection._paused for connection in server.server._connections))
+        server.call(server.service.release.set)
+        assert client.answer().status == 200
+        assert [len(client.answer().body) for _ in sizes] == sizes
 
 
 @pytest.mark.parametrize("sent", [b"", b"\x16", b"\x16\x03\x01\x02\x00\x01"])

@@ -90,10 +90,13 @@ class HttpServer:
         self.now = loop.time()
         make: Callable[[], asyncio.BaseProtocol] = lambda: Connection(self)  # noqa: E731  another one below
         if tls is not None:
-            from aistore.http1.tls import TlsTransport
+            from aistore.http1.tls import RECEIVE, TlsTransport
 
-            context = tls
-            make = lambda: TlsTransport(context(), Connection(self), self.receive_view)  # noqa: E731  see above
+            context, encrypted = (
+                tls,
+                memoryview(bytearray(RECEIVE)),
+            )  # consumed like `receive_view`, into which it is decrypted
+            make = lambda: TlsTransport(context(), Connection(self), encrypted)  # noqa: E731  see above
         self._listeners.append(await loop.create_server(make, sock=sock, backlog=_BACKLOG))
         if self._ticker is None:
             self._tick()

@@ -15,12 +15,16 @@ from typing import TYPE_CHECKING, Final, cast
 if TYPE_CHECKING:
     from aistore.http1.connection import Connection
 
-__all__ = ["TlsTransport"]
+__all__ = ["RECEIVE", "TlsTransport"]
 
 logger = logging.getLogger(__name__)
 
-_RECEIVE: Final = 64 * 1024  # at once: what is not decrypted yet stays in memory of OpenSSL's, which a connection keeps
-_ENCRYPT: Final = 64 * 1024  # at once, for the same reason
+RECEIVE: Final = 64 * 1024
+"""Bytes received at once, into a buffer that all connections of a loop share."""
+# At once, of the two: OpenSSL's buffers never shrink, so what they once held is held for each idle connection. A record has 16 KiB at most.
+_DECRYPT: Final = 8 * 1024
+_ENCRYPT: Final = 16 * 1024
+_SEND: Final = 64 * 1024
 _HANDSHAKE_RECORD: Final = 22
 _PLAIN: Final = (
     b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 48\r\nConnection: close\r\n\r\n"
@@ -40,11 +44,12 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._connection: Connection | None = connection
-        self._buffer = buffer[:_RECEIVE]
+        self._buffer = buffer
         self._socket: asyncio.Transport
         self._begun = False  # the first byte was seen
         self._ready = False  # the handshake is done
         self._early = b""  # what is to be sent after it
+        self._held = b""  # what came while the connection takes no more
         self._paused = False
         self._decrypting = False
         self._heard_all = False  # the client sends no more
@@ -78,17 +83,15 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
                 self._socket.write(_PLAIN)
                 self._give_up("no TLS")
                 return
-        self._incoming.write(self._buffer[:nbytes])
-        if self._ready:
-            self._decrypt()
+        if self._held:
+            self._held += self._buffer[:nbytes]
         else:
-            self._shake_hands()
+            self._take(self._buffer[:nbytes])
 
     def eof_received(self) -> bool:
         if not self._ready or self._dropping:
             return False
-        if self._incoming.pending and not self._paused:
-            self._decrypt()
+        self._go_on()
         self._hear_end()
         return True
 
@@ -114,11 +117,14 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
             self._early += data
             return
         view = memoryview(data)
-        for at in range(0, len(view), _ENCRYPT):
+        for start in range(0, len(view), _SEND):
             if self._socket.is_closing():  # the client is gone, which the connection is told soon
                 return
-            self._tls.write(view[at : at + _ENCRYPT])
-            self._socket.write(self._outgoing.read())
+            records = []
+            for at in range(start, min(start + _SEND, len(view)), _ENCRYPT):
+                self._tls.write(view[at : at + _ENCRYPT])
+                records.append(self._outgoing.read())
+            self._socket.write(b"".join(records))
 
     def pause_reading(self) -> None:
         """Hand over nothing more."""
@@ -129,8 +135,8 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         """Hand over what has come, and what comes."""
         self._paused = False
         self._socket.resume_reading()
-        if self._ready and not self._decrypting and (self._incoming.pending or self._tls.pending()):
-            asyncio.get_running_loop().call_soon(self._decrypt)
+        if self._ready and not self._decrypting and (self._held or self._incoming.pending or self._tls.pending()):
+            asyncio.get_running_loop().call_soon(self._go_on)
 
     def is_closing(self) -> bool:
         """Whether it is closed, or about to be."""
@@ -172,6 +178,26 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._socket.set_write_buffer_limits(high, low)
 
     # -- TLS ---------------------------------------------------------------------------------------------------
+
+    def _take(self, data: memoryview) -> None:
+        """Decrypt and hand over what has come, as far as the connection takes it."""
+        for at in range(0, len(data), _DECRYPT):
+            if self._dropping or self._closing:
+                return
+            if self._paused:
+                self._held = bytes(data[at:])
+                return
+            self._incoming.write(data[at : at + _DECRYPT])
+            if self._ready:
+                self._decrypt()
+            else:
+                self._shake_hands()
+
+    def _go_on(self) -> None:
+        """Hand over what was held back."""
+        self._decrypt()
+        held, self._held = self._held, b""
+        self._take(memoryview(held))
 
     def _shake_hands(self) -> None:
         try:
