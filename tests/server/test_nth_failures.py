@@ -65,6 +65,11 @@ class World:
         """URL of the cluster that remote buckets live in."""
         self.far_bucket = f"n{number}-{zlib.crc32(test.encode()):x}"
 
+    @property
+    def proof(self) -> Path:
+        """The file that shows that a client is the server's user."""
+        return self.node.settings.data_dir / f"import-{self.number:032x}"
+
     async def ask(self, method: str, path: str, body: bytes = b"", headers: str = "", url: str = "") -> Got:
         """An answer, whatever it is. Raises `Refused` if there is none, or only a part of it."""
         parts = urlsplit(url or self.node.url)
@@ -297,6 +302,13 @@ async def index_archives(w: World) -> None:
     await w.job(await w.action("POST", f"/v1/buckets/{w.b}", "index-shard", {}))
 
 
+async def import_a_file(w: World) -> None:
+    """As `import_folder` does for each file: large enough to be a content file."""
+    path = str(Path(w.node.settings.promote_root) / "one")
+    value = {"src": path, "obj": "large", "ovw": True, "imp": "reflink", "proof": w.proof.name}
+    await w.action("POST", f"/v1/objects/{w.b}", "promote", value, path)
+
+
 # -- remote buckets ------------------------------------------------------------------------------------------------
 
 
@@ -323,6 +335,15 @@ async def read_and_evict(w: World) -> None:
     await w.job(await w.action("DELETE", path, "evict-listrange", {"objnames": ["o"]}))
 
 
+async def make_an_inventory(w: World) -> None:
+    """Of a bucket that has one already, which stays until the new one is there."""
+    path = f"/v1/buckets/{w.far_bucket}?namespace={quote('@far', safe='')}"
+    await w.job(await w.action("POST", path, "create-inventory", {"name": "inv", "force": True}))
+    shown = await w.action("GET", path, "show-inventory")
+    (info,) = json.loads(shown.body).values()
+    assert info["ntotal"] == 2
+
+
 def _uname(bucket: str) -> str:
     return quote(f"ais/@#/{bucket}/", safe="")
 
@@ -331,9 +352,10 @@ AT_ONCE = (
     put_small, put_large, put_in_chunks, overwrite_large, overwrite_small_by_large, delete_large, describe, append_and_flush, upload_in_parts,
     give_an_upload_up, copy_object, rename_object, put_by_s3, upload_in_parts_by_s3, append_to_archive, make_bucket, destroy_bucket,
     rename_bucket, set_properties, change_configuration, make_archive, read_a_batch, read_a_member, read_large, index_archives,
+    import_a_file,
 )  # fmt: skip
 ONE_BY_ONE = (delete_many, copy_bucket, copy_many, promote, sort)
-REMOTE = (read_cold, write_through, prefetch, read_and_evict)
+REMOTE = (read_cold, write_through, prefetch, read_and_evict, make_an_inventory)
 
 
 # -- one attempt ---------------------------------------------------------------------------------------------------
@@ -372,6 +394,7 @@ async def prepare(w: World) -> None:
     await w.action("POST", f"/v1/buckets/{w.b}", "create-bck")
     for name, content in (("small", b"old small"), ("large", LARGE), ("a.tar", TAR)):
         await w("PUT", w.at(name), content)
+    w.proof.touch(0o600)
     if w.far:
         bucket = w.far_bucket
         await w("POST", f"/v1/buckets/{bucket}", b'{"action": "create-bck"}', url=w.far)
@@ -427,6 +450,7 @@ async def attempt(w: World, operation: Callable[[World], Awaitable[None]], kind:
     finally:
         hit = FAULTS.hit
         FAULTS.disarm()
+        w.proof.unlink()
     await settled(w.node)
     return Attempt(hit, failure, before, w.state())
 
