@@ -82,10 +82,6 @@ class CheckedSource(FileSource):
         self._check(self.fd, offset, count)
         return super().read_at(offset, count)
 
-    def read_head(self, offset: int, count: int) -> bytes:
-        """The same without comparing: what is read has a checksum of its own."""
-        return super().read_at(offset, count)
-
 
 class Cursor(Protocol):
     """Goes through a stream of bytes once, forward."""
@@ -95,10 +91,6 @@ class Cursor(Protocol):
 
     def read(self, count: int) -> bytes:
         """The next `count` bytes, fewer only at the end. Raises `BadArchive`."""
-        ...
-
-    def head(self, count: int) -> bytes:
-        """As `read`, of what has a checksum of its own."""
         ...
 
     def skip(self, count: int) -> None:
@@ -118,16 +110,10 @@ def cursor_over(source: Source, form: Format) -> Cursor:
 class _Plain:
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._read_head = source.read_head if isinstance(source, CheckedSource) else source.read_at
         self.position = 0
 
     def read(self, count: int) -> bytes:
         data = self._source.read_at(self.position, count)
-        self.position += len(data)
-        return data
-
-    def head(self, count: int) -> bytes:
-        data = self._read_head(self.position, count)
         self.position += len(data)
         return data
 
@@ -241,9 +227,6 @@ class _Inflating:
             parts.append(piece)
             missing -= len(piece)
         return b"".join(parts)
-
-    def head(self, count: int) -> bytes:
-        return self.read(count)
 
     def skip(self, count: int) -> None:
         while count:

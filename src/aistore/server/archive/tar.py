@@ -120,7 +120,7 @@ def _next(cursor: Cursor) -> TarMember | None:
     long_name = b""
     pax: dict[bytes, bytes] = {}
     for _ in range(_EXTENDED_RUN + 1):
-        block = cursor.head(BLOCK)
+        block = cursor.read(BLOCK)
         if not block or block == _ZEROS:
             if long_name or pax:
                 raise BadArchive("unexpected EOF")
