@@ -202,6 +202,33 @@ def test_what_is_wrong_is_told_and_mended(folder: Path, kind: str, what: str, da
         assert after == before
 
 
+def test_damaged_sums_of_good_content_are_made_anew_and_it_is_served_again(folder: Path) -> None:
+    before = contents(folder)
+    of_it = "SELECT content << 20 FROM object WHERE name = 'large-3'"
+    change(f"UPDATE sums SET sums = zeroblob(8) WHERE id IN ({of_it})")(folder)
+
+    async def read_part() -> None:
+        async with opened(folder) as store:
+            bucket = store.bucket(bucket_id("b"))
+            assert bucket is not None
+            row = store.lookup(bucket, "large-3")
+            assert row is not None
+            fd = store.content.open(row.content)
+            try:
+                await store.verifier.check_pieces(row, fd, 5, 10)
+            finally:
+                os.close(fd)
+
+    with pytest.raises(ContentDamaged):
+        asyncio.run(read_part())
+    assert contents(folder)["b/large-3"] is None
+    assert set(examine(folder, repair=True).found) == {"sums", "marked"}
+    assert examine(folder).problems == []
+    assert problems(folder) == []
+    assert contents(folder) == before
+    asyncio.run(read_part())
+
+
 @pytest.mark.parametrize("place", [0.0, 0.3, 0.999999])
 @pytest.mark.parametrize("name", ["large-3", "parts"])
 def test_a_flipped_bit_in_a_content_file_is_found_and_never_served(folder: Path, name: str, place: float) -> None:
