@@ -35,6 +35,10 @@ class Cluster:
         self.revoked: set[str] = set()
         self.keys: dict[str, str] = {}
         """Access keys with their tokens."""
+        self.times = 0
+        """How often it was told those."""
+        self.answers = asyncio.Event()
+        self.answers.set()
 
     async def start(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -49,7 +53,9 @@ class Cluster:
         with contextlib.suppress(asyncio.IncompleteReadError):
             head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
             length = next((line[16:] for line in head.split("\r\n") if line.startswith("content-length: ")), "0")
-            self._told(head, await reader.readexactly(int(length)))
+            body = await reader.readexactly(int(length))
+            await self.answers.wait()
+            self._told(head, body)
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
         writer.close()
 
@@ -59,6 +65,7 @@ class Cluster:
         if head.startswith("delete /v1/tokens"):
             self.revoked |= set(json.loads(body)["tokens"])
         elif head.startswith("put /v1/access-keys"):
+            self.times += 1
             self.keys = {one["id"]: one["token"] for one in json.loads(body)["keys"]}
 
 
@@ -210,6 +217,27 @@ def test_a_change_that_could_not_be_told_at_once_is_told_without_a_restart(tmp_p
                 assert faults.hit == reading, operation
                 await w.make_sure()
             assert w.cluster.keys == {} and w.cluster.revoked == {LOST}
+
+    asyncio.run(go())
+
+
+@pytest.mark.usefixtures("faults")
+def test_a_cluster_that_does_not_answer_is_not_told_every_change_in_between(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each would wait for its turn while somebody goes on making keys, and what counts would come after all of them."""
+    monkeypatch.setattr(pushing, "_ANSWER_SECONDS", 0.01)
+
+    async def go() -> None:
+        async with world(tmp_path) as w:
+            before = w.cluster.times
+            w.cluster.answers.clear()
+            for _ in range(12):
+                assert (await OPERATIONS["add key"](w))[0] == 200
+            w.cluster.answers.set()
+            await w.make_sure()
+            assert len(w.cluster.keys) == 13
+            assert w.cluster.times - before == 2  # the one that was under way, and the one that waited
 
     asyncio.run(go())
 

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import sqlite3
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
@@ -19,7 +19,7 @@ from aistore.wire.errors import ApiError
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable
 
     from aistore.server.authn.service import AuthnService
     from aistore.server.tls import CaFile
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["Pushing"]
 
 logger = logging.getLogger("aistore.server.authn")
+
+T = TypeVar("T")
 
 _LIFETIME: Final = 300
 # A change is answered when the clusters know it, or after this long; who does not know it by then is told until it does.
@@ -47,11 +49,13 @@ class Pushing:
     def __init__(self, service: AuthnService) -> None:
         self._service = service
         self._trusted: CaFile | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._behind: set[str] = set()
         """Clusters that have missed something since they were told all."""
         self._catching_up: set[str] = set()
         self._turns: dict[str, asyncio.Lock] = {}
+        self._waiting: dict[tuple[str, ...], asyncio.Task[str]] = {}
+        """Who waits for a turn to tell a cluster, at some URLs, the access keys."""
 
     async def start(self) -> None:
         """Tell all clusters all that there is to tell: what they missed before is not known any more."""
@@ -118,9 +122,18 @@ class Pushing:
         return "" if status == 200 else f"failed to tell {_label(cluster)} the revoked tokens: status {status}"
 
     async def _tell_access_keys(self, cluster: ClusterAcl) -> str:
+        """One after the other, so that what was listed last is told last; who waits for its turn tells it for all who come meanwhile."""
+        where = (cluster.id, *(cluster.urls or ()))
+        waiting = self._waiting.get(where)
+        if waiting is None:
+            waiting = self._waiting[where] = self._spawn(self._tell_access_keys_in_turn(cluster, where))
+        return await asyncio.shield(waiting)
+
+    async def _tell_access_keys_in_turn(self, cluster: ClusterAcl, where: tuple[str, ...]) -> str:
         from aistore.server.authn.access_keys import known_to
 
-        async with self._turns.setdefault(cluster.id, asyncio.Lock()):  # what was listed last is told last
+        async with self._turns.setdefault(cluster.id, asyncio.Lock()):
+            del self._waiting[where]  # of what changes from here on somebody else tells
             keys = await self._service.in_thread(lambda: known_to(self._service, cluster.id))
             body = msgspec.json.encode(authn.AccessKeys(keys))
             status = (await self._ask(cluster, "PUT", authn.ACCESS_KEYS, body)).status
@@ -161,8 +174,8 @@ class Pushing:
         if told:
             await asyncio.wait(told, timeout=_ANSWER_SECONDS)
 
-    def _spawn(self, work: Awaitable[None]) -> asyncio.Task[None]:
-        task = asyncio.ensure_future(work)
+    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
