@@ -179,7 +179,7 @@ TABLE: Final[dict[str, list[Limit]]] = {
     "AuthN": [
         Limit("token", _AUTHN + "tokens:TOKEN_MAX", "characters", "401", "tests/authn/test_tokens.py::test_nonsense_is_refused"),
         Limit("password", _AUTHN + "passwords:PASSWORD_MAX", "bytes", "400, at a login 401", "tests/authn/test_service.py::test_a_long_password_is_refused"),
-        Limit("logins that wait for their turn", _AUTHN + "passwords:_WAITING_MAX", "", "429", _HERE + "test_logins_at_a_time"),
+        Limit("logins and new passwords that wait for their turn", _AUTHN + "passwords:_WAITING_MAX", "", "429", _HERE + "test_logins_at_a_time"),
         Limit("failed logins of an account from one address, before there are pauses", _AUTHN + "throttle:_OF_BOTH", "", "429",
               "tests/authn/test_service.py::test_failures_make_further_attempts_wait_longer_and_longer"),
         Limit("failed logins from one address, before there are pauses", _AUTHN + "throttle:_OF_ADDRESS", "", "429",

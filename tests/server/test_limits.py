@@ -194,6 +194,8 @@ def test_logins_at_a_time() -> None:
         await asyncio.sleep(0)
         with pytest.raises(ApiError, match="too many logins") as caught:
             await login()
+        with pytest.raises(ApiError, match="new passwords"):
+            await passwords.hash("one of a user who changes it all the time")
         assert (caught.value.status, caught.value.headers["Retry-After"]) == (429, "1")
         enough.set()
         await asyncio.gather(*waiting)

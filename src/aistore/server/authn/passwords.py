@@ -46,7 +46,7 @@ class Passwords:
     async def turn(self) -> AsyncIterator[None]:
         """Wait for one's turn, so that the outcome of few attempts only is unknown at a time. Raises `ApiError` 429 where too many wait."""
         if self._waiting >= _WAITING_MAX:
-            raise ApiError(429, "too many logins at a time", headers={"Retry-After": "1"})
+            raise ApiError(429, "too many logins and new passwords at a time", headers={"Retry-After": "1"})
         self._waiting += 1
         try:
             async with self._turns:
@@ -55,10 +55,11 @@ class Passwords:
             self._waiting -= 1
 
     async def hash(self, password: str) -> str:
-        """The hash of a new password. Raises `ApiError` 400 for one that is too long."""
+        """The hash of a new password, which waits for its turn, too. Raises `ApiError` 400 for one that is too long, and 429 as `turn`."""
         if len(password.encode("utf-8", "replace")) > PASSWORD_MAX:
             raise ApiError(400, f"password is longer than {PASSWORD_MAX} bytes")
-        return await self._run(lambda: self._hasher.hash(password))
+        async with self.turn():
+            return await self._run(lambda: self._hasher.hash(password))
 
     async def matches(self, stored: str | None, password: str) -> bool:
         """Whether a password is the one that was hashed; takes as long where there is none (`stored` None)."""
