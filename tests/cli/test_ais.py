@@ -20,6 +20,7 @@ from aistore.cli.words import in_a_shell
 from aistore.server.folder import find_server
 from aistore.transport.errors import _NOT_TRUSTED, _REFUSES_CERTIFICATE, _UNVERIFIED, _WANTS_CERTIFICATE
 from peer import Peer, echo
+from waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,6 +59,7 @@ def server(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         stderr=subprocess.PIPE,
         text=True,
         cwd=tmp_path,
+        start_new_session=True,  # no terminal
     )
     yield process
     process.kill()
@@ -134,6 +136,7 @@ def test_get_that_fails_leaves_no_file_and_keeps_the_one_that_is_there(
         (["put", ".", "b/x"], b"ais put -r"),
         (["put", "-", "b/"], b"under which name"),
         (["put", "nofile", "b/x"], b"nofile"),
+        (["ls", "--endpoint", "https://127.0.0.1:9", "--ca-cert", "none.pem"], b"ais: 'none.pem': no such certificate"),
         (["ls", "://x"], b"names no bucket"),
         (["ls", "no-such-bucket"], b"no-such-bucket"),
         (["serve", "--capacity", "lots"], b"is not a size"),
@@ -207,6 +210,15 @@ def test_serve_until_ctrl_c(ais: Ais, server: subprocess.Popen[str], tmp_path: P
     rest, errors = server.communicate(timeout=60)
     assert (server.returncode, rest, errors) == (0, "stopped\n", "")
     assert ais("status", "data").returncode == 1
+
+
+def test_a_daemon_goes_on_when_it_is_told_of_a_new_certificate(
+    ais: Ais, server: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    url = banner(server)["url"]
+    os.kill(server.pid, signal.SIGHUP)
+    until(lambda: "SIGHUP: certificates" in (tmp_path / "data" / "server.log").read_text())
+    assert ais("ls", endpoint=url).returncode == 0
 
 
 def test_stop_ends_a_foreground_server(ais: Ais, server: subprocess.Popen[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Final
 
 __all__ = ["counted", "explained", "in_a_shell"]
@@ -43,8 +44,11 @@ def explained(error: Exception) -> str:
 
         name = error.provider.value if isinstance(error.provider, Provider) else error.provider
         return f"{name}://: {error.advice}"
-    text = error.advice or error.detail if isinstance(error, APIRequestError) else str(error)
-    return in_a_shell(text)
+    if isinstance(error, APIRequestError):
+        return in_a_shell(error.advice or error.detail)
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{os.fspath(error.filename)!r}: {error.strerror[:1].lower()}{error.strerror[1:]}"
+    return in_a_shell(str(error))
 
 
 def in_a_shell(text: str) -> str:

@@ -1,6 +1,6 @@
 """The life of a server process around its node: the data folder's lock, the log, and what makes it stop.
 
-A process stops on SIGTERM (also SIGINT and SIGHUP), when its starter is gone (`parent`), or when nobody has used it for
+A process stops on SIGTERM (also SIGINT, and SIGHUP of its terminal), when its starter is gone (`parent`), or when nobody has used it for
 a while (`settings.idle_exit`). Requests that are under way have `settings.grace` seconds then; a second SIGTERM or SIGINT ends it at once.
 """
 
@@ -205,6 +205,14 @@ def _keep_what_is_freed() -> None:
     bytes(2 << 20)
 
 
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
 async def _serve(
     node: Serving,
     settings: ProcessSettings,
@@ -233,9 +241,18 @@ async def _serve(
         told = True
         stop(Stop.SIGNAL)
 
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    def hung_up() -> None:
+        if terminal:
+            signalled(signal.SIGHUP)
+        else:  # daemons are sent it when their certificate was renewed
+            log.info("SIGHUP: certificates are read again whenever their files change, all else at a start")
+
+    terminal = _has_terminal()  # a terminal that was closed cannot be asked any more
+    for number in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(number) is not signal.SIG_IGN:
             loop.add_signal_handler(number, signalled, number)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        loop.add_signal_handler(signal.SIGHUP, hung_up)
     if parent is not None:
         threading.Thread(
             target=_watch_parent, args=(parent, loop, stop, settings.grace), daemon=True, name="parent"

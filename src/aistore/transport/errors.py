@@ -250,7 +250,7 @@ _UNVERIFIED = {
     64: _OTHER_NAME,
 }
 _NO_TLS = "does not speak TLS, but plain HTTP perhaps: use http:// in the endpoint, or check the port"
-_WANTS_CERTIFICATE = "asks for a client certificate: name yours as `client_cert`, or in AIS_CRT and AIS_CRT_KEY"
+_WANTS_CERTIFICATE = "asks for a client certificate: name yours as `client_cert`, or in AIS_CRT and AIS_CRT_KEY (both; one file may hold both)"
 _REFUSES_CERTIFICATE = (
     "does not accept the client certificate: check `client_cert`, or AIS_CRT and AIS_CRT_KEY, and who signed and when"
 )
