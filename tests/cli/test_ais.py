@@ -141,6 +141,7 @@ def test_get_that_fails_leaves_no_file_and_keeps_the_one_that_is_there(
         (["ls", "no-such-bucket"], b"no-such-bucket"),
         (["serve", "--capacity", "lots"], b"is not a size"),
         (["serve", "--host", "0.0.0.0"], b"--allow-remote"),
+        (["serve", "--tls-key", "key.pem"], b"needs a certificate: --tls-cert, or --tls-self-signed"),
         (["serve", "--config", "none.toml"], b"cannot read none.toml"),
         (["serve", __file__], b"is no folder: there is a file of that name"),
     ],
@@ -170,6 +171,39 @@ def test_a_server_that_nobody_vouches_for_is_told_with_what_a_shell_has(ais: Ais
         peer.failures.clear()
     assert "name the CA that vouches for it with --ca-cert FILE, or in AIS_CLIENT_CA" in untrusted
     assert "--skip-verify trusts anybody" in untrusted
+
+
+def test_what_a_server_wants_of_clients_is_told(tmp_path: Path, ais: Ais) -> None:
+    client = {"AIS_CLIENT_CA": str(CERTIFICATES / "ca.pem")}
+    words = [
+        "serve",
+        "data",
+        "--port",
+        "0",
+        "--tls-cert",
+        CERTIFICATES / "server.pem",
+        "--tls-client-ca",
+        CERTIFICATES / "ca.pem",
+    ]
+    with subprocess.Popen(
+        [sys.executable, "-m", "aistore.cli.main", *map(str, words)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, **client},
+    ) as process:
+        try:
+            assert process.stdout is not None
+            told = ""
+            while "Stop it:" not in told:
+                told += process.stdout.readline() or pytest.fail(told)
+            assert "export AIS_CRT=" in told
+            status = ais("status", "data")
+            assert status.returncode == 0
+            assert b"contents    not shown: " in status.stdout
+            assert b"asks for a client certificate: name yours in AIS_CRT and AIS_CRT_KEY" in status.stdout
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize("reason", [*_UNVERIFIED.values(), _NOT_TRUSTED, _WANTS_CERTIFICATE, _REFUSES_CERTIFICATE])

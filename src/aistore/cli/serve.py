@@ -134,8 +134,12 @@ def certificate_lines(tls: ServerTls | None) -> str:
 
 
 def trust_lines(files: TlsFiles | None, data_dir: Path) -> str:
-    """What clients have to know, to trust a CA that the server has made."""
-    return f"          export AIS_CLIENT_CA={data_dir / CA}\n" if files is not None and files.self_signed else ""
+    """What clients need, to trust a CA that the server has made, and to be trusted."""
+    if files is None:
+        return ""
+    trusted = f"          export AIS_CLIENT_CA={data_dir / CA}\n" if files.self_signed else ""
+    shown = "          export AIS_CRT=CERTIFICATE.pem AIS_CRT_KEY=KEY.pem    # yours\n" if files.asks_clients else ""
+    return trusted + shown
 
 
 def _tokens(node: Node) -> str:
@@ -185,8 +189,10 @@ def status(asked: argparse.Namespace) -> int:
 
 
 def _print_contents(running: RunningServer, data_dir: Path) -> None:
+    from aistore.cli.words import explained
     from aistore.sdk import Client
     from aistore.sdk.errors import AISError
+    from aistore.transport.errors import TlsError
 
     client = Client(running.url) if running.url.startswith("http:") else Client(f"local://{quote(str(data_dir))}")
     try:
@@ -195,6 +201,9 @@ def _print_contents(running: RunningServer, data_dir: Path) -> None:
         if error.status_code not in (401, 403):
             raise
         print(f"  contents    for who has a token that says so (AIS_AUTHN_TOKEN): {error.detail}")
+        return
+    except TlsError as error:  # it asks for a certificate
+        print(f"  contents    not shown: {explained(error)}")
         return
     print(f"  targets     {len(smap.tmap)}\n  cluster     {smap.uuid}, map version {smap.version}")
     for bucket in client.cluster().list_buckets():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Final
 
 __all__ = ["counted", "explained", "in_a_shell"]
@@ -25,6 +26,8 @@ _IN_A_SHELL: Final = (
     ("raise `timeout`", "raise AIS_READ_TIMEOUT"),
     (": pass bytes or a seekable file", ": store a file instead of standard input"),
 )  # fmt: skip
+
+_SETTING: Final = re.compile(r"\btls_(cert|key|client_ca|client_auth|self_signed)\b")
 
 
 def counted(count: int, noun: str) -> str:
@@ -55,4 +58,4 @@ def in_a_shell(text: str) -> str:
     """What an error or a line of the log says, with what there is here instead of arguments and calls of Python."""
     for of_python, of_shell in _IN_A_SHELL:
         text = text.replace(of_python, of_shell)
-    return text
+    return _SETTING.sub(lambda found: f"--{found[0].replace('_', '-')}", text)
