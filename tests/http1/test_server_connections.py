@@ -275,9 +275,12 @@ def test_long_answers_that_nobody_takes_have_a_common_limit() -> None:
 # -- too many of them, and the end ----------------------------------------------------------------------------------
 
 
-def test_connections_beyond_the_limit_are_told_so() -> None:
+def test_connections_beyond_the_limit_are_told_so(caplog: pytest.LogCaptureFixture) -> None:
     with Serving(Limits(connections=3)) as serving:
         refuses_a_fourth(serving, request("GET", "/echo"))
+    (told,) = caplog.records
+    assert (told.name, told.levelname) == ("aistore.server.connections", "WARNING")
+    assert "too many connections: that of 127.0.0.1:" in told.getMessage()
 
 
 def refuses_a_fourth(serving: Serving, asked: bytes) -> None:

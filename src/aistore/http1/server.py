@@ -7,6 +7,7 @@ A `Service` gets each request once its head (and, if small, its body) is there. 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from functools import lru_cache
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     import socket
     import ssl
 
+logger = logging.getLogger("aistore.server.connections")  # below the name under which servers log
+
 __all__ = ["Answer", "Body", "BrokenRequest", "HttpServer", "Limits", "Request", "Result", "Service"]
 
 REFUSED_AT_ONCE: Final = 100
@@ -32,6 +35,7 @@ _RECEIVE_BYTES: Final = 256 * 1024
 _BACKLOG: Final = 1024
 _STALL_SHARE: Final = 4  # of the time that a stop gives: whoever is silent for that long is not waited for
 _TICK: Final = 0.5
+_TOLD_EVERY: Final = 60.0
 _NETWORK_BITS: Final = 64  # of an IPv6 address: who has one address has all of its network
 
 Answer = bytes | Reply
@@ -75,6 +79,8 @@ class HttpServer:
         """Connections so far."""
         self.turned_away = 0
         """Those of them that were too many."""
+        self._silent_until = 0.0
+        """When it is told again that connections are refused."""
         self.heads_refused = 0
         """Answers without a service: to what is no request, or too long, and to connections that were too many."""
         self._connections: set[Connection] = set()
@@ -141,7 +147,11 @@ class HttpServer:
         self._connections.add(connection)
         self.accepted += 1
         reason = self._too_many(connection)
-        self.turned_away += bool(reason)
+        if reason:
+            self.turned_away += 1
+            if self.now >= self._silent_until:
+                self._silent_until = self.now + _TOLD_EVERY
+                logger.warning("%s: that of %s is refused (%d were so far)", reason, connection.peer, self.turned_away)
         return reason
 
     def _too_many(self, connection: Connection) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RECEIVE", "TlsTransport"]
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("aistore.server.tls")  # the name under which servers log
 
 RECEIVE: Final = 64 * 1024
 """Bytes received at once, into a buffer that all connections of a loop share."""
