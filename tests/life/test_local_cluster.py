@@ -211,7 +211,12 @@ def test_the_folder_of_an_authn_server_is_none_for_data_and_the_other_way_round(
     (tmp_path / "authn/authn.db").touch()
     ServedFolder(tmp_path / "data").close()
     (tmp_path / "data/catalog.db").touch()
+    (tmp_path / "data/authn").mkdir()
+    (tmp_path / "data/authn/authn.db").touch()
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("**/*")}
+    for of_authn in (True, False):
+        with pytest.raises(FolderError, match=f"ais serve {tmp_path}/data --authn local"):
+            ServedFolder(tmp_path / "data/authn", of_authn=of_authn)
     with pytest.raises(ServerStartError, match="ais authn serve"):
         LocalCluster(tmp_path / "authn").start()
     with pytest.raises(FolderError, match="--authn local"):

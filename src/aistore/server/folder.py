@@ -85,12 +85,18 @@ def make_folder(data_dir: Path, *, of_authn: bool = False) -> None:
 
     `of_authn`: for an AuthN server, and not for a cluster; the folder of the other one is refused, too.
     """
+    has_authn = (data_dir / AUTHN_DATABASE).exists()
+    if has_authn and not (data_dir / FORMAT_FILE).exists():
+        raise FolderError(
+            f"{data_dir} belongs to the cluster in {data_dir.parent}, which serves it itself "
+            f"(ais serve {data_dir.parent} --authn local): name another folder"
+        )
     if of_authn and any((data_dir / name).exists() for name in _CONTENT):
         raise FolderError(
             f"{data_dir} is the data folder of a cluster: name another one for the AuthN server "
             f"(or have the cluster bring its own: ais serve {data_dir} --authn local)"
         )
-    if not of_authn and (data_dir / AUTHN_DATABASE).exists():
+    if not of_authn and has_authn:
         raise FolderError(
             f"{data_dir} is the folder of an AuthN server, which is served by: ais authn serve {data_dir}; "
             "name another one for data"
