@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import json
 from typing import TYPE_CHECKING
 
@@ -238,6 +239,24 @@ def test_a_cluster_that_does_not_answer_is_not_told_every_change_in_between(
             await w.make_sure()
             assert len(w.cluster.keys) == 13
             assert w.cluster.times - before == 2  # the one that was under way, and the one that waited
+
+    asyncio.run(go())
+
+
+def test_a_cluster_that_comes_back_without_a_url_is_told_nothing(tmp_path: Path, faults: Faults) -> None:
+    """It was away while something changed, and then registered again as one that nobody reaches."""
+
+    async def go() -> None:
+        failures: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, about: failures.append(about))
+        async with world(tmp_path) as w:
+            await w.cluster.stop()
+            assert (await OPERATIONS["delete key"](w))[0] == 200
+            assert (await OPERATIONS["delete cluster"](w))[0] == 200
+            assert (await w("POST", "/v1/clusters", {"id": "far"}))[0] == 200
+            await w.until(lambda: not w.service.pushing._tasks)
+            gc.collect()  # which tells of what nobody has looked at
+        assert failures == []
 
     asyncio.run(go())
 

@@ -214,9 +214,9 @@ class Pushing:
             self._catching_up.discard(cluster.id)
 
     async def _tell_registered(self, known: ClusterAcl) -> str:
-        """Tell a cluster all at the URLs that it has now, if it is registered still."""
+        """Tell a cluster all at the URLs that it has now, if it is registered still and has any."""
         cluster = await self._service.in_thread(lambda: self._service.database.cluster(known.id))
-        return await self._tell_everything(cluster) if cluster is not None else ""
+        return await self._tell_everything(cluster) if cluster is not None and cluster.urls else ""
 
     async def _ask(self, cluster: ClusterAcl, method: str, resource: str, body: bytes) -> Reply:
         """The answer of the first URL that gives one; 502 if none does."""
