@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import io
 import json
+import os
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -294,9 +295,12 @@ def test_the_command_logs_in_and_makes_keys(
     assert "invalid credentials" in capsys.readouterr().err
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{PASSWORD}\n"))
     file.parent.mkdir()
-    file.with_name("token.new").symlink_to(tmp_path / "of somebody else")  # who would read it there
+    others = [file.with_name(name) for name in ("token.new", f"token.{os.getpid()}")]
+    for other in others:
+        other.symlink_to(tmp_path / "of somebody else")  # who would read it there
     assert main(["authn", "login", "admin"]) == 0
     assert not (tmp_path / "of somebody else").exists()
+    assert all(other.is_symlink() for other in others)  # nor is it of somebody who logs in at the same time
     assert file.stat().st_mode & 0o777 == 0o600
     assert json.loads(file.read_text())["token"]
     capsys.readouterr()

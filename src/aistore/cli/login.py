@@ -6,11 +6,11 @@ import getpass
 import json
 import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from aistore.server.store.sync import write_whole
 from aistore.wire import environment
 
 if TYPE_CHECKING:
@@ -54,9 +54,21 @@ def login(asked: argparse.Namespace) -> int:
     token = _client(asked).login(asked.name, password, None if asked.days is None else asked.days * _DAY)
     path = _file()
     path.parent.mkdir(0o700, parents=True, exist_ok=True)
-    write_whole(path, json.dumps({"token": token}).encode())
+    _write(path, token)
     print(f"logged in as {asked.name}; the token is in {path}")
     return 0
+
+
+def _write(path: Path, token: str) -> None:
+    """Put it there whole, by a file of a name that nobody can know: others may write in that folder, or log in at the same time."""
+    fd, new = tempfile.mkstemp(dir=path.parent)  # which is for its owner
+    try:
+        with os.fdopen(fd, "w") as file:
+            json.dump({"token": token}, file)
+        Path(new).replace(path)
+    except BaseException:
+        Path(new).unlink(missing_ok=True)
+        raise
 
 
 def logout(asked: argparse.Namespace) -> int:
