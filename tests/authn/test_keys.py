@@ -60,6 +60,8 @@ def test_keys_are_learned_from_a_server_that_publishes_them(
     with LocalCluster(authn=server.url, etl=False, targets=2) as cluster, As(cluster.url, before) as user:
         refused = user("GET", "/v1/daemon?what=smap")
         assert (refused.status, b"the AuthN server, which has the keys, does not answer" in refused.body) == (401, True)
+        with As(cluster.url, token(admin=True)) as forger:  # a key would not help
+            assert b"does not answer" not in forger("GET", "/v1/daemon?what=smap").body
         assert "start it: ais authn serve" in (cluster.path / "server.log").read_text()
         server = AuthnServer(tmp_path / "authn", secret="", port=port)
         try:

@@ -16,7 +16,7 @@ from aistore.server.api.s3.errors import is_s3, not_built
 from aistore.server.authn.extraction import SOURCES, token_of
 from aistore.server.authn.known_keys import KnownKeys
 from aistore.server.authn.permissions import PLAIN, Wanted, bits_of_object, is_open, wanted_of, with_system
-from aistore.server.authn.tokens import BadToken, Claims, digest_of
+from aistore.server.authn.tokens import BadToken, Claims, UnknownKey, digest_of
 from aistore.server.backends.registry import UnknownBucket
 from aistore.server.settings import SettingsError
 from aistore.wire import access, authn
@@ -228,8 +228,9 @@ class Gate:
         try:
             claims = self._trust.verifier.verify(token)
         except BadToken as error:
-            away = " (the AuthN server, which has the keys, does not answer)" if self._trust.is_away else ""
-            raise self._refused("bad token", _invalid(source, f"{error}{away}")) from None
+            away = isinstance(error, UnknownKey) and self._trust.is_away
+            why = f"{error} (the AuthN server, which has the keys, does not answer)" if away else str(error)
+            raise self._refused("bad token", _invalid(source, why)) from None
         # Another cluster was shown it; and that of an access key nobody shows: it counts with the key's signature.
         is_of_others = (claims.subject == authn.SERVICE or claims.is_of_key) and self._cluster not in claims.audience
         if is_of_others or (claims.is_of_key and source):

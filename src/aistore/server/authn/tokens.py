@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from aistore.server.authn.keys import PublicKey
 
-__all__ = ["BadToken", "Claims", "Verifier", "digest_of", "sign"]
+__all__ = ["BadToken", "Claims", "UnknownKey", "Verifier", "digest_of", "sign"]
 
 TOKEN_MAX: Final = 16 << 10
 _KID_MAX: Final = 256
@@ -25,6 +25,10 @@ _RSA: Final = ("RS256", "RS384", "RS512")
 
 class BadToken(Exception):
     """A token that is not accepted. The message says why, and never shows it."""
+
+
+class UnknownKey(BadToken):
+    """One that is signed with a key that there is not, or not yet."""
 
 
 class Claims(NamedTuple):
@@ -102,7 +106,7 @@ class Verifier:
                 if found is None and self._any_key:
                     (found,) = self._keys.values()
                 if found is None:
-                    raise BadToken("token is unverifiable: unknown key id")
+                    raise UnknownKey("token is unverifiable: unknown key id")
                 payload = _decode(token, found.key, list(_RSA))
         except jwt.InvalidSignatureError:
             raise BadToken("token signature is invalid: signature is invalid") from None
