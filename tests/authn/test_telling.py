@@ -261,6 +261,28 @@ def test_a_cluster_that_comes_back_without_a_url_is_told_nothing(tmp_path: Path,
     asyncio.run(go())
 
 
+def test_a_login_brings_no_user_back_who_is_deleted_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor a password: where a hash is made anew, somebody else may have changed the user."""
+
+    async def go() -> None:
+        async with world(tmp_path) as w:
+            passwords, db = w.service.passwords, w.service.database
+            hash_now = passwords.hash
+
+            async def hash_late(password: str) -> str:
+                hashed = await hash_now(password)
+                assert (await OPERATIONS["delete user"](w))[0] == 200
+                return hashed
+
+            db.put_user("alice", await hash_now("hers"))
+            monkeypatch.setattr(passwords, "is_outdated", lambda _: True)
+            monkeypatch.setattr(passwords, "hash", hash_late)
+            await w("POST", "/v1/users/alice", {"password": "hers"})
+            assert db.user("alice") is None
+
+    asyncio.run(go())
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_a_change_is_made_or_not_and_clusters_learn_of_it(tmp_path: Path, faults: Faults, operation: str) -> None:

@@ -149,6 +149,10 @@ class Database:
             (name, password),
         )
 
+    def rehash(self, name: str, old: str, new: str) -> None:
+        """Keep another hash of the same password, unless the user was deleted or the password changed meanwhile."""
+        self._db.execute("UPDATE user SET password = ? WHERE id = ? AND password = ?", (new, name, old))
+
     def set_roles(self, name: str, roles: list[str]) -> None:
         """Give a user these roles; those that do not exist are left out."""
         self._db.execute("DELETE FROM user_role WHERE user = ?", (name,))

@@ -179,7 +179,7 @@ async def _login(service: AuthnService, request: Request, name: str) -> Reply:
         seconds = lifetime(service, message.expires_in) // SECOND
     if service.passwords.is_outdated(user.password):
         hashed = await service.passwords.hash(password)
-        await service.in_thread(lambda: service.database.put_user(name, hashed))
+        await service.in_thread(lambda: service.database.rehash(name, user.password, hashed))
     grants = await service.in_thread(lambda: grants_of(service.database, user))
     with wrapping("generate token for", name):
         token = issue(service, name, grants, int(time.time()) + seconds, secrets.token_hex(8))
