@@ -181,7 +181,7 @@ class CatalogScrub:
         return Problem(
             "count",
             f"content {one.id:016x}",
-            f"{one.has} objects refer to it, the catalog says {one.says}",
+            f"objects that refer to it: {one.has}; the catalog says {one.says}",
             "correct the count",
             _sql("UPDATE file SET refs = refs + ? WHERE id = ?", difference, one.id),
         )
@@ -242,7 +242,7 @@ class CatalogScrub:
         return Problem(
             "count",
             f"content {one.id} of the catalog",
-            f"{one.has} objects refer to it, the catalog says {one.says}",
+            f"objects that refer to it: {one.has}; the catalog says {one.says}",
             "correct the count",
             fix,
         )
