@@ -210,6 +210,12 @@ def whole_in_a_batch(cluster: LocalCluster) -> bytes:
     return batch_of(cluster, "big")
 
 
+def small_in_a_batch(cluster: LocalCluster) -> bytes:
+    client = cluster.client()
+    batch = client.batch(bucket=client.bucket("none")).add("good").add("good").add("small")
+    return b"".join(content for _, content in batch.get())
+
+
 def member_in_a_batch(cluster: LocalCluster) -> bytes:
     return batch_of(cluster, "a.tar", archpath="m3")
 
@@ -224,14 +230,18 @@ def extracted(cluster: LocalCluster) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "read", [batch_of_a_range, batch_of_much, whole_in_a_batch, member_in_a_batch, in_parallel, extracted]
+    "read",
+    [batch_of_a_range, batch_of_much, whole_in_a_batch, small_in_a_batch, member_in_a_batch, in_parallel, extracted],
 )
 def test_other_ways_to_a_part(cluster: LocalCluster, call: Caller, read: Callable[[LocalCluster], bytes]) -> None:
     data, places = tar()
     assert call.put("none", "a.tar", data).status == 200
+    for name in ("good", "small"):
+        assert call.put("none", name, BIG[:30_000]).status == 200
     good = read(cluster)
     assert good
     flip(cluster, "none")
+    flip(cluster, "none", "small", 20_000)
     flip(cluster, "none", "a.tar", places["m3"][0] + 17)
     with pytest.raises(Exception, match=r"(?i)xxh3|damaged|early|incomplete|cut|broke|BAD DATA"):
         read(cluster)
