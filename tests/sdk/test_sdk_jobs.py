@@ -12,6 +12,7 @@ from aistore import AISError, Client
 from aistore.calls import jobs
 from aistore.calls.steps import Sleep
 from aistore.sdk.errors import JobInfoNotFound, Timeout
+from aistore.sdk.wait_result import WaitResult
 from aistore.transport.request import Request
 from peer import Peer, always
 
@@ -128,6 +129,23 @@ def test_waiting_ends_with_its_time_though_a_cluster_asks_to_wait_longer() -> No
     with Peer(always(503, b"", "Retry-After: 60")) as peer, pytest.raises(AISError) as error:
         Client(peer.url).job("jobJOBjob", "copy-bck").wait(timeout=1)
     assert error.value.status_code == 503
+
+
+def test_a_look_at_a_job_meets_its_own_failures() -> None:
+    done = WaitResult("jobJOBjob", True)
+
+    def look() -> Steps[WaitResult | None]:
+        try:
+            yield Request("GET", "o")
+        except LookupError:
+            return done
+        return None
+
+    steps = jobs.poll("jobJOBjob", 1.0, False, look)
+    next(steps)
+    with pytest.raises(StopIteration) as end:
+        steps.throw(LookupError())
+    assert end.value.value is done
 
 
 @pytest.mark.parametrize("wait", [jobs.wait, jobs.wait_for_idle, jobs.wait_single_node])

@@ -288,7 +288,12 @@ def _not_repeated_after(deadline: float, steps: Steps[T]) -> Steps[T]:
         while True:
             if isinstance(step, Request):
                 step.until = deadline
-            step = steps.send((yield step))
+            try:
+                answer = yield step
+            except Exception as error:
+                step = steps.throw(error)
+            else:
+                step = steps.send(answer)
     except StopIteration as end:
         result: T = end.value
         return result
