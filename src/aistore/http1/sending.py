@@ -97,9 +97,8 @@ async def _send_by_copy(sender: Sender, part: FilePart) -> None:
             if not _in_memory(part.fd, offset, known):
                 await loop.run_in_executor(None, _bring_in, part.fd, offset, known)
             continue
-        if (
-            part.length > _SHORT
-        ):  # a client that takes all at once, or is gone, is never waited for, and the loop tells who is gone
+        # A client that takes all at once, or is gone, is never waited for, and the loop tells who is gone.
+        if part.length > _SHORT:
             await sender.turn()
             sender.check_alive()
         piece = os.pread(part.fd, min(_PIECE, known - offset), offset)

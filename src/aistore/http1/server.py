@@ -98,10 +98,8 @@ class HttpServer:
         if tls is not None:
             from aistore.http1.tls import RECEIVE, TlsTransport
 
-            context, encrypted = (
-                tls,
-                memoryview(bytearray(RECEIVE)),
-            )  # consumed like `receive_view`, into which it is decrypted
+            context = tls
+            encrypted = memoryview(bytearray(RECEIVE))  # consumed like `receive_view`, into which it is decrypted
             make = lambda: TlsTransport(context(), Connection(self), encrypted)  # noqa: E731  see above
         self._listeners.append(await loop.create_server(make, sock=sock, backlog=_BACKLOG))
         if self._ticker is None:

@@ -464,9 +464,8 @@ class NearbyFiles:
                 read = len(data)
             if read != size:
                 return None
-            return cast("bytes", data), os.fstat(
-                fd
-            ).st_mtime_ns  # nobody writes to it: a copy would cost what reading does
+            # Nobody writes to it: a copy would cost what reading does.
+            return cast("bytes", data), os.fstat(fd).st_mtime_ns
         except OSError:
             return None
         finally:

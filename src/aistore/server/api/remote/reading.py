@@ -81,11 +81,9 @@ def get(node: Node, request: Request, bucket: Bucket, name: str, dress: Dress | 
             # Another process has evicted it at this moment.
         else:
             node.stats.cache_hits += 1
-            return (
-                answer
-                if isinstance(answer, (bytes, Reply))
-                else _unless_damaged(node, request, bucket, row, answer, dress)
-            )
+            if isinstance(answer, (bytes, Reply)):
+                return answer
+            return _unless_damaged(node, request, bucket, row, answer, dress)
     return _get(node, request, bucket, name, row, dress)
 
 
