@@ -38,7 +38,7 @@ CATALOG_LOCK: Final = "catalog.lock"
 """Held, shared, by each process that has the store open."""
 
 CATALOG_VERSION: Final = 7
-"""Version of the data folder's format. A folder of a newer one is refused, an older one migrated."""
+"""Version of the catalog's format. A folder with a newer one is refused, an older one is migrated."""
 
 _ROOM_OF_A_FULL_DISK: Final = 1 << 20
 
