@@ -7,7 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import urlsplit
 
-from aistore.http1.head import BadHead, find_head_end, parse_response
+from aistore.http1.chunked import ChunkedDecoder
+from aistore.http1.failures import BadBody
+from aistore.http1.head import CHUNKED, NO_LENGTH, BadHead, find_head_end, parse_response, response_framing
 from aistore.http1.message import Reply
 from aistore.server.listening import private_address
 
@@ -68,7 +70,7 @@ async def _ask(
 
     try:
         return await asyncio.wait_for(exchange(), _PATIENCE)
-    except (OSError, EOFError, BadHead, ValueError, asyncio.TimeoutError):
+    except (OSError, EOFError, BadHead, BadBody, ValueError, asyncio.TimeoutError):
         return Reply(502)
 
 
@@ -113,8 +115,14 @@ async def _converse(
         raise EOFError("the node closed the connection without an answer")
     parsed = parse_response(bytes(answer[:end]))
     content = bytes(answer[end:])
-    announced = parsed.headers.get("content-length", "")
-    if announced.isdigit() and len(content) != int(announced):
+    length = response_framing(parsed, method)
+    if length == CHUNKED:
+        decoder = ChunkedDecoder()
+        content = b"".join(decoder.feed(content))
+        is_whole = decoder.done
+    else:
+        is_whole = length in (NO_LENGTH, len(content))
+    if not is_whole:
         raise EOFError("the node's answer was cut off")
     passed = [(name.title(), value) for name, value in parsed.headers.items() if name in _PASSED_ON]
     return Reply(parsed.status, passed, content)
