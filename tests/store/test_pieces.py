@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import sqlite3
+import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ import xxhash
 
 from aistore.server.store import pieces
 from aistore.server.store.errors import ContentDamaged
+from aistore.server.store.page_cache import RWF_NOWAIT
 from aistore.server.store.pieces import PIECE, Pieces, PieceSums
 from store_truth import bucket_id, make_bucket, opened, problems, put, put_part, upload
 
@@ -167,15 +169,20 @@ def test_content_without_sums_gets_them_when_all_of_it_is_found_good(tmp_path: P
 class Disk:
     """Where reading brings more into memory than was asked for, and the question whether bytes are there does so too."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, late: bool) -> None:
         self.cold = False
+        self._late = late  # the answer to the question comes when the disk has been read
+        self._waited = 0
         self._read = os.preadv
         monkeypatch.setattr(os, "preadv", self.preadv)
+        monkeypatch.setattr(time, "perf_counter_ns", lambda: self._waited)
 
     def preadv(self, fd: int, buffers: list[memoryview], offset: int, flags: int = 0) -> int:
         cold, self.cold = self.cold, False
         if cold and flags:
-            raise BlockingIOError
+            if not self._late:
+                raise BlockingIOError
+            self._waited += 10_000_000
         return self._read(fd, buffers, offset, 0)
 
 
@@ -191,11 +198,12 @@ async def check_in_thread(store: Store, row: ObjectRow, fd: int, offset: int, le
     store.verifier.checker(row)(fd, offset, length)
 
 
-@pytest.mark.skipif(not pieces.RWF_NOWAIT, reason="this system cannot tell what is in memory")
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.skipif(not RWF_NOWAIT, reason="this system cannot tell what is in memory")
 @pytest.mark.parametrize("asked", [read_now, check_part, check_in_thread])
 @pytest.mark.parametrize("whole", [True, False])
 def test_what_the_system_reads_ahead_is_compared_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: Callable[..., Awaitable[None]], *, whole: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: Callable[..., Awaitable[None]], *, whole: bool, late: bool
 ) -> None:
     async def main() -> None:
         async with opened(tmp_path) as store:
@@ -204,6 +212,7 @@ def test_what_the_system_reads_ahead_is_compared_again(
             fd = os.open(store.content.path(row.content), os.O_RDWR)
             try:
                 verifier, before = store.verifier, os.fstat(fd)
+                disk = Disk(monkeypatch, late=late)
                 if whole:
                     await verifier.check_file(row, fd)
                 else:
@@ -211,7 +220,6 @@ def test_what_the_system_reads_ahead_is_compared_again(
                 assert not verifier.wants(row, fd)
                 os.pwrite(fd, bytes([CONTENT[2 * PIECE] ^ 64]), 2 * PIECE)  # as a disk does: nobody wrote to the file
                 os.utime(fd, ns=(before.st_atime_ns, before.st_mtime_ns))
-                disk = Disk(monkeypatch)
                 disk.cold = True
                 await asked(store, row, fd, 0, 100)
                 assert verifier.wants(row, fd)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 from aistore.http1.payload import BytesPayload, FilePayload, Payload
 from aistore.server.store.content import in_thread
-from aistore.server.store.verifying import open_verified, read_if_in_memory
+from aistore.server.store.page_cache import read_if_in_memory
+from aistore.server.store.verifying import open_verified
 
 if TYPE_CHECKING:
     from pathlib import Path

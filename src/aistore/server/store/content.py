@@ -14,11 +14,13 @@ import fcntl
 import logging
 import os
 import re
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from aistore.server.store.errors import StoreFull
+from aistore.server.store.page_cache import RWF_NOWAIT, is_quick
 from aistore.server.store.pieces import PieceSums
 from aistore.server.store.sync import sync_file, sync_folder
 from aistore.wire.checksum import new_hasher
@@ -41,7 +43,6 @@ __all__ = [
     "full_or",
     "hash_file",
     "ids_of",
-    "in_memory",
     "in_thread",
     "is_content",
 ]
@@ -56,7 +57,6 @@ is_content: Final = re.compile(r"[0-9a-f]{16}").fullmatch
 _REMOVE_AT_ONCE: Final = 512
 _SHORT_THREADS: Final = 8  # they wait for the disk
 _FOLDERS: Final = 32  # that one reader of many small files holds open
-_RWF_NOWAIT: Final = getattr(os, "RWF_NOWAIT", 0)
 _LARGE: Final = 64 << 20  # removing a file of this size takes so long that it is not done on the loop
 
 
@@ -101,19 +101,6 @@ def ids_of(block: int) -> range:
 def content_path(root: Path, content: int) -> Path:
     """Where a content file lies below the content folder `root`."""
     return root / f"{content // _BLOCK:08x}" / f"{content:016x}"
-
-
-def in_memory(fd: int, size: int) -> bool:
-    """Whether the first and the last byte of a file are in the system's memory (True where the system cannot tell)."""
-    if not _RWF_NOWAIT or not size:
-        return True
-    probe = bytearray(1)
-    try:
-        return os.preadv(fd, [probe], 0, _RWF_NOWAIT) == 1 == os.preadv(fd, [probe], size - 1, _RWF_NOWAIT)
-    except BlockingIOError:
-        return False
-    except OSError:  # not every file system can
-        return True
 
 
 def hash_file(kind: str, fd: int, offset: int, length: int, sums: PieceSums | None = None) -> str:
@@ -456,14 +443,16 @@ class NearbyFiles:
                 folder = os.open(f"{self._root}/{block:08x}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
                 self._folders[block] = folder
             fd = os.open(b"%016x" % content, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
-            if _RWF_NOWAIT:
+            if RWF_NOWAIT:
                 data: bytearray | bytes = bytearray(size)
-                read = os.preadv(fd, (data,), 0, _RWF_NOWAIT) if size else 0
+                began = time.perf_counter_ns()
+                read = os.preadv(fd, (data,), 0, RWF_NOWAIT) if size else 0
+                if read != size or not is_quick(began, size):
+                    return None
             else:
                 data = os.pread(fd, size, 0)
-                read = len(data)
-            if read != size:
-                return None
+                if len(data) != size:
+                    return None
             # Nobody writes to it: a copy would cost what reading does.
             return cast("bytes", data), os.fstat(fd).st_mtime_ns
         except OSError:

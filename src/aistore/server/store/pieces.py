@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Final
 
 import xxhash
 
+from aistore.server.store.page_cache import RWF_NOWAIT, is_quick
+
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterator
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PIECE",
-    "RWF_NOWAIT",
     "VALID",
     "PieceSums",
     "Pieces",
@@ -45,8 +46,6 @@ _OF_A_PAGE: Final = 1024  # pieces whose sums are in one row: 256 MiB of content
 _PAGE_BITS: Final = 20  # of a row's number; the rest is that of the content
 _NOTES_MAX: Final = 65_536  # pages of which something is noted: some 14 MiB, or twice that if all are of large content
 _AHEAD: Final = 16 << 20  # bytes behind a part that a system may read with it
-RWF_NOWAIT: Final = getattr(os, "RWF_NOWAIT", 0)
-"""Flag of `preadv`: only what is in memory; 0 on systems that cannot tell."""
 
 
 class PieceSums:
@@ -237,6 +236,7 @@ class Pieces:
         """Read a piece; how much of it there is."""
         done, flags = 0, RWF_NOWAIT
         while done < len(piece):
+            began = time.perf_counter_ns()
             try:
                 n = os.preadv(fd, [piece[done:]], start + done, flags)
             except OSError as error:
@@ -246,6 +246,8 @@ class Pieces:
                     self.forget(content, start, len(piece))
                 flags = 0  # it is waited for; or a file system that cannot tell
                 continue
+            if flags and not is_quick(began, n):
+                self.forget(content, start, len(piece))
             if not n:
                 break
             done += n

@@ -11,9 +11,10 @@ from collections import OrderedDict
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from aistore.server.store.content import content_path, in_memory
+from aistore.server.store.content import content_path
 from aistore.server.store.damage import drop_mark, mark, place_of
 from aistore.server.store.findings import Problem
+from aistore.server.store.page_cache import in_memory
 from aistore.server.store.pieces import PieceSums, compare_sums, drop_sums, keep_sums
 from aistore.server.store.references import drop_reference
 from aistore.server.store.schema import LAYOUT_INLINE
@@ -192,7 +193,7 @@ class ContentScrub:
 
     def _hash(self, fd: int, row: _Row) -> _Read:
         hasher, sums = new_hasher(row.kind), PieceSums()
-        cold = not in_memory(fd, row.size)
+        cold = not in_memory(fd, 0, row.size)
         done = 0
         while done < row.size:
             piece = os.pread(fd, min(_PIECE, row.size - done), done)

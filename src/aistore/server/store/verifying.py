@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Final
 from aistore.server.store.content import hash_file, in_thread
 from aistore.server.store.damage import Damage, Place, place_of
 from aistore.server.store.errors import ContentDamaged, StoreError
-from aistore.server.store.pieces import PIECE, RWF_NOWAIT, VALID, Pieces, PieceSums, keep_sums
+from aistore.server.store.page_cache import RWF_NOWAIT, in_memory, read_if_in_memory
+from aistore.server.store.pieces import PIECE, VALID, Pieces, PieceSums, keep_sums
 from aistore.server.store.schema import LAYOUT_INLINE
 from aistore.wire.checksum import DIGITS, digest
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from aistore.server.store.rows import Bucket, ObjectRow
     from aistore.server.store.store import Store
 
-__all__ = ["Verifier", "damage_of", "difference", "is_summed", "open_verified", "read_if_in_memory"]
+__all__ = ["Verifier", "damage_of", "difference", "is_summed", "open_verified"]
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ class Verifier:
 
     def knows(self, row: ObjectRow, fd: int, offset: int, length: int) -> bool:
         """Whether nothing has to be compared of a part of a content file: that was done, and it is in memory since."""
-        if not _ends_in_memory(fd, offset, offset + length):
+        if not in_memory(fd, offset, offset + length):
             self._pieces.forget(row.content, offset, length)
             return False
         return self._pieces.known(row.content, os.fstat(fd).st_mtime_ns, offset, length)
@@ -278,33 +279,6 @@ def is_summed(row: ObjectRow) -> bool:
 
 def _is_dear(kind: str, size: int) -> bool:
     return size > _LONG and kind in _SLOW
-
-
-def read_if_in_memory(fd: int, offset: int, length: int) -> bytes | None:
-    """Read without waiting for the disk, or None if that is not possible; where the system cannot tell, it is waited for."""
-    if not RWF_NOWAIT:
-        data = os.pread(fd, length, offset)
-        return data if len(data) == length else None
-    buffer = bytearray(length)
-    try:
-        if length and os.preadv(fd, [buffer], offset, RWF_NOWAIT) != length:
-            return None
-    except OSError:
-        return None
-    return bytes(buffer)
-
-
-def _ends_in_memory(fd: int, start: int, end: int) -> bool:
-    """Whether the first and the last byte of a part of a file are in memory (True where the system cannot tell)."""
-    if not RWF_NOWAIT or start >= end:
-        return True
-    probe = bytearray(1)
-    try:
-        return os.preadv(fd, [probe], start, RWF_NOWAIT) == 1 == os.preadv(fd, [probe], end - 1, RWF_NOWAIT)
-    except BlockingIOError:
-        return False
-    except OSError:  # not every file system can
-        return True
 
 
 async def open_verified(store: Store, bucket: Bucket, row: ObjectRow) -> tuple[ObjectRow, int] | None:
