@@ -10,10 +10,13 @@ import os
 import time
 from typing import Final
 
-__all__ = ["RWF_NOWAIT", "in_memory", "is_quick", "read_if_in_memory"]
+__all__ = ["READ_AT_ONCE", "RWF_NOWAIT", "in_memory", "is_quick", "read_if_in_memory"]
 
 RWF_NOWAIT: Final = getattr(os, "RWF_NOWAIT", 0)
 """Flag of `preadv`: only what is in memory; 0 on systems that cannot tell."""
+
+READ_AT_ONCE: Final = 64 * 1024
+"""Bytes whose copy costs less than sending them from their file."""
 
 _PROBED: Final = 2 << 20
 _PROBES: Final = 256
@@ -42,7 +45,9 @@ def in_memory(fd: int, start: int, end: int) -> bool:
 
 
 def read_if_in_memory(fd: int, offset: int, length: int) -> bytes | None:
-    """Read without waiting for the disk, or None if that is not possible; where the system cannot tell, it is waited for."""
+    """Read without waiting for the disk, or None if that is not possible, or worth the copy; where the system cannot tell, it is waited for."""
+    if length > READ_AT_ONCE:
+        return None
     if not RWF_NOWAIT:
         data = os.pread(fd, length, offset)
         return data if len(data) == length else None

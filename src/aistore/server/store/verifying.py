@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from aistore.server.store.content import hash_file, in_thread
 from aistore.server.store.damage import Damage, Place, place_of
 from aistore.server.store.errors import ContentDamaged, StoreError
-from aistore.server.store.page_cache import RWF_NOWAIT, in_memory, read_if_in_memory
+from aistore.server.store.page_cache import READ_AT_ONCE, RWF_NOWAIT, in_memory, read_if_in_memory
 from aistore.server.store.pieces import PIECE, VALID, Pieces, PieceSums, keep_sums
 from aistore.server.store.schema import LAYOUT_INLINE
 from aistore.wire.checksum import DIGITS, digest
@@ -38,7 +38,6 @@ _SLOW: Final = frozenset({"crc32c"})
 """Types of checksums that cost so much (100 MB/s) that large content is not compared unless somebody asks for that."""
 
 _LONG: Final = 1 << 20
-_AT_ONCE: Final = 64 * 1024  # bytes whose copy costs less than sending them from their file
 _WINDOW: Final = 8 * PIECE
 
 
@@ -196,7 +195,7 @@ class Verifier:
 
     def read_now(self, row: ObjectRow, fd: int, offset: int, length: int) -> bytes | None:
         """A part of a content file, or all of it, if it is small, in memory and good; None if it has to be waited for. Raises `ContentDamaged`."""
-        if length > _AT_ONCE:
+        if length > READ_AT_ONCE:
             return None
         data = read_if_in_memory(fd, offset, length)
         if data is None:
