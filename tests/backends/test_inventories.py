@@ -159,7 +159,7 @@ def test_a_backend_that_fails_leaves_the_inventory_that_there_was(remote: Remote
 def test_one_is_made_at_a_time_and_an_aborted_one_leaves_nothing(remote: Remote, near_client: Client) -> None:
     remote.put("a", b"")
     record(near_client, remote.here, name="kept")
-    remote.place.relay.answers_all = refuse("503 Service Unavailable")  # it is asked again after a while
+    remote.place.relay.answers_all = refuse("503 Service Unavailable", b"", "Retry-After: 60")  # it is asked again then
     remote.place.relay.drop()
     job = near_client.job(remote.here.create_inventory("new", force=True))
     with pytest.raises(AISError, match="currently running") as caught:
