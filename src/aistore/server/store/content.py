@@ -429,7 +429,7 @@ class NearbyFiles:
         self._folders: dict[int, int] = {}
 
     def read(self, content: int, size: int) -> tuple[bytes, int] | None:
-        """The whole file, of `size` bytes, and when it was last written to (nanoseconds).
+        """The whole file, of `size` bytes, and when it was last written to (nanoseconds); 0 if it may have come from the disk.
 
         None if that would wait for the disk, or if it fails: whoever opens it by its path is told why.
         """
@@ -447,14 +447,16 @@ class NearbyFiles:
                 data: bytearray | bytes = bytearray(size)
                 began = time.perf_counter_ns()
                 read = os.preadv(fd, (data,), 0, RWF_NOWAIT) if size else 0
-                if read != size or not is_quick(began, size):
+                if read != size:
                     return None
+                from_memory = is_quick(began, size)
             else:
                 data = os.pread(fd, size, 0)
                 if len(data) != size:
                     return None
+                from_memory = True
             # Nobody writes to it: a copy would cost what reading does.
-            return cast("bytes", data), os.fstat(fd).st_mtime_ns
+            return cast("bytes", data), os.fstat(fd).st_mtime_ns if from_memory else 0
         except OSError:
             return None
         finally:

@@ -51,13 +51,13 @@ def read_if_in_memory(fd: int, offset: int, length: int) -> bytes | None:
     if not RWF_NOWAIT:
         data = os.pread(fd, length, offset)
         return data if len(data) == length else None
-    buffer, began = bytearray(length), time.perf_counter_ns()
+    buffer = bytearray(length)
     try:
         if length and os.preadv(fd, [buffer], offset, RWF_NOWAIT) != length:
             return None
     except OSError:
         return None
-    return bytes(buffer) if is_quick(began, length) else None
+    return bytes(buffer)
 
 
 def is_quick(began: int, cost: int) -> bool:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from aistore.server.store.content import hash_file, in_thread
 from aistore.server.store.damage import Damage, Place, place_of
 from aistore.server.store.errors import ContentDamaged, StoreError
-from aistore.server.store.page_cache import READ_AT_ONCE, RWF_NOWAIT, in_memory, read_if_in_memory
+from aistore.server.store.page_cache import READ_AT_ONCE, RWF_NOWAIT, in_memory, is_quick, read_if_in_memory
 from aistore.server.store.pieces import PIECE, VALID, Pieces, PieceSums, keep_sums
 from aistore.server.store.schema import LAYOUT_INLINE
 from aistore.wire.checksum import DIGITS, digest
@@ -197,9 +197,11 @@ class Verifier:
         """A part of a content file, or all of it, if it is small, in memory and good; None if it has to be waited for. Raises `ContentDamaged`."""
         if length > READ_AT_ONCE:
             return None
+        began = time.perf_counter_ns()
         data = read_if_in_memory(fd, offset, length)
-        if data is None:
+        if data is None or not is_quick(began, length):
             self._pieces.forget(row.content, offset, length)
+        if data is None:
             return None
         stamp = os.fstat(fd).st_mtime_ns
         if self._pieces.known(row.content, stamp, offset, length):  # the quickest way
