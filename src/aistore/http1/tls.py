@@ -120,6 +120,10 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         for start in range(0, len(view), _SEND):
             if self._socket.is_closing():  # the client is gone, which the connection is told soon
                 return
+            if len(view) <= _ENCRYPT:  # as most answers are
+                self._tls.write(view)
+                self._socket.write(self._outgoing.read())
+                return
             records = []
             for at in range(start, min(start + _SEND, len(view)), _ENCRYPT):
                 self._tls.write(view[at : at + _ENCRYPT])
