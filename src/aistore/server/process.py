@@ -213,23 +213,9 @@ def _has_terminal() -> bool:
     return True
 
 
-async def _serve(
-    node: Serving,
-    settings: ProcessSettings,
-    folder: ServedFolder | None,
-    announce: Callable[[str], None],
-    parent: int | None,
-) -> Stop:
-    from aistore.server.descriptors import on_loop_error
-
-    loop = asyncio.get_running_loop()
-    loop.set_exception_handler(on_loop_error)
-    stopped: asyncio.Future[tuple[Stop, float]] = loop.create_future()
+def _hear_signals(loop: asyncio.AbstractEventLoop, node: Serving, stop: Callable[[Stop], None]) -> None:
+    """Stop at a signal, and end at once at another one."""
     told = False
-
-    def stop(reason: Stop, grace: float = settings.grace) -> None:
-        if not stopped.done():
-            stopped.set_result((reason, grace))
 
     def signalled(number: signal.Signals) -> None:
         nonlocal told
@@ -253,6 +239,26 @@ async def _serve(
             loop.add_signal_handler(number, signalled, number)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         loop.add_signal_handler(signal.SIGHUP, hung_up)
+
+
+async def _serve(
+    node: Serving,
+    settings: ProcessSettings,
+    folder: ServedFolder | None,
+    announce: Callable[[str], None],
+    parent: int | None,
+) -> Stop:
+    from aistore.server.descriptors import on_loop_error
+
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(on_loop_error)
+    stopped: asyncio.Future[tuple[Stop, float]] = loop.create_future()
+
+    def stop(reason: Stop, grace: float = settings.grace) -> None:
+        if not stopped.done():
+            stopped.set_result((reason, grace))
+
+    _hear_signals(loop, node, stop)
     if parent is not None:
         threading.Thread(
             target=_watch_parent, args=(parent, loop, stop, settings.grace), daemon=True, name="parent"
