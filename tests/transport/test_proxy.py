@@ -67,14 +67,18 @@ def test_requests_go_through_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
         transport.close()
 
 
-def test_https_goes_through_a_tunnel(monkeypatch: pytest.MonkeyPatch) -> None:
+def begin_tunnel(connection: PeerConnection) -> None:
+    """Accept CONNECT, and speak TLS from then on."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(Path(__file__).parent / "certificates" / "server.pem")
+    connection.head()
+    connection.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
+    connection.start_tls(context)
 
+
+def test_https_goes_through_a_tunnel(monkeypatch: pytest.MonkeyPatch) -> None:
     def tunnel(connection: PeerConnection) -> None:
-        connection.head()
-        connection.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        connection.start_tls(context)
+        begin_tunnel(connection)
         try:
             echo(connection)
         finally:
@@ -92,13 +96,8 @@ def test_https_goes_through_a_tunnel(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_body_from_a_tunnel_that_breaks_off_is_incomplete(monkeypatch: pytest.MonkeyPatch) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(Path(__file__).parent / "certificates" / "server.pem")
-
     def tunnel(connection: PeerConnection) -> None:
-        connection.head()
-        connection.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        connection.start_tls(context)
+        begin_tunnel(connection)
         connection.request()
         connection.send(b"HTTP/1.1 200 OK\r\n\r\nthe first half")
         connection.close()
