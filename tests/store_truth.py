@@ -95,10 +95,13 @@ def read(store: Store, bucket: Bucket, name: str) -> bytes | None:
         return file.read()
 
 
-def open_descriptors() -> set[str]:
-    """Numbers of this process's open descriptors, but for those that threads read the catalog by: they stay open as long as it is."""
+def open_descriptors(pid: int | None = None) -> set[str]:
+    """Numbers of the open descriptors of a process (`None`: this one), but for those that its threads read the catalog by.
+
+    Each thread opens its own when it is first needed, and keeps it as long as the catalog is open.
+    """
     found = set()
-    for entry in Path("/dev/fd").iterdir():
+    for entry in Path("/dev/fd" if pid is None else f"/proc/{pid}/fd").iterdir():
         try:
             target = entry.readlink()
         except FileNotFoundError:  # that of the listing

@@ -20,6 +20,7 @@ import pytest
 from aistore import LocalCluster
 from calling import Caller
 from etl_rest import Etl, acting, files_of, has_namespaces, listens, ports_of, processes_of
+from store_truth import open_descriptors
 from waiting import until
 
 if TYPE_CHECKING:
@@ -189,9 +190,6 @@ def test_the_server_keeps_no_descriptor_of_them(call: Caller, src: str, etl_clus
         pytest.skip("only Linux shows them")
     call.put(src, "large", b"x" * 4_000_000)
 
-    def descriptors() -> int:
-        return len(list(Path(f"/proc/{etl_cluster.pid}/fd").iterdir()))
-
     def misbehave() -> None:
         with Etl(call) as etl:
             assert etl.runs([sys.executable, "-c", "raise SystemExit(1)"]).status == 400
@@ -205,9 +203,9 @@ def test_the_server_keeps_no_descriptor_of_them(call: Caller, src: str, etl_clus
 
     for _ in range(2):  # some things are opened when they are first needed, and kept
         misbehave()
-    before, kept = descriptors(), files_of(etl_cluster)
+    before, kept = len(open_descriptors(etl_cluster.pid)), files_of(etl_cluster)
     misbehave()
-    until(lambda: descriptors() <= before)
+    until(lambda: len(open_descriptors(etl_cluster.pid)) <= before)
     assert files_of(etl_cluster) == kept
 
 

@@ -15,6 +15,7 @@ import pytest
 from aistore import LocalCluster
 from calling import Caller
 from serving import Raw, request
+from store_truth import open_descriptors
 from waiting import until
 
 if TYPE_CHECKING:
@@ -38,10 +39,6 @@ def peak_memory(pid: int) -> int:
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
     raise AssertionError("the system does not tell")
-
-
-def descriptors(pid: int) -> int:
-    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
 needs_proc = pytest.mark.skipif(
@@ -85,7 +82,7 @@ def test_a_thousand_connections_of_all_kinds_leave_nothing_open(cluster: LocalCl
     with Caller(cluster.url) as call:
         assert call.put("b", "large", content).status == 200
         assert call.put("b", "small", b"small").status == 200
-        before = descriptors(cluster.pid)
+        before = len(open_descriptors(cluster.pid))
         for i in range(1000):
             with Raw(port, receive_buffer=4096) as raw:
                 way = i % 8
@@ -109,7 +106,7 @@ def test_a_thousand_connections_of_all_kinds_leave_nothing_open(cluster: LocalCl
                     raw.send(request("PUT", "/v1/objects/b/o?append_type=append", content)[:-1])
                     raw.end()
                     raw.rest()
-        until(lambda: descriptors(cluster.pid) <= before)
+        until(lambda: len(open_descriptors(cluster.pid)) <= before)
         assert call.get("b", "cut").status == 404
         assert locks(call, "large") == 200
 
