@@ -15,7 +15,7 @@ from aistore import Client, LocalCluster
 from programs import DEADLINE, Program, end_server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from xdist.remote import Producer
     from xdist.scheduler import LoadScopeScheduling
@@ -25,9 +25,16 @@ if TYPE_CHECKING:
 
 
 def pytest_configure() -> None:
-    """Let the processes of tests be interrupted: a shell has what it starts in the background ignore SIGINT, which they would inherit."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Let the processes of tests hear signals: a shell has what it starts in the background ignore SIGINT, `nohup` SIGHUP, which they would inherit."""
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
+@pytest.hookimpl(optionalhook=True, wrapper=True)
+def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
+    """One more than there are cores: tests wait a good part of their time, for disks and for limits of time that they reach."""
+    return (yield) + 1
 
 
 @pytest.hookimpl(optionalhook=True)
