@@ -21,7 +21,7 @@ from aistore.wire.checksum import digest
 from aistore.wire.custom import format_lines
 from aistore.wire.errors import ApiError, damaged, object_not_found, unsupported
 from aistore.wire.ranges import parse_range
-from aistore.wire.values import base36, parse_bool
+from aistore.wire.values import SECOND, base36, parse_bool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -352,6 +352,7 @@ def head(node: Node, request: Request, bucket: Bucket, name: str) -> bytes | Rep
     return _head_v1(node, bucket, row)
 
 
+@lru_cache(maxsize=64)
 def wanted_props(text: str, *, present: bool) -> frozenset[str] | None:
     """The properties that a HEAD asks for (v2), None if it asks for all (v1). Raises `ApiError` 400 for one that there is not."""
     if not text:
@@ -416,12 +417,18 @@ def _head_v2(node: Node, row: ObjectRow, wanted: frozenset[str]) -> list[tuple[s
     if "copies" in wanted:
         headers += [(header.MIRROR_COPIES, "1"), (header.MIRROR_PATHS, node.mountpath)]
     if "last-modified" in wanted:
-        headers.append(("Last-Modified", row.custom.get("Last-Modified") or formatdate(row.mtime / 1e9, usegmt=True)))
+        headers.append(("Last-Modified", row.custom.get("Last-Modified") or http_date(row.mtime // SECOND)))
     if "etag" in wanted:
         etag = entity_tag(row)
         if etag:
             headers.append(("ETag", f'"{etag}"'))
     return headers
+
+
+@lru_cache(maxsize=1024)
+def http_date(seconds: int) -> str:
+    """A time (seconds since 1970) as headers have it. Objects that were stored together share it."""
+    return formatdate(seconds, usegmt=True)
 
 
 def entity_tag(row: ObjectRow) -> str:

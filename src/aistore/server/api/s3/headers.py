@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import time
 from datetime import datetime, timezone
-from email.utils import formatdate, parsedate_to_datetime
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
-from aistore.server.api.reading import entity_tag
+from aistore.server.api.reading import entity_tag, http_date
 from aistore.server.api.s3.errors import invalid
 from aistore.server.api.writing import utf8
 from aistore.server.backends.base import own_pairs, system_pairs
@@ -104,7 +104,7 @@ def _metadata_headers(custom: Mapping[str, str]) -> list[tuple[str, str]]:
 def object_headers(tag: str, seconds: float, custom: Mapping[str, str]) -> list[tuple[str, str]]:
     """Headers of an answer about an object."""
     headers = [("ETag", f'"{tag}"')] if tag else []
-    headers.append(("Last-Modified", formatdate(seconds, usegmt=True)))
+    headers.append(("Last-Modified", http_date(int(seconds))))
     return headers + _metadata_headers(custom) if custom else headers
 
 
