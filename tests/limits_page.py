@@ -195,7 +195,7 @@ TABLE: Final[dict[str, list[Limit]]] = {
               "tests/backends/test_bucket_lists.py::test_a_list_that_does_not_end_is_given_up"),
     ],
     "Disk": [
-        Limit("space that is left free, a quarter of a small disk at most; `--capacity` bounds content besides", "aistore.server.store.store:_ROOM_KEPT", "bytes",
+        Limit("space that is left free, a quarter of a small disk at most; `--capacity` bounds content besides", "aistore.server.store.room:_KEPT", "bytes",
               "507; deletes go on", "tests/server/test_full.py::test_a_full_disk"),
     ],
 }  # fmt: skip

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from aistore.server.store import store as store_module
+from aistore.server.store import room
 from aistore.server.store.errors import StoreFull
 from disks import small_disk_at
 from store_truth import make_bucket, opened, problems, put, read, settle
@@ -67,7 +67,7 @@ def test_room_of_a_destroyed_bucket_comes_back(tmp_path: Path) -> None:
 
 
 def test_capacity_is_that_of_all_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "_ROOM_CHECK_EVERY", 0.0)
+    monkeypatch.setattr(room, "_CHECK_EVERY", 0.0)
 
     async def main() -> None:
         async with (

@@ -34,6 +34,7 @@ from aistore.server.store.multipart import MultipartUploads
 from aistore.server.store.purging import purge_dropped
 from aistore.server.store.references import add_file, add_small, drop_reference
 from aistore.server.store.reserve import Reserve
+from aistore.server.store.room import FreeSpace
 from aistore.server.store.rows import (
     INSERT_OBJECT,
     LOOKUP_PLAIN,
@@ -65,11 +66,6 @@ __all__ = ["Store"]
 
 logger = logging.getLogger(__name__)
 
-_ROOM_CHECK_EVERY: Final = 0.25  # seconds between two looks at the free space of the disk
-# Bytes left free, so that deletes still work when the disk is full: they need the catalog's log, and that a checkpoint can bring what
-# is in the log into the database.
-_ROOM_KEPT: Final = 40 << 20
-_ROOM_KEPT_SHARE: Final = 4  # at most this part of a small disk
 _UPKEEP_EVERY: Final = 5.0
 _BACKUP_EVERY: Final = 3600.0
 _STALE_CHECK_EVERY: Final = 3600.0
@@ -118,9 +114,7 @@ class Store:
         self._rows = RowCache()
         self.atimes = AccessTimes(self.catalog, self._rows)
         self._data_version = 0
-        self._room_checked = 0.0
-        self._room = 0
-        self._room_in_catalog = 0
+        self._free = FreeSpace(root, self.catalog)
         self._lock = -1
         self.relief: Callable[[int], Awaitable[bool]] | None = None
         """Lets go so many bytes that can be fetched again; whether anything went."""
@@ -443,24 +437,13 @@ class Store:
 
         `held` are bytes that lie on the disk already and count as content only now, with those.
         """
-        now = time.monotonic()
-        if now - self._room_checked > _ROOM_CHECK_EVERY:
-            self._room_checked = now
-            stat = os.statvfs(self.root)
-            kept = min(_ROOM_KEPT, stat.f_blocks * stat.f_frsize // _ROOM_KEPT_SHARE)
-            self._room = stat.f_bavail * stat.f_frsize - kept
-            self._room_in_catalog = self.catalog.unused()
         if self.capacity is not None:
             if self.shared:
                 self._read_totals()
             used = self.bytes + self.content.pending
             if used + size + held > self.capacity:
                 raise StoreFull(f"{used} bytes of the configured capacity of {self.capacity} are used")
-        self._room -= size
-        # What is deleted from the catalog's file makes room in it, not on the disk.
-        if self._room + (self._room_in_catalog if in_catalog else 0) < 0:
-            self._room_checked = 0.0
-            raise StoreFull("the disk with the data folder is full")
+        self._free.take(size, in_catalog=in_catalog)
 
     def put(
         self,
@@ -593,7 +576,7 @@ class Store:
     async def settle_garbage(self, at_most: float | None = None) -> None:
         """Wait until the files of what was deleted are gone, or so many seconds, and look at the room anew."""
         await self.content.settle_garbage(at_most)
-        self._room_checked = 0.0
+        self._free.look_anew()
 
     def disk(self) -> tuple[int, int]:
         """Total and free bytes of the disk with the data folder."""
