@@ -95,6 +95,15 @@ def read(store: Store, bucket: Bucket, name: str) -> bytes | None:
         return file.read()
 
 
+def row_of(store: Store, name: str = "o") -> ObjectRow:
+    """The row of an object in bucket `b`, which has to be there."""
+    bucket = store.bucket(bucket_id("b"))
+    assert bucket is not None
+    row = store.lookup(bucket, name)
+    assert row is not None
+    return row
+
+
 def open_descriptors(pid: int | None = None) -> set[str]:
     """Numbers of the open descriptors of a process (`None`: this one), but for those that its threads read the catalog by.
 

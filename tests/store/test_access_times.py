@@ -8,23 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from aistore.server.store import atimes
-from store_truth import bucket_id, make_bucket, opened, put
+from store_truth import make_bucket, opened, put, row_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from aistore.server.store.rows import ObjectRow
-    from aistore.server.store.store import Store
 
 SECOND = 10**9
-
-
-def row_of(store: Store, name: str = "o") -> ObjectRow:
-    bucket = store.bucket(bucket_id("b"))
-    assert bucket is not None
-    row = store.lookup(bucket, name)
-    assert row is not None
-    return row
 
 
 @pytest.mark.parametrize(("seconds", "kept"), [(59, False), (61, True)])

@@ -17,7 +17,7 @@ from aistore.server.store import pieces
 from aistore.server.store.errors import ContentDamaged
 from aistore.server.store.page_cache import RWF_NOWAIT
 from aistore.server.store.pieces import PIECE, Pieces, PieceSums
-from store_truth import bucket_id, make_bucket, opened, problems, put, put_part, upload
+from store_truth import bucket_id, make_bucket, opened, problems, put, put_part, row_of, upload
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -138,8 +138,7 @@ def test_content_without_sums_gets_them_when_all_of_it_is_found_good(tmp_path: P
         async with opened(tmp_path) as store:
             bucket = store.bucket(bucket_id("b"))
             assert bucket is not None
-            row = store.lookup(bucket, "o")
-            assert row is not None
+            row = row_of(store)
             current = store.open_current(bucket, row)
             assert current is not None
             fd = current[1]

@@ -19,7 +19,7 @@ from aistore.server.store.aside import Aside
 from aistore.server.store.copying import copy_objects
 from aistore.server.store.errors import ContentDamaged, StoreError
 from aistore.wire.checksum import digest
-from store_truth import bucket_id, opened, problems, put, put_part, read, settle, upload
+from store_truth import bucket_id, opened, problems, put, put_part, read, row_of, settle, upload
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -209,10 +209,7 @@ def test_damaged_sums_of_good_content_are_made_anew_and_it_is_served_again(folde
 
     async def read_part() -> None:
         async with opened(folder) as store:
-            bucket = store.bucket(bucket_id("b"))
-            assert bucket is not None
-            row = store.lookup(bucket, "large-3")
-            assert row is not None
+            row = row_of(store, "large-3")
             fd = store.content.open(row.content)
             try:
                 await store.verifier.check_pieces(row, fd, 5, 10)
@@ -260,10 +257,8 @@ def test_a_flipped_bit_in_the_catalogs_content_is_found_and_never_served(folder:
 def test_a_mark_that_is_not_committed_yet_is_not_forgotten(folder: Path) -> None:
     async def main() -> None:
         async with opened(folder) as store:
-            bucket = store.bucket(bucket_id("b"))
+            bucket, row = store.bucket(bucket_id("b")), row_of(store, "large-1")
             assert bucket is not None
-            row = store.lookup(bucket, "large-1")
-            assert row is not None
             store.verifier.damage.note(row, "flipped")
             store.verifier.damage.load()  # a change that was queued before is committed
             with pytest.raises(ContentDamaged, match="flipped"):

@@ -6,6 +6,7 @@ import io
 import socket
 import ssl
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from peer import Peer, PeerConnection, always, echo, once
 from policies import Policy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 BIG = bytes(range(251)) * 8000
 ENDPOINT = "http://aistore.example:8080"
@@ -76,6 +77,16 @@ def begin_tunnel(connection: PeerConnection) -> None:
     connection.start_tls(context)
 
 
+@contextmanager
+def unverified_transport() -> Iterator[Transport]:
+    """One to an HTTPS address that is not there: what a proxy in front of it says is believed."""
+    transport = Transport("https://aistore.example", retry=Policy(), tls=TlsConfig(verify=False))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # urllib3 warns of what the user asked for
+        yield transport
+    transport.close()
+
+
 def test_https_goes_through_a_tunnel(monkeypatch: pytest.MonkeyPatch) -> None:
     def tunnel(connection: PeerConnection) -> None:
         begin_tunnel(connection)
@@ -86,13 +97,9 @@ def test_https_goes_through_a_tunnel(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with Peer(tunnel) as proxy:
         monkeypatch.setenv("https_proxy", proxy.url)
-        transport = Transport("https://aistore.example", retry=Policy(), tls=TlsConfig(verify=False))
-        with warnings.catch_warnings():
-            # urllib3 warns of what the user asked for.
-            warnings.simplefilter("ignore")
+        with unverified_transport() as transport:
             assert transport.exchange(Request("PUT", "o", body=b"body")).content == b"body"
         assert [(r.method, r.target) for r in proxy.requests] == [("CONNECT", "aistore.example:443"), ("PUT", "/v1/o")]
-        transport.close()
 
 
 def test_a_body_from_a_tunnel_that_breaks_off_is_incomplete(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,12 +111,8 @@ def test_a_body_from_a_tunnel_that_breaks_off_is_incomplete(monkeypatch: pytest.
 
     with Peer(tunnel) as proxy:
         monkeypatch.setenv("https_proxy", proxy.url)
-        transport = Transport("https://aistore.example", retry=Policy(), tls=TlsConfig(verify=False))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with pytest.raises(IncompleteBody):
-                transport.exchange(Request("GET", "o"))
-        transport.close()
+        with unverified_transport() as transport, pytest.raises(IncompleteBody):
+            transport.exchange(Request("GET", "o"))
 
 
 @pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY", "all_proxy"])
