@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from aistore import LocalCluster
 from aistore.server.limits import NodeLimits
 from aistore.server.settings import ServerSettings, SettingsError, is_loopback, make_settings, parse_size
 
@@ -58,6 +59,11 @@ def test_what_is_no_size(text: str) -> None:
 def test_refused(setting: dict[str, object], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         make_settings(None, setting, default_port=0)
+
+
+def test_a_local_cluster_refuses_the_port_of_an_authn_server_that_it_does_not_have(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="authn = 'local'"):
+        LocalCluster(tmp_path / "data", authn_port=0)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])

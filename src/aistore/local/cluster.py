@@ -45,7 +45,7 @@ class LocalCluster:
     tls         True: HTTPS with a certificate that it makes (needs the extra `[tls]`); or a pair of paths, certificate and key
     tls_client_ca  clients have to show a certificate of the CA in this file; tls_client_auth 3: only those that show one are checked
     authn       URL of the AuthN server whose tokens are asked for; the secret that it shares is in AIS_AUTHN_SECRET_KEY. Or "local": one of
-                its own, on `authn_port`; its first administrator's password is in AIS_AUTHN_SU_PASS
+                its own, on `authn_port` (default 52001); its first administrator's password is in AIS_AUTHN_SU_PASS
     limits      what clients may take, by the names in docs/limits.md: {"jobs": 64, "grace": 3}
 
     `start()` and `stop()` do the same without `with`. Raises `ServerStartError`, `FolderInUseError` and
@@ -68,7 +68,7 @@ class LocalCluster:
         tls_client_ca: str | os.PathLike[str] | None = None,
         tls_client_auth: int | None = None,
         authn: str = "",
-        authn_port: int = ServerSettings.authn_port,
+        authn_port: int | None = None,
         limits: Mapping[str, int | float | str] | None = None,
         log_level: str = "info",
     ) -> None:

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Literal, cast
 from aistore.server.folder import LOG
 from aistore.server.limits import NodeLimits, instead_of, make_limits
 from aistore.server.store.durability import DURABILITIES, Durability
-from aistore.wire.environment import AUTHN_PORT
 from aistore.wire.values import parse_size as parse_wire_size
 
 if TYPE_CHECKING:
@@ -132,7 +131,7 @@ class ServerSettings(TlsSettings):
     server that belongs to nobody stays after its last client. `allow_hosts` are further names in `Host` that are answered (`server/guard.py`). `etl` False makes it a cluster without ETL; `allow_etl` lets those who reach a server beyond loopback run code on it. `public_host`
     is the name or address that clients are sent to. `limits` are what clients may take (docs/limits.md). `access_log` has all requests logged, in a file of their own.
     `temporary` lets an orphaned server remove its folder.
-    `authn` is the URL of the AuthN server whose tokens are asked for, or `local` for one of its own, which listens on `authn_port`;
+    `authn` is the URL of the AuthN server whose tokens are asked for, or `local` for one of its own, which listens on `authn_port` (default 52001);
     `authn_secret` is what it shares with that server (or else its public key), `authn_first` name and password of the first administrator of
     one of its own; `redirect_key` is what processes of the cluster sign with. `authn_ca` is the CA of an AuthN server behind https; `authn_is_own` tells targets that it is the gateway's own.
     `role`, `node_id` and `gateway_url` belong to target processes.
@@ -151,7 +150,7 @@ class ServerSettings(TlsSettings):
     etl: bool = True
     allow_etl: bool = False
     authn: str = ""
-    authn_port: int = AUTHN_PORT
+    authn_port: int | None = None
     authn_ca: str = ""
     authn_is_own: bool = False
     authn_secret: str = field(default="", repr=False)
@@ -202,8 +201,16 @@ class ServerSettings(TlsSettings):
         check_logs(self.log_level, self.log_format)
         if self.authn not in ("", LOCAL_AUTHN) and not self.authn.startswith(("http://", "https://")):
             raise SettingsError(f"authn {self.authn!r} is neither {LOCAL_AUTHN!r} nor the URL of an AuthN server")
-        if not 0 <= self.authn_port <= 65535:
+        if self.authn_port is not None and not 0 <= self.authn_port <= 65535:
             raise SettingsError(f"authn_port {self.authn_port} is not between 0 (any free port) and 65535")
+        if self.authn_port is not None and self.authn != LOCAL_AUTHN and not self.authn_is_own:
+            raise SettingsError(
+                f"authn_port is the port of an AuthN server of its own: it needs authn = {LOCAL_AUTHN!r} (--authn local)"
+            )
+        if self.authn_ca and not self.authn.startswith("https://"):
+            raise SettingsError(
+                "authn_ca vouches for an AuthN server behind https: it needs authn = 'https://...' (--authn https://...)"
+            )
         if not self.allow_remote and not self.authn and not is_loopback(self.host):
             raise SettingsError(
                 f"host {self.host!r} can be reached from other machines, and this server asks nobody for a password; "
@@ -380,17 +387,4 @@ def make_settings(file: Path | None, options: Mapping[str, object], default_port
         if name in values:
             values[name] = str(Path(str(values[name])).expanduser().absolute())
     values["allow_hosts"] = tuple(cast("list[str]", values.get("allow_hosts", ())))
-    _check_authn(str(values.get("authn", "")), values)
     return ServerSettings(data_dir, **values)  # type: ignore[arg-type]  # names and types were checked above
-
-
-def _check_authn(authn: str, given: Mapping[str, object]) -> None:
-    """Raises `SettingsError` for what would say nothing: who gave it believes that somebody asks for tokens."""
-    if "authn_port" in given and authn != LOCAL_AUTHN:
-        raise SettingsError(
-            f"authn_port is the port of an AuthN server of its own: it needs authn = {LOCAL_AUTHN!r} (--authn local)"
-        )
-    if "authn_ca" in given and not authn.startswith("https://"):
-        raise SettingsError(
-            "authn_ca vouches for an AuthN server behind https: it needs authn = 'https://...' (--authn https://...)"
-        )

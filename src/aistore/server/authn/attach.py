@@ -13,6 +13,7 @@ from aistore.server.authn.signing import Signer, new_key
 from aistore.server.authn.trust import Published, WithKey, WithService
 from aistore.server.settings import LOCAL_AUTHN
 from aistore.wire.authn import ClusterAcl
+from aistore.wire.environment import AUTHN_PORT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,7 +106,7 @@ def _of_its_own(settings: ServerSettings) -> AuthnSettings:
     return AuthnSettings(
         settings.data_dir / FOLDER,
         host=settings.host,
-        port=settings.authn_port,
+        port=AUTHN_PORT if settings.authn_port is None else settings.authn_port,
         allow_remote=True,  # where the node is reached, it is
         log_format=settings.log_format,
         access_log=settings.access_log,
