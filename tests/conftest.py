@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from aistore import Client, LocalCluster
-from programs import DEADLINE, Program, end_server
+from programs import Program, end_server
+from waiting import DEADLINE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator

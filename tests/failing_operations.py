@@ -12,8 +12,9 @@ from urllib.parse import quote, urlsplit
 
 import archives
 from faults import FAULTS
-from serving import DEADLINE, chunked, request
+from serving import chunked, request
 from store_truth import read
+from waiting import DEADLINE
 
 if TYPE_CHECKING:
     from aistore.server.node import Node

@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from aistore.http1.chunked import ChunkedDecoder
 from aistore.http1.head import CHUNKED, parse_request
+from waiting import DEADLINE
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
-
-DEADLINE = 20.0
-"""Seconds after which a peer that waits gives up."""
 
 
 class Received(NamedTuple):

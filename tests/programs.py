@@ -10,13 +10,12 @@ import sys
 from typing import TYPE_CHECKING
 
 from aistore.server.folder import find_server
+from waiting import DEADLINE
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from aistore import LocalCluster
-
-DEADLINE = 60.0
 
 
 class Program:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from aistore.http1.failures import BodyTooLong, MemoryFull
 from aistore.http1.message import FilePart, Pending, Reply
 from aistore.http1.server import BrokenRequest, HttpServer, Limits, Request, Result
+from waiting import DEADLINE
 
 if TYPE_CHECKING:
     import ssl
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 T = TypeVar("T")
-
-DEADLINE = 20.0
-"""Seconds after which something that has to happen has not happened."""
 
 
 def summary(request: Request, body: bytes) -> bytes:
@@ -150,7 +148,7 @@ class Serving:
         self._stop = asyncio.Event()
         self._started.set()
         await self._stop.wait()
-        await self.server.stop(grace=5.0)
+        await self.server.stop(grace=DEADLINE)
 
     def __enter__(self) -> Serving:
         self._thread.start()

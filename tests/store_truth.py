@@ -14,6 +14,7 @@ from aistore.server.store.pieces import PieceSums
 from aistore.server.store.store import Store
 from aistore.wire.checksum import digest
 from aistore.wire.names import BucketId
+from waiting import DEADLINE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from aistore.server.store.content import Upload
     from aistore.server.store.rows import Bucket, ObjectRow
     from aistore.server.store.schema import Durability
-
-DEADLINE = 20.0
-"""Seconds after which something that has to happen has not happened."""
 
 
 def bucket_id(name: str) -> BucketId:

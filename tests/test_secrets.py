@@ -120,7 +120,7 @@ class Server:
     def started(self) -> None:
         from waiting import until
 
-        until(lambda: "Stop it" in self.output.read_text() or self.process.poll() is not None, 60)
+        until(lambda: "Stop it" in self.output.read_text() or self.process.poll() is not None)
         for line in self.output.read_text().splitlines():
             if line.lstrip().startswith("url "):
                 self.url = line.split()[1]

@@ -13,8 +13,9 @@ from aistore import AsyncClient
 from aistore.sdk.errors import ErrBadChecksum, ErrObjNotFound
 from aistore.sdk.obj.obj_file.errors import ObjectFileReaderMaxResumeError
 from answering import answering, attempts_of, checksum
-from peer import DEADLINE, Peer, PeerConnection, always
+from peer import Peer, PeerConnection, always
 from sdk.test_sdk_reading import CONTENT, ranged
+from waiting import DEADLINE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine

@@ -14,7 +14,8 @@ from aistore import AsyncClient
 from aistore.aio.threads import in_thread
 from aistore.sdk.errors import ErrBadChecksum, ErrBckNotFound, ErrObjNotFound
 from answering import attempts_of, checksum
-from peer import DEADLINE, Peer, PeerConnection, always
+from peer import Peer, PeerConnection, always
+from waiting import DEADLINE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine

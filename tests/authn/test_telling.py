@@ -17,7 +17,8 @@ from aistore.server.authn.settings import AuthnSettings, FirstAdministrator
 from aistore.server.authn.tokens import Verifier
 from faults import FAULTS, Faults, inject
 from guarding import PASSWORD, SECRET, token
-from serving import DEADLINE, request
+from serving import request
+from waiting import DEADLINE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

@@ -466,7 +466,7 @@ def test_a_disk_that_is_full_while_shards_are_made(tmp_path: Path, targets: int)
         assert found == merged(sorted(made, key=lambda record: record[0][0]))[: len(found)]
         filler.delete()
         # With room it goes on from the start.
-        until(lambda: bool(places.sort(output_shard_size="1MB")[0]), 60)
+        until(lambda: bool(places.sort(output_shard_size="1MB")[0]))
         assert merged(places.made(target)) == merged(sorted(made, key=lambda record: record[0][0]))
         until(lambda: problems(cluster.path, recovered=False) == [])
 

@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
+from waiting import DEADLINE
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -34,7 +36,6 @@ KINDS = (
     "StreamFlaskServer",
     "StreamHTTPMultiThreadedServer",
 )
-DEADLINE = 30.0
 _SHOWN = ("content-type", "content-length", "transfer-encoding", "ais-direct-put-length", "ais-etl-retry-reason")
 _SHOWN_REQUEST = ("ais-node-url", "content-length", "transfer-encoding")
 

@@ -22,13 +22,12 @@ import pytest
 from aistore.sdk.etl import serialize_class, webserver
 from aistore.sdk.etl.webserver import bootstrap
 from bench import environments
-from waiting import until
+from waiting import DEADLINE, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 KINDS = ("FastAPIServer", "FlaskServer", "HTTPMultiThreadedServer")
-DEADLINE = 30.0
 
 
 def transformer(kind: str) -> Any:
@@ -136,7 +135,7 @@ class Running:
                 return self.ask("GET", "/health") == (200, b"Running")
             return False
 
-        until(is_ready, 60)
+        until(is_ready)
         return self
 
     def ask(

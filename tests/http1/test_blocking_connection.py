@@ -15,6 +15,7 @@ from aistore.http1.failures import BadBody, HeadCut, NoAnswer, ReadTimedOut, Sho
 from aistore.http1.head import BadHead, ResponseHead
 from aistore.http1.payload import BytesPayload, FilePayload, IterablePayload, as_payload
 from peer import Peer, PeerConnection, once
+from waiting import DEADLINE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -215,7 +216,7 @@ def test_a_slow_body_is_no_stalled_one() -> None:
             more.acquire(timeout=0.08)
 
     with Peer(script) as peer:
-        ask = Ask(peer, timeout=1.0)
+        ask = Ask(peer, timeout=1.5)
         assert ask.content() == b"x" * 20
         ask.connection.close()
 
@@ -428,7 +429,7 @@ def test_an_idle_connection_that_the_server_closed_is_not_alive() -> None:
         ask.content()
         assert ask.connection.is_alive()
         ask.content()
-        closed.wait(5)
+        assert closed.wait(DEADLINE)
         assert not ask.connection.is_alive()
         ask.connection.close()
         assert not ask.connection.is_alive()

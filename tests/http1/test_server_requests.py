@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from aistore.http1.head import MAX_HEAD, MAX_LINES
 from aistore.http1.server import Limits
-from serving import DEADLINE, Raw, Serving, chunked, expected, request
+from serving import Raw, Serving, chunked, expected, request
+from waiting import DEADLINE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from aistore.http1.server import Limits
-from serving import DEADLINE, Raw, Serving, request
+from serving import Raw, Serving, request
+from waiting import DEADLINE
 
 FOLDER = Path(__file__).parents[1] / "transport" / "certificates"
 CA, SERVER = str(FOLDER / "ca.pem"), str(FOLDER / "server.pem")

@@ -23,8 +23,8 @@ import pytest
 from aistore import LocalCluster
 from calling import Caller, where
 from programs import target_pids
-from store_truth import DEADLINE, problems, stored_bytes
-from waiting import until
+from store_truth import problems, stored_bytes
+from waiting import DEADLINE, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

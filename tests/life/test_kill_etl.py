@@ -92,7 +92,7 @@ def test_a_kill_under_load(cluster: LocalCluster, with_targets: bool) -> None:
         for name in names:
             job = Etl(call, name).bucket("src", f"all-{name}")
             assert job.status == 200
-        until(lambda: all(load.done > 5 for load in loads) and len(call.names(f"all-{names[0]}")) > 3, 60)
+        until(lambda: all(load.done > 5 for load in loads) and len(call.names(f"all-{names[0]}")) > 3)
     processes = processes_of(cluster) - {cluster.pid}
     assert len(processes) > 8
     for pid in (*(target_pids(cluster).values() if with_targets else ()), cluster.pid):
@@ -100,7 +100,7 @@ def test_a_kill_under_load(cluster: LocalCluster, with_targets: bool) -> None:
     for load in loads:
         load.join()
     assert [load.wrong for load in loads if load.wrong] == []
-    until(lambda: not [pid for pid in processes if Path(f"/proc/{pid}").exists()], 60)
+    until(lambda: not [pid for pid in processes if Path(f"/proc/{pid}").exists()])
     assert not any(map(listens, ports))
     cluster.stop()
     cluster.start()

@@ -31,8 +31,7 @@ from aistore.sdk import RetryConfig
 from archives import tar
 from backends.relay import Relay
 from loading import as_list, build, flat, ordered, store, until_error
-from programs import DEADLINE
-from waiting import until
+from waiting import DEADLINE, until
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,7 @@ import pytest
 
 from answering import checksum
 from peer import Peer
-from programs import DEADLINE
+from waiting import DEADLINE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

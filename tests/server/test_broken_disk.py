@@ -14,8 +14,9 @@ import pytest
 from aistore.server.node import Node
 from aistore.server.settings import ServerSettings
 from aistore.server.store import content
-from serving import DEADLINE, request
+from serving import request
 from store_truth import problems
+from waiting import DEADLINE
 
 if TYPE_CHECKING:
     from pathlib import Path

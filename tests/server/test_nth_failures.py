@@ -32,8 +32,8 @@ from failing_operations import (
     transform_bucket,
 )
 from faults import FAULTS, Faults, inject
-from serving import DEADLINE
 from store_truth import problems, settle
+from waiting import DEADLINE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 
 from aistore.server.node import Node
 from aistore.server.settings import ServerSettings
-from serving import DEADLINE, request
+from serving import request
+from waiting import DEADLINE
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -32,6 +32,7 @@ from aistore.transport.response import StreamConsumed
 from aistore.transport.tls import TlsConfig
 from peer import Peer, PeerConnection, always, echo, once
 from policies import Policy
+from waiting import DEADLINE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
@@ -61,9 +62,15 @@ def idle(transport: AsyncTransport) -> int:
 
 
 async def turn() -> None:
-    """Let the event loop work for a moment."""
+    """Let the event loop take what has come."""
     for _ in range(3):
         await asyncio.sleep(0.01)
+
+
+async def happened(event: threading.Event) -> None:
+    """Wait for what the peer does, and let the event loop take it."""
+    assert await asyncio.get_running_loop().run_in_executor(None, event.wait, DEADLINE)
+    await turn()
 
 
 def test_every_kind_of_body_arrives_whole(tmp_path: Path) -> None:
@@ -182,7 +189,7 @@ def test_a_reset_within_the_body_is_an_incomplete_body() -> None:
     def script(connection: PeerConnection) -> None:
         connection.request()
         connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 1000)
-        reading.wait(10)
+        reading.wait(DEADLINE)
         connection.reset()
 
     reading = threading.Event()
@@ -236,7 +243,7 @@ def test_a_server_that_takes_nothing_times_out() -> None:
 
     def script(connection: PeerConnection) -> None:
         connection.head()
-        stop.wait(10)
+        stop.wait(DEADLINE)
 
     async def work(url: str) -> None:
         transport = AsyncTransport(url, retry=Policy())
@@ -254,14 +261,14 @@ def test_a_slow_body_is_no_stalled_one() -> None:
 
     def script(connection: PeerConnection) -> None:
         connection.request()
-        connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n")
-        for _ in range(10):
+        connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n")
+        for _ in range(20):
             pause.wait(0.08)
             connection.send(b"x")
 
     async def work(url: str) -> None:
-        transport = AsyncTransport(url, retry=Policy(), timeout=Timeout(5, 0.6))
-        assert (await get(transport)).content == b"x" * 10
+        transport = AsyncTransport(url, retry=Policy(), timeout=Timeout(5, 1.5))
+        assert (await get(transport)).content == b"x" * 20
         await transport.close()
 
     with Peer(script) as peer:
@@ -289,15 +296,23 @@ def test_an_idle_connection_that_died_is_replaced_at_once(method: str) -> None:
 
 
 def test_a_connection_known_to_be_closed_is_not_used() -> None:
+    closed = threading.Event()
+
+    def closing(connection: PeerConnection) -> None:
+        connection.request()
+        connection.answer()
+        connection.close()
+        closed.set()
+
     async def work(url: str) -> None:
         transport = AsyncTransport(url, retry=Policy())
         await get(transport)
-        await turn()
+        await happened(closed)
         response = await transport.exchange(Request("POST", "o", body=b"{}"))
         assert response.content == b"second"
         await transport.close()
 
-    with Peer(once(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"), always(200, b"second")) as peer:
+    with Peer(closing, always(200, b"second")) as peer:
         run(work(peer.url))
         assert [r.method for r in peer.requests] == ["GET", "POST"]
 
@@ -308,17 +323,18 @@ def test_surplus_bytes_end_the_connection() -> None:
     def script(connection: PeerConnection) -> None:
         connection.request()
         connection.send(answer)
-        answered.wait(10)
+        answered.wait(DEADLINE)
         connection.send(b"more")
+        sent.set()
         connection.wait_for_end()
 
-    answered = threading.Event()
+    answered, sent = threading.Event(), threading.Event()
 
     async def work(url: str) -> None:
         transport = AsyncTransport(url, retry=Policy())
         assert (await get(transport)).content == b"first"
         answered.set()
-        await turn()
+        await happened(sent)
         assert (await get(transport)).content == b"second"
         await transport.close()
 
@@ -429,7 +445,7 @@ def test_cancelling_closes_the_connection_in_use_and_nothing_else(where: str) ->
             connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 1000)
         reached.set()
         if where == "send":
-            cancelled.wait(10)
+            cancelled.wait(DEADLINE)
         connection.wait_for_end()
         ended.append(True)
 
@@ -443,8 +459,7 @@ def test_cancelling_closes_the_connection_in_use_and_nothing_else(where: str) ->
     async def work(url: str) -> None:
         transport = AsyncTransport(url, retry=Policy(3))
         task = asyncio.create_task(one(transport))
-        await asyncio.get_running_loop().run_in_executor(None, reached.wait, 10)
-        await turn()
+        await happened(reached)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -495,7 +510,7 @@ def test_many_tasks_share_few_connections() -> None:
         while True:
             received = connection.request()
             if not under_way:
-                hundred.wait(10)
+                hundred.wait(DEADLINE)
             connection.answer(200, received.body)
 
     async def one(transport: AsyncTransport, number: int) -> None:

@@ -17,6 +17,7 @@ from aistore.transport.response import Response, StreamConsumed
 from aistore.version import __version__
 from peer import Peer, PeerConnection, always, echo, once
 from policies import Policy
+from waiting import DEADLINE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -247,7 +248,7 @@ class TestPool:
 
         def script(connection: PeerConnection) -> None:
             connection.request()
-            together.wait(10)
+            together.wait(DEADLINE)
             connection.answer(200, b"x")
             connection.wait_for_end()
 
@@ -257,7 +258,7 @@ class TestPool:
             for thread in threads:
                 thread.start()
             for thread in threads:
-                thread.join(10)
+                thread.join(DEADLINE)
             assert (peer.connections, idle(transport)) == (6, 2)
             transport.close()
 
@@ -277,7 +278,7 @@ class TestPool:
             for thread in threads:
                 thread.start()
             for thread in threads:
-                thread.join(30)
+                thread.join(DEADLINE)
             assert not wrong
             assert len(peer.requests) == 320
             assert 0 < idle(transport) <= 3
@@ -328,7 +329,7 @@ class TestPool:
         with Peer(closing, always(200, b"second")) as peer:
             transport = transport_to(peer)
             get(transport)
-            closed.wait(10)
+            assert closed.wait(DEADLINE)
             assert transport.exchange(Request("POST", "x", body=b"{}")).content == b"second"
             assert [r.method for r in peer.requests] == ["GET", "POST"]
             transport.close()
@@ -409,7 +410,7 @@ def test_an_answer_that_nobody_asked_for_is_not_taken_for_the_next_one() -> None
     with Peer(script) as peer:
         transport = transport_to(peer)
         assert get(transport, "objects/b/first").content == b"content of first"
-        assert sent.wait(10)
+        assert sent.wait(DEADLINE)
         assert get(transport, "objects/b/second").content == b"content of second"
         transport.close()
 

@@ -16,7 +16,8 @@ import pytest
 from aistore.transport.blocking import Transport
 from aistore.transport.request import Request, Timeout
 from aistore.transport.tls import TlsConfig
-from peer import DEADLINE, Peer, PeerConnection, always, echo
+from peer import Peer, PeerConnection, always, echo
+from waiting import DEADLINE
 
 if TYPE_CHECKING:
     from pathlib import Path
