@@ -187,6 +187,8 @@ class Connection(Outflow):
                     return
                 data = self._take_request(data)
                 served += 1
+            if served and data is not None and not self._blocked:  # all are answered
+                self.deadline = self._server.now + self._server.limits.idle
         except BadHead as error:
             self._refuse(error.status, error.reason, _TRY_AGAIN if error.status == 503 else ())
         if self._ended and not self._busy and not self._lost:
