@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
     from types import TracebackType
 
+    import pytest
+
 T = TypeVar("T")
 
 
@@ -188,6 +190,14 @@ class Serving:
 
     def connect(self) -> Raw:
         return Raw(self.port)
+
+
+def pass_time(serving: Serving, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Move the clock of the server's loop on, and let it look."""
+    clock = serving.loop.time
+    then = clock() + seconds
+    monkeypatch.setattr(serving.loop, "time", lambda: clock() + seconds)
+    serving.until(lambda: serving.server.now >= then)
 
 
 class Answer(NamedTuple):
