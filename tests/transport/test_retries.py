@@ -38,11 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def free_port() -> int:
-    """A port on which nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+NOBODY = "http://127.0.0.1:1"
+"""Where nobody listens, nor will: a port that was free a moment ago may be somebody else's server now."""
 
 
 def answers(*statuses: int, headers: tuple[str, ...] = ()) -> Callable[[PeerConnection], None]:
@@ -258,9 +255,15 @@ class TestNetwork:
             assert peer.connections == 1
 
     def test_a_body_that_was_not_touched_is_sent(self) -> None:
-        port = free_port()
-        with ExitStack() as stack:
-            policy = Policy(2, before_sleep=lambda _: stack.enter_context(Peer(echo, port=port)))
+        with ExitStack() as stack, socket.socket() as kept:
+            kept.bind(("127.0.0.1", 0))  # nobody else gets the port, and who connects to it is refused
+            port = kept.getsockname()[1]
+
+            def start(_: object) -> None:
+                kept.close()
+                stack.enter_context(Peer(echo, port=port))
+
+            policy = Policy(2, before_sleep=start)
             transport = Transport(f"http://127.0.0.1:{port}", retry=policy)
             assert transport.exchange(Request("PUT", "o", body=iter([b"one", b"two"]))).content == b"onetwo"
             transport.close()
@@ -290,7 +293,7 @@ class TestNetwork:
         assert seen == [*one, ("before", 2), ("after", 2), ("sleep", 2), ("slept", 5), ("before", 3)]
 
     def test_a_policy_without_reraise_raises_its_own_error(self) -> None:
-        transport = Transport(f"http://127.0.0.1:{free_port()}", retry=Policy(2, reraise=False))
+        transport = Transport(NOBODY, retry=Policy(2, reraise=False))
         with pytest.raises(tenacity.RetryError) as error:
             transport.exchange(Request("GET", "o"))
         assert isinstance(error.value.last_attempt.exception(), ConnectionRefused)
@@ -319,7 +322,7 @@ class TestNetwork:
         policy = Policy()
         policy.network_retry = tenacity.AsyncRetrying()  # type: ignore[assignment]  # what a user may do wrong
         with pytest.raises(TypeError, match=r"tenacity\.Retrying, not AsyncRetrying"):
-            Transport(f"http://127.0.0.1:{free_port()}", retry=policy).exchange(Request("GET", "o"))
+            Transport(NOBODY, retry=policy).exchange(Request("GET", "o"))
 
     def test_the_configuration_may_be_made_when_it_is_needed(self) -> None:
         made: list[Policy] = []
@@ -354,7 +357,7 @@ class TestDefault:
 
     def test_a_loopback_address_that_refuses_is_given_up_soon(self) -> None:
         with pytest.raises(ConnectionRefused, match=r"is the server running\? Start one with `ais serve`") as error:
-            Transport(f"http://127.0.0.1:{free_port()}").exchange(Request("GET", "o"))
+            Transport(NOBODY).exchange(Request("GET", "o"))
         assert 1 < error.value.attempts < 7
 
     @pytest.mark.parametrize(("code", "attempts"), [(socket.EAI_NONAME, range(2, 7)), (socket.EAI_AGAIN, range(7, 8))])
@@ -425,7 +428,7 @@ def test_an_address_that_does_not_answer() -> None:
 
 def test_a_call_on_an_object_goes_to_the_endpoint_when_nobody_answers_at_its_target() -> None:
     with Peer(always(200, b"content")) as gate:
-        base = f"http://127.0.0.1:{free_port()}/v1"
+        base = f"{NOBODY}/v1"
         transport = Transport(gate.url, retry=Policy(2))
         request = Request("GET", "objects/b/o", "provider=ais", (("Ais-X", "y"),), base=base)
         response = transport.exchange(request)
