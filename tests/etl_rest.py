@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from calling import Caller, Got
 
 MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
+PATIENT = {"init_timeout": "60s", "obj_timeout": "60s"}  # what is slow because the machine is does not fail
 _numbers = itertools.count()
 
 
@@ -112,8 +113,9 @@ class Etl:
             "image": f"aistorage/runtime_python:{MINOR}",
             "env": [{"name": name, "value": value} for name, value in variables.items()],
         }
-        message = {"communication": f"{comm}://", "support_direct_put": True, "runtime": runtime, "init_timeout": "60s"}
-        return self.init({**message, **more})
+        return self.init(
+            {"communication": f"{comm}://", "support_direct_put": True, "runtime": runtime, **PATIENT, **more}
+        )
 
     def started(self, payload: str, comm: str = "hpush", **more: Any) -> Etl:
         got = self.init_class(payload, comm, **more)
@@ -121,7 +123,7 @@ class Etl:
         return self
 
     def runs(self, command: Iterable[str], **more: object) -> Got:
-        return self.init({"runtime": {"image": "some/image", "command": list(command)}, **more})
+        return self.init({"runtime": {"image": "some/image", "command": list(command)}, **PATIENT, **more})
 
     def ask(self, method: str, tail: str = "") -> Got:
         return self.call(method, f"/v1/etl/{self.name}{tail}")

@@ -365,7 +365,7 @@ def test_streams_end_with_the_client_that_leaves(kind: str, tmp_path: Path) -> N
         with socket.create_connection(("127.0.0.1", running.port), DEADLINE) as client:
             client.sendall(b"PUT /b/o?etl_args=endless HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 3\r\n\r\nabc")
             assert client.recv(100).startswith(b"HTTP/1.1 200 ")
-            assert marker.read_text() == "running"
+            until(lambda: marker.exists() and marker.read_text() == "running")
         until(lambda: marker.read_text() == "ended")
         assert running.ask("PUT", "/b/o", b"again") == (200, b"again")
 
@@ -444,7 +444,7 @@ def test_websocket_is_refused_for_streams(tmp_path: Path) -> None:
         running.ready()
         with pytest.raises(InvalidStatus), connect(f"ws://127.0.0.1:{running.port}/ws", proxy=None):
             pass
-        assert "transform_stream() cannot serve WebSocket" in running.text
+        until(lambda: "transform_stream() cannot serve WebSocket" in running.text)
 
 
 def test_classes_that_do_nothing_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from calling import Caller
 from etl_rest import Etl, acting, framework, payload_of
+from waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -145,10 +146,11 @@ def test_errors_of_hpull_are_the_transformers_own(etl: Etl, src: str) -> None:
 
 @pytest.mark.parametrize("comm", ["hpush", "hpull", "ws"])
 def test_transformers_that_take_too_long(etl: Etl, src: str, comm: str) -> None:
-    etl.started(acting(FAST), comm, obj_timeout="300ms", env={"NUM_WORKERS": "1"})
+    etl.started(acting(FAST), comm, obj_timeout="500ms", env={"NUM_WORKERS": "1"})
     got = etl.get(src, "a.txt", "sleep 1")
     assert got.status == 400
     assert "context deadline exceeded (Client.Timeout exceeded" in str(got.error["message"])
+    until(lambda: "slept" in etl.log)
     assert etl.log.count("slept") == 1
     assert etl.stage == "Running"
 
@@ -232,7 +234,7 @@ def test_streams_both_ways_in_bounded_memory(etl: Etl, src: str, etl_cluster: Lo
             {"Content-Length": str(size)},
         )
         assert put.status == 200
-    assert etl.runs([sys.executable, "-c", STREAM]).status == 200
+    assert etl.runs([sys.executable, "-c", STREAM], obj_timeout="120s").status == 200
 
     def peak() -> int:
         status = Path(f"/proc/{etl_cluster.pid}/status").read_text()

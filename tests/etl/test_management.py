@@ -99,6 +99,7 @@ def test_delete_while_it_runs(etl: Etl, etl_cluster: LocalCluster) -> None:
 def test_logs(etl: Etl) -> None:
     etl.started(acting(HTTP))
     known = targets(etl.call)
+    until(lambda: "constructed" in etl.log)
     (shown,) = json.loads(etl.ask("GET", "/logs").body)
     assert shown["target_id"] in known
     assert "constructed" in base64.b64decode(shown["logs"]).decode()
