@@ -11,6 +11,7 @@ import pytest
 
 from aistore import LocalCluster
 from calling import Caller
+from waiting import DEADLINE
 
 LARGE = b"content" * 20_000
 
@@ -29,7 +30,7 @@ def test_no_descriptor_left() -> None:
         assert call.put("b", "small", b"content").status == call.get("b", "small").status == 200
         where = urlsplit(cluster.url)
         with socket.create_connection((where.hostname, where.port or 0)) as waiting:
-            waiting.settimeout(20)
+            waiting.settimeout(DEADLINE)
             waiting.sendall(b"GET /v1/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             assert call.get("b", "small").status == 200  # the loop was through what came before
             resource.prlimit(cluster.pid, resource.RLIMIT_NOFILE, limits)

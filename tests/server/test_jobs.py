@@ -10,6 +10,7 @@ from aistore.server.limits import NodeLimits
 from aistore.server.store.store import Store
 from aistore.wire.errors import ApiError
 from aistore.wire.names import BucketId
+from waiting import DEADLINE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -238,7 +239,7 @@ def test_a_request_that_fails_does_not_end_a_job_of_an_idle_kind(tmp_path: Path)
 
         job = registry.join("archive", refused, bucket=BUCKET)
         registry.join("archive", last, bucket=BUCKET)
-        await asyncio.wait_for(done.wait(), 10)
+        await asyncio.wait_for(done.wait(), DEADLINE)
         assert job.running
         assert job.status().err == "nothing to do"
 
