@@ -15,6 +15,7 @@ from aistore.server.store.completing import Part
 from aistore.server.store.errors import ContentMissing, StoreFull, UploadGone
 from aistore.wire.checksum import digest
 from store_truth import crash_copy, make_bucket, opened, problems, put, put_part, read, settle
+from waiting import DEADLINE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -185,7 +186,9 @@ def test_an_upload_that_nobody_goes_on_with_is_removed(tmp_path: Path, monkeypat
         await put_part(store, old, 1, b"old")
         limit = time.time_ns()
         await put_part(store, kept, 1, b"kept")
-        monkeypatch.setattr(multipart, "KEPT_SECONDS", (time.time_ns() - limit) / 1e9)
+        now = time.time_ns()
+        monkeypatch.setattr(time, "time_ns", lambda: now)
+        monkeypatch.setattr(multipart, "KEPT_SECONDS", (now - limit) / 1e9)
         await store.uploads.remove_stale()
         with pytest.raises(UploadGone):
             store.uploads.check(bucket, "o", old)
@@ -324,7 +327,7 @@ def test_a_part_whose_content_was_removed_by_others_is_told(tmp_path: Path) -> N
             for file in files(tmp_path):
                 file.unlink()
             with pytest.raises(ContentMissing, match="is missing"):
-                await asyncio.wait_for(complete(store, bucket, upload_id, 1), 20)
+                await asyncio.wait_for(complete(store, bucket, upload_id, 1), DEADLINE)
 
     asyncio.run(main())
 

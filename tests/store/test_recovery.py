@@ -32,6 +32,7 @@ from store_truth import (
     settle,
     upload,
 )
+from waiting import DEADLINE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -198,7 +199,7 @@ def test_recovery_waits_for_processes_of_the_server_before(tmp_path: Path) -> No
             await asyncio.wait([opening], timeout=0.3)
             assert not opening.done()
             await store.put(bucket, "o", late, "none", "")
-        await asyncio.wait_for(opening, 20)
+        await asyncio.wait_for(opening, DEADLINE)
         try:
             again = second.bucket(bucket_id("b"))
             assert again is not None

@@ -11,6 +11,7 @@ import pytest
 
 from aistore.server.store.errors import BucketGone
 from store_truth import bucket_id, make_bucket, opened, problems, put, read, settle
+from waiting import DEADLINE
 
 if TYPE_CHECKING:
     from multiprocessing.synchronize import Event
@@ -85,7 +86,7 @@ def write_at_random(root: Path, number: int, start: Event) -> None:
     async def main() -> None:
         rng = random.Random(number)
         async with opened(root, shared=True, primary=False) as store:
-            start.wait(30)
+            start.wait(DEADLINE)
             bucket = store.bucket(bucket_id("b"))
             assert bucket is not None
 
@@ -119,7 +120,7 @@ def test_processes_that_write_the_same_objects(tmp_path: Path) -> None:
                 writer.start()
             start.set()
             for writer in writers:
-                await asyncio.to_thread(writer.join, 60)
+                await asyncio.to_thread(writer.join, DEADLINE)
             assert [writer.exitcode for writer in writers] == [0, 0, 0]
             await settle(store)
             total = sum(len(read(store, bucket, f"o{i}") or b"") for i in range(OBJECTS))
