@@ -15,6 +15,7 @@ from aistore.transport.errors import ReadTimeout
 from aistore.transport.request import Request, Timeout
 from peer import Peer, PeerConnection
 from policies import Policy
+from waiting import DEADLINE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,8 +104,8 @@ def test_the_backend_is_not_asked_for_the_size_when_switched_off() -> None:
     assert requests[1].endswith("&presence=2&props=size")
 
 
-def locked(times: int) -> Callable[[PeerConnection], None]:
-    """A server whose object stays locked for so many looks; GETs stall meanwhile."""
+def locked(times: int, stalls: list[Callable[[], None]]) -> Callable[[PeerConnection], None]:
+    """A server whose object stays locked for so many looks; GETs stall meanwhile, after what `stalls` does."""
     looks = [0]
 
     def script(connection: PeerConnection) -> None:
@@ -119,6 +120,8 @@ def locked(times: int) -> Callable[[PeerConnection], None]:
             elif looks[0] > times:
                 connection.answer(200, b"from afar")
             else:
+                for stall in stalls:
+                    stall()
                 connection.wait_for_end()
                 return
 
@@ -128,8 +131,10 @@ def locked(times: int) -> Callable[[PeerConnection], None]:
 def test_a_cold_get_waits_and_then_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
     monkeypatch.setattr("aistore.transport.blocking.time.sleep", pauses.append)
-    with Peer(locked(3)) as peer:
-        transport = Transport(peer.url, timeout=Timeout(5, 0.4), retry=Policy(2, cold=Rules()))
+    stalls: list[Callable[[], None]] = []
+    with Peer(locked(3, stalls)) as peer:
+        transport = Transport(peer.url, timeout=Timeout(5, 0.1), retry=Policy(2, cold=Rules()))
+        stalls.append(lambda: setattr(transport, "timeout", Timeout(5, DEADLINE)))  # for what is answered
         assert transport.exchange(Request("GET", "objects/b/o", "provider=aws")).content == b"from afar"
         assert [r.method for r in peer.requests] == ["GET", "POST", "HEAD", "POST", "POST", "POST", "GET"]
         transport.close()
