@@ -78,6 +78,9 @@ BUCKETS = {
     ("POST", actions.TRANSFORM_OBJECTS): Probe(
         OF_BUCKET, act(actions.TRANSFORM_OBJECTS, {**NONE_OF, "tobck": TO, "id": "x"})
     ),
+    ("POST", permissions.SYNCHRONIZE): Probe(
+        OF_BUCKET, act(actions.COPY_OBJECTS, {**NONE_OF, "tobck": TO, "dry_run": True, "Synchronize": True})
+    ),
     ("POST", actions.PREFETCH_OBJECTS): Probe(OF_BUCKET, act(actions.PREFETCH_OBJECTS, NONE_OF)),
     ("POST", actions.MAKE_COPIES): Probe(OF_BUCKET, act(actions.MAKE_COPIES, 1)),
     ("POST", actions.EC_ENCODE): Probe(OF_BUCKET, act(actions.EC_ENCODE)),
@@ -198,6 +201,9 @@ def rights_of(row: Row, names: dict[str, str]) -> tuple[int, dict[str, int]]:
         on_cluster |= access.LIST_BUCKETS
     if row.when in (permissions.ACCESS, permissions.BACKEND):
         on_buckets["b"] |= access.PATCH
+    if row.when == permissions.SYNCHRONIZE:
+        on_buckets["b"] |= access.WRITE
+        on_buckets["d"] |= access.PUT
     return on_cluster, {names[name]: mask for name, mask in on_buckets.items() if mask}
 
 

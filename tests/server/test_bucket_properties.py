@@ -168,6 +168,16 @@ def test_properties_of_a_copy_are_its_own(there: Client, bucket: Bucket) -> None
         copy.delete()
 
 
+def test_a_copy_deletes_nothing_where_nothing_may_be_deleted(there: Client, bucket: Bucket, other: Bucket) -> None:
+    put(bucket, "a")
+    change(bucket, access=str(int(ALL) & ~DELETE))
+    with pytest.raises(AISError) as caught:
+        other.copy(bucket, sync=True)
+    assert caught.value.status_code == 403
+    there.job(other.copy(bucket)).wait()
+    assert bucket.object("a").get_reader().read_all() == b"content"
+
+
 @pytest.mark.parametrize(
     "value",
     [

@@ -65,7 +65,7 @@ async def copy_bucket(node: Node, request: Request, source: Bucket, value: objec
     for job in node.control.jobs.select(actions.COPY_BUCKET, running=True):
         if job.pair == (source.id, identity):
             raise ApiError(400, f"{job.kind}[{job.id}] is already running - not starting")
-    target = find_destination(node, source, identity)
+    target = find_destination(node, source, identity, deletes=message.synchronize)
     if source.remote is not None and request.params.get(params.PRESENCE, "") in _ALL:
         return await _start_copies(node, source, identity, target, _as_selection(message))
 
@@ -92,7 +92,7 @@ async def copy_many(node: Node, source: Bucket, value: object) -> Reply:
         return await _start_refused(node, source, error)
     check_plan(message)
     node.check_access(source, access.GET, "GET")
-    target = find_destination(node, source, identity)
+    target = find_destination(node, source, identity, deletes=message.synchronize)
     return await _start_copies(node, source, identity, target, message)
 
 
@@ -192,8 +192,8 @@ def destination_of(request: Request) -> BucketId:
     return target
 
 
-def find_destination(node: Node, source: Bucket, identity: BucketId) -> Bucket | None:
-    """The bucket to copy into, None for one that has to be made.
+def find_destination(node: Node, source: Bucket, identity: BucketId, *, deletes: bool = False) -> Bucket | None:
+    """The bucket to copy into, None for one that has to be made; `deletes` says that what is no copy may be deleted there.
 
     Raises ApiError 403 and 404, and `UnknownBucket` for a remote one that is not registered yet.
     """
@@ -206,6 +206,8 @@ def find_destination(node: Node, source: Bucket, identity: BucketId) -> Bucket |
         target = node.store.bucket(identity)
     if target is not None:
         node.check_access(target, access.PUT, "PUT")
+        if deletes:
+            node.check_access(target, access.DELETE_OBJECT, "DELETE-OBJECT")
     return target
 
 

@@ -40,7 +40,7 @@ async def transform_bucket(node: Node, request: Request, etls: Etls, source: Buc
     if identity == source.id and not message.dry_run:
         raise ApiError(400, f'cannot {actions.TRANSFORM_BUCKET} bucket "{identity.cname}" onto itself')
     node.check_access(source, access.GET, "GET")
-    target = find_destination(node, source, identity)
+    target = find_destination(node, source, identity, deletes=message.synchronize)
 
     async def work(job: Job, destination: Bucket | None) -> None:
         transforming = _transforming(node, job, chain, source, destination, message, everything=everything)
@@ -62,7 +62,7 @@ async def transform_many(node: Node, etls: Etls, source: Bucket, value: object) 
     chain = _chain(node, etls, message)
     check_plan(message)
     node.check_access(source, access.GET, "GET")
-    target = find_destination(node, source, identity)
+    target = find_destination(node, source, identity, deletes=message.synchronize)
     if target is None and not message.dry_run:
         target = await make_destination(node, source, identity)
 

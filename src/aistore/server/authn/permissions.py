@@ -100,6 +100,7 @@ _SHOW: Final = (Need(access.SHOW_CLUSTER, CLUSTER),)
 SYSTEM: Final = f"{param.SYSTEM} (system buckets too)"
 ACCESS: Final = f"{actions.SET_PROPS}: access"
 BACKEND: Final = f"{actions.SET_PROPS} or {actions.CREATE_BUCKET}: backend_bck, extra"
+SYNCHRONIZE: Final = f"{actions.COPY_BUCKET}, {actions.TRANSFORM_BUCKET}, {actions.COPY_OBJECTS} or {actions.TRANSFORM_OBJECTS}: synchronize"
 COPY: Final = f"{param.OBJECT_TO} (copy)"
 APPEND: Final = param.APPEND_TYPE
 PART: Final = param.UPLOAD_ID
@@ -139,6 +140,7 @@ TABLE: Final[dict[Row, tuple[Need, ...]]] = {
     Row("POST", _BUCKET, actions.TRANSFORM_BUCKET): _SOURCE_AND_DESTINATION,
     Row("POST", _BUCKET, actions.COPY_OBJECTS): _SOURCE_AND_DESTINATION,
     Row("POST", _BUCKET, actions.TRANSFORM_OBJECTS): _SOURCE_AND_DESTINATION,
+    Row("POST", _BUCKET, SYNCHRONIZE): (Need(access.DELETE_OBJECT, DESTINATION),),
     Row("POST", _BUCKET, actions.PREFETCH_OBJECTS): (Need(access.WRITE),),
     Row("POST", _BUCKET, actions.MAKE_COPIES): (Need(access.WRITE),),
     Row("POST", _BUCKET, actions.EC_ENCODE): (Need(access.WRITE),),
@@ -272,6 +274,12 @@ def _of_bucket(request: Request, message: ActionMessage | None) -> list[Row]:
             rows.append(Row(method, _BUCKET, ACCESS))
         if changed & {"backend_bck", "extra", "provider"}:
             rows.append(Row("PATCH, POST", _BUCKET, BACKEND))
+    if (
+        action in _DESTINATIONS
+        and isinstance(value, dict)
+        and any(value[key] for key in value if str(key).lower() == "synchronize")
+    ):
+        rows.append(Row(method, _BUCKET, SYNCHRONIZE))  # what has no original is deleted there
     return rows
 
 
@@ -364,7 +372,7 @@ def _resolve(node: Node, request: Request, row: Row, need: Need, message: Action
     if row.path == _SORT:
         return _of_sort(node, request, need)
     if need.of == DESTINATION:
-        return [_destination(node, _destination_of(node, request, message))]
+        return [_destination(node, _destination_of(node, request, message), need.bits)]
     if need.of == BUCKET:
         return [Wanted(need.bits, _bucket_of(node, request, row))]
     return [Wanted(need.bits, identity_of(node, copy_source(request)[0]))]
@@ -388,7 +396,7 @@ def _batch_buckets(request: Request) -> list[BucketId]:
 def _of_sort(node: Node, request: Request, need: Need) -> list[Wanted]:
     order = order_of(node, request.content or b"")
     if need.of == DESTINATION:
-        return [_destination(node, order.target)]
+        return [_destination(node, order.target, need.bits)]
     if need.of == INPUT:
         return [Wanted(need.bits, order.source)]
     bucket = bucket_of_map(node, order, request.headers.get("host", "")) if order.key_map else None
@@ -399,17 +407,17 @@ def _destination_of(node: Node, request: Request, message: ActionMessage | None)
     return _DESTINATIONS.get(message.action if message is not None else "", _of_object_to)(node, request, message)
 
 
-def _destination(node: Node, identity: BucketId) -> Wanted:
+def _destination(node: Node, identity: BucketId, bits: int) -> Wanted:
     identity = node.backends.resolve(identity)
     try:
         node.find(identity)
     except UnknownBucket:  # it is registered by being written to
-        return Wanted(access.PUT, identity)
+        return Wanted(bits, identity)
     except ApiError as error:
         if error.status != 404:
             raise
         return Wanted(with_system(Wanted(access.CREATE_BUCKET, identity)).bits, None)
-    return Wanted(access.PUT, identity)
+    return Wanted(bits, identity)
 
 
 def _of_object_to(node: Node, request: Request, message: ActionMessage | None) -> BucketId:  # noqa: ARG001  as the others
