@@ -141,6 +141,8 @@ TABLE: Final[dict[str, list[Limit]]] = {
               "tests/archive/test_writing.py::test_a_directory_that_takes_too_much_memory_is_refused"),
         Limit("expression that selects members", _ARCHIVE + "names:_EXPRESSION_MAX", "characters", "400", "tests/archive/test_regexp.py::test_an_expression_has_a_bound"),
         Limit("instructions of an expression", _ARCHIVE + "regexp_syntax:_PROGRAM_MAX", "", "400", "tests/archive/test_regexp.py::test_what_is_no_expression_is_refused"),
+        Limit("instructions that it follows through the names of an archive, as far as they are not remembered", _ARCHIVE + "names:_WORK_MAX", "",
+              "400; an answer that has begun breaks off", "tests/archive/test_regexp.py::test_an_expression_does_not_work_for_hours"),
         Limit("groups within each other in it", _ARCHIVE + "regexp_syntax:_DEPTH_MAX", "", "400", "tests/archive/test_regexp.py::test_what_is_no_expression_is_refused"),
         Limit("repetitions that it may ask for", _ARCHIVE + "regexp_syntax:_REPEAT_MAX", "", "400", _HERE + "test_repetitions_in_expressions"),
     ],

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aistore.server.archive import names as archive_names
 from aistore.server.archive.names import matcher
 from aistore.server.archive.regexp import Regexp
 from aistore.wire.errors import ApiError
@@ -132,6 +133,18 @@ def test_no_expression_takes_exponential_time(expression: str, found: bool) -> N
 )
 def test_modes(mode: str, expression: str, names: list[str]) -> None:
     assert [name for name in ("d/a.b.c", "d/x", "a") if matcher(mode, expression)(name)] == names
+
+
+@pytest.mark.parametrize("expression", ["([a-z0-9_]?){1000}([a-z0-9_]?){400}Z", "[a-bc-de-fg-hi-jk-lm-n]{1000}Z"])
+def test_an_expression_does_not_work_for_hours(expression: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive_names, "_WORK_MAX", 100_000)
+    matches = matcher("regexp", expression)
+    with pytest.raises(ApiError, match="takes too much work") as caught:
+        for number in range(100):
+            matches(f"train_{number:08d}" + "abcdefghij" * 20)
+    assert caught.value.status == 400
+    usual = matcher("regexp", r"^(train|test)_\d+[0-8]\.(jpg|png)$")
+    assert sum(usual(f"train_{number:08d}.jpg") for number in range(10_000)) == 9_000
 
 
 def test_an_expression_has_a_bound() -> None:

@@ -14,6 +14,7 @@ __all__ = ["MODES", "clean", "matcher"]
 
 MODES: Final = ("regexp", "prefix", "suffix", "substr", "wdskey")
 _EXPRESSION_MAX: Final = 4096
+_WORK_MAX: Final = 20_000_000  # some ten seconds of one of the few threads for archives
 
 
 def clean(name: str) -> str:
@@ -34,7 +35,7 @@ def matcher(mode: str, expression: str) -> Callable[[str], bool]:
     if expression in ("", "*"):
         return lambda _: True
     if mode == "regexp":
-        return Regexp(expression).search
+        return Regexp(expression, work=_WORK_MAX).search
     if mode == "suffix":
         return lambda name: name.endswith(expression)
     if mode == "substr":

@@ -22,6 +22,7 @@ from aistore.server.archive.regexp_syntax import (
     compile_expression,
     is_word,
 )
+from aistore.wire.errors import ApiError
 
 __all__ = ["Regexp"]
 
@@ -32,10 +33,14 @@ _States = frozenset[int]
 class Regexp:
     """A compiled expression. Raises `ApiError` 400 if it is none."""
 
-    def __init__(self, expression: str, remembered: int = _REMEMBERED) -> None:
-        """`remembered` bounds what it keeps in mind of ways that it went, which is quicker than going them again."""
+    def __init__(self, expression: str, remembered: int = _REMEMBERED, *, work: float = float("inf")) -> None:
+        """`remembered` bounds what it keeps in mind of ways that it went, which is quicker than going them again.
+
+        `work` bounds the instructions that it follows in all, and the ranges of characters that it compares: then `search` raises `ApiError` 400.
+        """
         self._program, self._looks = compile_expression(expression)
         self._room = self._remembered = remembered
+        self._work = work
         self._closed: dict[tuple[_States, int], _States | None] = {}
         self._steps: dict[tuple[_States, str], _States] = {}
 
@@ -65,11 +70,19 @@ class Regexp:
             step = (closed, text[i])
             found = self._steps.get(step)
             if found is None:
+                self._spend(sum([self._program[at].cost for at in closed]))
                 found = self._step(closed, text[i])
                 self._make_room(len(found))
                 self._steps[step] = found
             states = found
         return False
+
+    def _spend(self, work: int) -> None:
+        self._work -= work
+        if self._work < 0:
+            raise ApiError(
+                400, "the expression takes too much work: make it simpler (fewer repetitions and alternatives)"
+            )
 
     def _make_room(self, states: int) -> None:
         """Forget all when it is too much: sets of thousands of states for thousands of characters would fill the memory."""
@@ -96,6 +109,7 @@ class Regexp:
                 todo += instruction.targets
             elif instruction.kind not in (CHARS, ANY) and instruction.kind & here:
                 todo.append(at + 1)
+        self._spend(len(seen))
         return frozenset(at for at in seen if program[at].kind in (CHARS, ANY))
 
     def _step(self, states: _States, char: str) -> _States:

@@ -57,6 +57,11 @@ class _Class:
         self.fold = fold
         self.parts: list[_Class] = []
 
+    @property
+    def cost(self) -> int:
+        """Comparisons that a character takes at most."""
+        return (1 + len(self.ranges) + sum(part.cost for part in self.parts)) * (3 if self.fold else 1)
+
     def has(self, char: str) -> bool:
         found = self._has(char)
         if not found and self.fold:
@@ -75,12 +80,14 @@ class _Class:
 class Instruction:
     """One step: read a character, go several ways, look around, or be done."""
 
-    __slots__ = ("chars", "kind", "targets")
+    __slots__ = ("chars", "cost", "kind", "targets")
 
     def __init__(self, kind: int, chars: _Class | None = None) -> None:
         self.kind = kind
         self.chars = chars
         self.targets: list[int] = []
+        self.cost = chars.cost if chars is not None else 1
+        """Of reading a character."""
 
     def matches(self, char: str) -> bool:
         """Whether it reads this character."""
