@@ -22,6 +22,7 @@ from bench.peers import why_missing
 from calling import Caller
 from programs import target_pids
 from store_truth import problems
+from waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,11 +104,13 @@ def test_kills_under_load(places: dict[str, Place], tmp_path: Path, kind: str, t
     backends = {place.provider: place.options}
     folder = tmp_path / "data"
     with LocalCluster(folder, durability="relaxed", targets=targets, backends=backends) as near:
-        for _ in range(rounds):
+        for number in range(rounds):
             with near.client() as client:
                 remote = Remote(place, name, place.seen_from(client, name), near)
                 remote.here.head()
                 load = Load(remote, acknowledged)
+                if number == 0:  # something has to be there that could be lost
+                    until(lambda: all(acknowledged.values()) or load.wrong != [])  # noqa: B023 (awaited here)
                 time.sleep(dice.uniform(0.1, 0.8))  # when it dies is what varies
                 for pid in (*target_pids(near).values(), near.pid):
                     os.kill(pid, signal.SIGKILL)

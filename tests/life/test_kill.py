@@ -16,6 +16,7 @@ import pytest
 
 from aistore import LocalCluster
 from programs import target_pids
+from waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -136,6 +137,8 @@ def one_round(cluster: LocalCluster, possible: dict[str, set[Version]], seed: in
     for writer in writers:
         writer.url = cluster.url
         writer.start()
+    if seed == 0:  # something has to be there that could be lost
+        until(lambda: all(writer.acknowledged or writer.wrong for writer in writers))
     time.sleep(random.Random(seed).uniform(0.02, 0.5))  # when it dies is what varies
     # Targets first: those of a gateway that dies would notice, and stop in order.
     for pid in (*target_pids(cluster).values(), cluster.pid):

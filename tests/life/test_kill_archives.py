@@ -83,13 +83,15 @@ def rounds_of_kills(folder: Path, rounds: int, targets: int) -> None:
             call.make_bucket("kill")
             for name, content in OBJECTS:
                 assert call.put("kill", name, content).status == 200
-        for _ in range(rounds):
+        for number in range(rounds):
             workers = [
                 threading.Thread(target=keep_busy, args=(cluster.url, extension, acknowledged))
                 for extension in EXTENSIONS
             ]
             for worker in workers:
                 worker.start()
+            if number == 0:  # something has to be there that could be lost
+                until(lambda: any(acknowledged.values()))
             time.sleep(dice.uniform(0.05, 0.6))  # when it dies is what varies
             for pid in (*target_pids(cluster).values(), cluster.pid):
                 os.kill(pid, signal.SIGKILL)

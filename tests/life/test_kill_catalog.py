@@ -388,9 +388,11 @@ def rounds_of_kills(folder: Path, rounds: int, durability: Durability, targets: 
     inbox.mkdir(parents=True)
     with LocalCluster(folder / "data", durability=durability, targets=targets, promote_root=inbox) as cluster:
         workers = [Worker(number, cluster.url, inbox, dice.randrange(1 << 30)) for number in range(3)]
-        for _ in range(rounds):
+        for number in range(rounds):
             for worker in workers:
                 worker.start()
+            if number == 0:  # something has to be there that could be lost
+                until(lambda: all(worker.done or worker.wrong for worker in workers))  # noqa: B023 (awaited here)
             time.sleep(dice.uniform(0.02, longest))  # when it dies is what varies
             for pid in (*target_pids(cluster).values(), cluster.pid):
                 os.kill(pid, signal.SIGKILL)

@@ -17,6 +17,7 @@ import pytest
 from aistore import LocalCluster
 from calling import Caller, where
 from store_truth import problems
+from waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -169,9 +170,11 @@ def rounds_of_kills(folder: Path, rounds: int, durability: Durability, targets: 
             call.make_bucket("b")
         writers = [Writer(cluster.url, number, rng.randrange(1 << 30)) for number in range(WRITERS)]
         acknowledged = 0
-        for _ in range(rounds):
+        for number in range(rounds):
             for writer in writers:
                 writer.start()
+            if number == 0:  # something has to be there that could be lost
+                until(lambda: all(writer.acknowledged or writer.wrong for writer in writers))  # noqa: B023 (awaited here)
             time.sleep(rng.uniform(0.02, 0.4))  # when it dies is what varies
             os.kill(cluster.pid, signal.SIGKILL)  # of several processes the gateway: its targets live on for a moment
             for writer in writers:
