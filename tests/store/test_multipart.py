@@ -69,6 +69,7 @@ def test_parts_of_one_size_are_not_copied(tmp_path: Path, monkeypatch: pytest.Mo
         [(1, b"aaa"), (2, b"bbb"), (2, b"xxx"), (1, b"y")],
         [(2, b"bbb"), (1, b"aaa"), (2, b"longer than before")],
         [(1, b"aaa"), (2, b"bbb"), (3, b"ccc"), (3, b"c")],
+        [(1, b"aaa"), (3, b""), (2, b"bbb")],
     ],
 )
 def test_parts_of_several_sizes_and_parts_that_are_sent_again(tmp_path: Path, sent: list[tuple[int, bytes]]) -> None:
@@ -315,19 +316,25 @@ def test_a_part_stays_when_whoever_waits_for_it_is_cancelled(tmp_path: Path) -> 
     on_a_bucket(tmp_path, test)
 
 
-def test_a_part_whose_content_was_removed_by_others_is_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("parts", [(b"data", b"more"), (b"data", b"longer")], ids=["in one file", "in two files"])
+@pytest.mark.parametrize("lost", ["removed", "emptied", "cut"])
+def test_a_part_whose_content_was_lost_is_told(tmp_path: Path, parts: tuple[bytes, bytes], lost: str) -> None:
     async def main() -> None:
         async with opened(tmp_path) as store:
             bucket = await make_bucket(store)
             upload_id = await store.uploads.begin(bucket, "o")
-            await put_part(store, upload_id, 1, b"data")
-            hashing = store.uploads._session(upload_id).hashing
-            assert hashing is not None
-            await hashing
+            for number, data in enumerate(parts, 1):
+                await put_part(store, upload_id, number, data)
+            while (hashing := store.uploads._session(upload_id).hashing) is not None and not hashing.done():
+                await hashing
             for file in files(tmp_path):
-                file.unlink()
-            with pytest.raises(ContentMissing, match="is missing"):
-                await asyncio.wait_for(complete(store, bucket, upload_id, 1), DEADLINE)
+                if lost == "removed":
+                    file.unlink()
+                else:
+                    os.truncate(file, 0 if lost == "emptied" else file.stat().st_size - 1)
+            with pytest.raises(ContentMissing, match="is missing|bytes, and parts up to|bytes early"):
+                await asyncio.wait_for(complete(store, bucket, upload_id, 2), DEADLINE)
+            assert store.lookup(bucket, "o") is None
 
     asyncio.run(main())
 

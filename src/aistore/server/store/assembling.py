@@ -17,11 +17,15 @@ if TYPE_CHECKING:
     from aistore.server.store.content import ContentFiles, Upload
     from aistore.wire.checksum import Hasher
 
-__all__ = ["Hashed", "Piece", "checksum_of", "copy_together", "hash_on", "put_in_place"]
+__all__ = ["Hashed", "PartCut", "Piece", "checksum_of", "copy_together", "hash_on", "put_in_place"]
 
 _BUFFER: Final = 256 * 1024  # stays in the processor's cache
 # What says that this system, or these file systems, cannot copy within the kernel.
 _CANNOT: Final = frozenset((errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM))
+
+
+class PartCut(OSError):
+    """A file ends before a part that was written to it: the machine lost power before it was on the disk, or others have cut the file."""
 
 
 class Piece(NamedTuple):
@@ -87,6 +91,10 @@ def put_in_place(content: ContentFiles, file: int, pieces: Sequence[Piece]) -> N
     """Copy the pieces that are in other files to their places in this one, which ends behind the last. Raises `StoreFull`, `OSError`."""
     fd = os.open(content.path(file), os.O_RDWR | os.O_CLOEXEC)
     try:
+        # Made longer, it would have zeros for what is lost.
+        end = max((piece.start + piece.size for piece in pieces if piece.file == file and piece.size), default=0)
+        if os.fstat(fd).st_size < end:
+            raise PartCut(f"content {content.path(file)} has {os.fstat(fd).st_size} bytes, and parts up to {end}")
         for piece in pieces:
             if piece.file != file:
                 _copy(content, piece, fd)
@@ -121,7 +129,7 @@ def _copy_some(source: int, start: int, target: int, place: int, size: int) -> i
                 return copied
     data = os.pread(source, min(_BUFFER, size), start)
     if not data:
-        raise OSError(f"a part ends {size} bytes early")
+        raise PartCut(f"a part ends {size} bytes early")
     return os.pwrite(target, data, place)
 
 
@@ -135,7 +143,7 @@ def _hash(content: ContentFiles, hashed: Hashed, file: int, start: int, size: in
         while start < end:
             n = os.preadv(fd, [buffer[: end - start]], start)
             if not n:
-                raise OSError(f"a part ends {end - start} bytes early")
+                raise PartCut(f"a part ends {end - start} bytes early")
             if hashed.hasher is not None:
                 hashed.hasher.update(buffer[:n])
             hashed.sums.update(buffer[:n])

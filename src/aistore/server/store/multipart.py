@@ -17,7 +17,7 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from aistore.server.store.assembling import Hashed, Piece, checksum_of, copy_together, hash_on, put_in_place
+from aistore.server.store.assembling import Hashed, PartCut, Piece, checksum_of, copy_together, hash_on, put_in_place
 from aistore.server.store.completing import (
     PARTS,
     Part,
@@ -459,10 +459,11 @@ class MultipartUploads:
             except BaseException as error:
                 if made is not None:
                     made.abandon()
-                if isinstance(error, FileNotFoundError):  # a part was replaced, or the upload aborted
+                if isinstance(error, (FileNotFoundError, PartCut)):  # a part was replaced, or the upload aborted
                     self.check(bucket, name, upload_id)
                     if self.parts(upload_id) == parts:
-                        raise ContentMissing(f"content {error.filename} is missing from the data folder") from error
+                        what = f"content {error.filename} is missing from the data folder"
+                        raise ContentMissing(str(error) if isinstance(error, PartCut) else what) from error
                     return None
                 raise
             return await self._commit(
