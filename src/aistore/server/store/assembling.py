@@ -6,6 +6,8 @@ import errno
 import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+import xxhash
+
 from aistore.server.store.content import full_or
 from aistore.server.store.pieces import PieceSums
 from aistore.server.store.sync import sync_file
@@ -17,15 +19,15 @@ if TYPE_CHECKING:
     from aistore.server.store.content import ContentFiles, Upload
     from aistore.wire.checksum import Hasher
 
-__all__ = ["Hashed", "PartCut", "Piece", "checksum_of", "copy_together", "hash_on", "put_in_place"]
+__all__ = ["Hashed", "PartDamaged", "Piece", "checksum_of", "copy_together", "hash_on", "put_in_place"]
 
 _BUFFER: Final = 256 * 1024  # stays in the processor's cache
 # What says that this system, or these file systems, cannot copy within the kernel.
 _CANNOT: Final = frozenset((errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM))
 
 
-class PartCut(OSError):
-    """A file ends before a part that was written to it: the machine lost power before it was on the disk, or others have cut the file."""
+class PartDamaged(OSError):
+    """A part is not what was written: the machine lost power before all of it was on the disk, say."""
 
 
 class Piece(NamedTuple):
@@ -35,6 +37,8 @@ class Piece(NamedTuple):
     start: int
     place: int
     size: int
+    sum: bytes = b""
+    """Empty if it is not known."""
 
 
 class Hashed:
@@ -59,7 +63,11 @@ class Hashed:
 def hash_on(content: ContentFiles, hashed: Hashed, pieces: Sequence[Piece]) -> None:
     """Add pieces to a checksum. Raises `OSError`."""
     for piece in pieces:
-        _hash(content, hashed, piece.file, piece.start, piece.size)
+        fd = content.open(piece.file)
+        try:
+            _hash(fd, hashed, piece.start, piece.size, piece.sum)
+        finally:
+            os.close(fd)
         hashed.pieces.append((piece.file, piece.start, piece.size))
 
 
@@ -71,8 +79,12 @@ def checksum_of(
     if hashed.kind != kind or hashed.pieces != [(piece.file, piece.start, piece.size) for piece in pieces[:known]]:
         known, hashed = 0, Hashed()
         hashed.begin(kind)
-    start = sum(piece.size for piece in pieces[:known])
-    _hash(content, hashed, file, start, sum(piece.size for piece in pieces[known:]))
+    fd = content.open(file)
+    try:
+        for piece in pieces[known:]:
+            _hash(fd, hashed, piece.place, piece.size, piece.sum)
+    finally:
+        os.close(fd)
     return hashed.hasher.hexdigest() if hashed.hasher is not None else "", hashed.sums
 
 
@@ -94,7 +106,7 @@ def put_in_place(content: ContentFiles, file: int, pieces: Sequence[Piece]) -> N
         # Made longer, it would have zeros for what is lost.
         end = max((piece.start + piece.size for piece in pieces if piece.file == file and piece.size), default=0)
         if os.fstat(fd).st_size < end:
-            raise PartCut(f"content {content.path(file)} has {os.fstat(fd).st_size} bytes, and parts up to {end}")
+            raise PartDamaged(f"content {content.path(file)} has {os.fstat(fd).st_size} bytes, and parts up to {end}")
         for piece in pieces:
             if piece.file != file:
                 _copy(content, piece, fd)
@@ -129,24 +141,23 @@ def _copy_some(source: int, start: int, target: int, place: int, size: int) -> i
                 return copied
     data = os.pread(source, min(_BUFFER, size), start)
     if not data:
-        raise PartCut(f"a part ends {size} bytes early")
+        raise PartDamaged(f"a part ends {size} bytes early")
     return os.pwrite(target, data, place)
 
 
-def _hash(content: ContentFiles, hashed: Hashed, file: int, start: int, size: int) -> None:
-    if not size:
-        return
+def _hash(fd: int, hashed: Hashed, start: int, size: int, expected: bytes) -> None:
+    """Add a part to a checksum, and compare it with its sum."""
     buffer = memoryview(bytearray(min(_BUFFER, size)))
-    fd = content.open(file)
-    try:
-        end = start + size
-        while start < end:
-            n = os.preadv(fd, [buffer[: end - start]], start)
-            if not n:
-                raise PartCut(f"a part ends {end - start} bytes early")
-            if hashed.hasher is not None:
-                hashed.hasher.update(buffer[:n])
-            hashed.sums.update(buffer[:n])
-            start += n
-    finally:
-        os.close(fd)
+    found = xxhash.xxh3_64()
+    end = start + size
+    while start < end:
+        n = os.preadv(fd, [buffer[: end - start]], start)
+        if not n:
+            raise PartDamaged(f"a part ends {end - start} bytes early")
+        if hashed.hasher is not None:
+            hashed.hasher.update(buffer[:n])
+        hashed.sums.update(buffer[:n])
+        found.update(buffer[:n])
+        start += n
+    if expected and found.digest() != expected:
+        raise PartDamaged(f"a part of {size} bytes is not what was stored")

@@ -35,7 +35,7 @@ __all__ = [
     "require_upload",
 ]
 
-PARTS: Final = "SELECT number, file, start, size, tag FROM part WHERE upload = ? ORDER BY number"
+PARTS: Final = "SELECT number, file, start, size, tag, sum FROM part WHERE upload = ? ORDER BY number"
 """The parts of an upload."""
 
 
@@ -48,6 +48,8 @@ class Part(NamedTuple):
     size: int
     tag: str = ""
     """Its entity tag for clients of S3, if one of these sent it."""
+    sum: bytes = b""
+    """XXH3 of its bytes; empty if a version before stored it."""
 
 
 class PartsChanged(Exception):
@@ -101,7 +103,7 @@ def pieces_of(parts: Iterable[Part]) -> list[Piece]:
     pieces: list[Piece] = []
     place = 0
     for part in parts:
-        pieces.append(Piece(part.file, part.start, place, part.size))
+        pieces.append(Piece(part.file, part.start, place, part.size, part.sum))
         place += part.size
     return pieces
 

@@ -17,7 +17,17 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from aistore.server.store.assembling import Hashed, PartCut, Piece, checksum_of, copy_together, hash_on, put_in_place
+import xxhash
+
+from aistore.server.store.assembling import (
+    Hashed,
+    PartDamaged,
+    Piece,
+    checksum_of,
+    copy_together,
+    hash_on,
+    put_in_place,
+)
 from aistore.server.store.completing import (
     PARTS,
     Part,
@@ -31,7 +41,7 @@ from aistore.server.store.completing import (
     require_upload,
 )
 from aistore.server.store.content import finished, full_or, in_thread
-from aistore.server.store.errors import ContentMissing, UploadGone
+from aistore.server.store.errors import ContentDamaged, ContentMissing, UploadGone
 from aistore.server.store.references import add_file, drop_reference, grow_file
 from aistore.server.store.room import make_room
 from aistore.server.store.rows import ObjectRow, encode_pairs, require_bucket
@@ -95,7 +105,7 @@ class _Session:
 class PartWriter:
     """Takes a part's bytes; `store` makes them the part, or else `abandon` drops them."""
 
-    __slots__ = ("_at", "_session", "_uploads", "fd", "part", "shared", "upload_id")
+    __slots__ = ("_at", "_session", "_sum", "_uploads", "fd", "part", "shared", "upload_id")
 
     def __init__(
         self, uploads: MultipartUploads, session: _Session, upload_id: str, part: Part, fd: int, *, shared: bool
@@ -103,6 +113,7 @@ class PartWriter:
         self._uploads = uploads
         self._session = session
         self._at = part.start
+        self._sum = xxhash.xxh3_64()
         self.upload_id = upload_id
         self.part = part
         self.fd = fd
@@ -112,6 +123,7 @@ class PartWriter:
     def write(self, data: memoryview | bytes) -> None:
         """Write on (blocking). Raises `StoreFull`."""
         view = memoryview(data)
+        self._sum.update(view)
         try:
             with self._session.file_lock:
                 while view:
@@ -134,7 +146,7 @@ class PartWriter:
 
         Raises `UploadGone`, `StoreFull`.
         """
-        await self._uploads.note_part(self.upload_id, self.part._replace(tag=tag))
+        await self._uploads.note_part(self.upload_id, self.part._replace(tag=tag, sum=self._sum.digest()))
         self._over()
         self._uploads.hash_on(self.upload_id, self._session, kind)
 
@@ -310,7 +322,7 @@ class MultipartUploads:
             ).fetchone()
             if old is not None and not self._drop_own(tx, old[0]):
                 grow_file(tx, old[0], -old[1])
-            tx.execute("INSERT OR REPLACE INTO part VALUES (?, ?, ?, ?, ?, ?)", (upload_id, *part))
+            tx.execute("INSERT OR REPLACE INTO part VALUES (?, ?, ?, ?, ?, ?, ?)", (upload_id, *part))
             grow_file(tx, part.file, part.size)
             tx.execute("UPDATE upload SET changed = ? WHERE id = ?", (time.time_ns(), upload_id))
             tx.after(self.store.content.remove_garbage)
@@ -354,10 +366,10 @@ class MultipartUploads:
             return
         first = len(hashed.pieces) + 1
         pieces: list[Piece] = []
-        for number, file, start, size in self.store.catalog.read(_NEXT, (upload_id, first)).fetchall():
+        for number, file, start, size, known in self.store.catalog.read(_NEXT, (upload_id, first)).fetchall():
             if number != first + len(pieces):
                 break
-            pieces.append(Piece(file, start, 0, size))
+            pieces.append(Piece(file, start, 0, size, known))
         if pieces:
             session.hashing = asyncio.ensure_future(self._hash_on(upload_id, session, pieces, kind))
 
@@ -395,6 +407,7 @@ class MultipartUploads:
 
         With `elsewhere` the object is stored there before it is one here. `describe` gives the custom pairs that an object of these parts
         has (those of `elsewhere` go before), and may refuse them by raising. Raises `PartsRefused`, `UploadGone`, `BucketGone`, `StoreFull`,
+        `ContentDamaged`,
         and what `elsewhere` does; the upload then stays as it is.
         """
         self.check(bucket, name, upload_id)
@@ -459,12 +472,13 @@ class MultipartUploads:
             except BaseException as error:
                 if made is not None:
                     made.abandon()
-                if isinstance(error, (FileNotFoundError, PartCut)):  # a part was replaced, or the upload aborted
+                if isinstance(error, (FileNotFoundError, PartDamaged)):  # a part was replaced, or the upload aborted
                     self.check(bucket, name, upload_id)
-                    if self.parts(upload_id) == parts:
-                        what = f"content {error.filename} is missing from the data folder"
-                        raise ContentMissing(str(error) if isinstance(error, PartCut) else what) from error
-                    return None
+                    if self.parts(upload_id) != parts:
+                        return None
+                    if isinstance(error, PartDamaged):
+                        raise ContentDamaged(f"upload {upload_id}: {error}", bucket.bid, name) from error
+                    raise ContentMissing(f"content {error.filename} is missing from the data folder") from error
                 raise
             return await self._commit(
                 bucket, name, upload_id, parts, (file, made, sums), (kind, checksum), "", pairs, versioned=versioned
@@ -536,7 +550,9 @@ class MultipartUploads:
         return self.store.catalog.submit(change)
 
 
-_NEXT: Final = "SELECT number, file, start, size FROM part WHERE upload = ? AND number >= ? ORDER BY number LIMIT 16"
+_NEXT: Final = (
+    "SELECT number, file, start, size, sum FROM part WHERE upload = ? AND number >= ? ORDER BY number LIMIT 16"
+)
 _MAIN: Final = (
     "SELECT id, part_size FROM upload_file WHERE upload = ? AND part_size > 0 ORDER BY part_size DESC LIMIT 1"
 )

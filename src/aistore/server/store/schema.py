@@ -37,7 +37,7 @@ BACKUP: Final = "catalog.backup.db"
 CATALOG_LOCK: Final = "catalog.lock"
 """Held, shared, by each process that has the store open."""
 
-CATALOG_VERSION: Final = 7
+CATALOG_VERSION: Final = 8
 """Version of the catalog's format. A folder with a newer one is refused, an older one is migrated."""
 
 _ROOM_OF_A_FULL_DISK: Final = 1 << 20
@@ -144,7 +144,12 @@ _FORMAT_7: Final = """
 CREATE TABLE sums (id INTEGER PRIMARY KEY, sums BLOB NOT NULL);
 """
 
-_STEPS: Final = (_FORMAT_1, _FORMAT_2, _FORMAT_3, _FORMAT_4, _FORMAT_5, _FORMAT_6, _FORMAT_7)
+# A sum of each part of an upload (XXH3, 64 bits): until the upload is completed nothing else tells what the part was. Empty for parts of a version before.
+_FORMAT_8: Final = """
+ALTER TABLE part ADD COLUMN sum BLOB NOT NULL DEFAULT x'';
+"""
+
+_STEPS: Final = (_FORMAT_1, _FORMAT_2, _FORMAT_3, _FORMAT_4, _FORMAT_5, _FORMAT_6, _FORMAT_7, _FORMAT_8)
 """What makes a catalog of one format more: the first step makes one of format 1 out of nothing."""
 
 
