@@ -197,13 +197,27 @@ def test_a_flush_with_a_wrong_checksum_can_be_repeated(call: Caller) -> None:
     assert call.get("b", "o").body == BIG
 
 
+def test_what_was_lost_is_not_flushed(cluster: LocalCluster, call: Caller) -> None:
+    assert call.put("b", "o", BIG).status == 200
+    handle = handle_of(append(call, "o", b"more"))
+    work = cluster.path / "work" / handle.split("|")[1]
+    content = work.read_bytes()
+    work.write_bytes(BIG + bytes(4))
+    got = flush(call, "o", handle)
+    assert (got.status, got.error["tcode"]) == (410, "ErrBadCksum")
+    assert call.get("b", "o").body == BIG
+    work.write_bytes(content)
+    assert flush(call, "o", handle).status == 200
+    assert call.get("b", "o").body == BIG + b"more"
+
+
 def test_only_what_is_added_needs_room(cluster: LocalCluster, call: Caller) -> None:
     """A session may be longer than what is left of the disk: its bytes have their place already."""
     handle = handle_of(append(call, "o", b"begin"))
     target, work, kind, _ = handle.split("|")
     size = shutil.disk_usage(cluster.path).free + (1 << 30)
     os.truncate(cluster.path / "work" / work, size)  # sparse
-    state = base64.urlsafe_b64encode(str(size).encode()).decode()
+    state = base64.urlsafe_b64encode(f"{size}.0".encode()).decode()
     for content in (b"more", BIG):
         assert append(call, "o", content, f"{target}|{work}|{kind}|{state}").status == 200
     (cluster.path / "work" / work).unlink()

@@ -16,6 +16,7 @@ import pytest
 from aistore.server.store import content
 from aistore.server.store.copying import copy_objects, move_object
 from aistore.server.store.errors import StoreBroken, StoreFull
+from aistore.server.store.pieces import PieceSums
 from aistore.server.store.work import WorkGone
 from faults import FAULTS, Faults, inject
 from store_truth import bucket_id, crash_copy, make_bucket, opened, problems, put, put_part, read, settle, upload
@@ -92,7 +93,9 @@ async def patch(store: Store, bucket: Bucket) -> None:
 
 
 async def append_and_flush(store: Store, bucket: Bucket) -> None:
-    name, size = await asyncio.to_thread(store.work.start, b"appended", -1)
+    sums = PieceSums()
+    name = await asyncio.to_thread(store.work.start, b"appended", -1, sums)
+    size = sums.size
     with store.work.open(name, size):
         made = await store.content.create(size)
         try:

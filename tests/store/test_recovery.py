@@ -17,6 +17,7 @@ import pytest
 from aistore.http1.message import FilePart
 from aistore.server.store import content, schema
 from aistore.server.store.errors import BucketGone, ContentMissing, StoreCorrupt
+from aistore.server.store.pieces import PieceSums
 from aistore.server.store.purging import purge_dropped
 from aistore.server.store.schema import CATALOG_VERSION
 from aistore.server.store.store import Store
@@ -154,7 +155,7 @@ def test_flushing_is_whole_at_every_crash(tmp_path: Path) -> None:
     async def main() -> None:
         async with opened(tmp_path / "a") as store:
             bucket = await make_bucket(store)
-            name, size = store.work.start(b"appended", -1)
+            name, size = store.work.start(b"appended", -1, PieceSums()), 8
             made = await store.content.create()
             store.work.give_to(made, name, size)
             crash_copy_with_links(tmp_path / "a", tmp_path / "before")
@@ -343,8 +344,8 @@ def test_content_that_somebody_removed_is_an_error(tmp_path: Path) -> None:
 def test_stale_work_goes_after_a_day(tmp_path: Path) -> None:
     async def main() -> None:
         async with opened(tmp_path) as store:
-            old, _ = store.work.start(b"old", -1)
-            new, _ = store.work.start(b"new", -1)
+            old = store.work.start(b"old", -1, PieceSums())
+            new = store.work.start(b"new", -1, PieceSums())
             long_ago = time.time() - 25 * 3600
             os.utime(tmp_path / "work" / old, (long_ago, long_ago))
             store.work.remove_stale()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from aistore.server.folder import ServedFolder
+from aistore.server.store.pieces import PieceSums
 from aistore.server.store.store import Store
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def test_folders_within_it(tmp_path: Path, synced: Synced) -> None:
             assert synced.has(tmp_path)
             assert synced.has(tmp_path / "content")
             synced.files.clear()
-            store.work.start(b"begun", -1)
+            store.work.start(b"begun", -1, PieceSums())
             assert synced.has(tmp_path)
             assert synced.has(tmp_path / "work")
             synced.files.clear()

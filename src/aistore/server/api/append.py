@@ -1,7 +1,7 @@
 """APPEND to an object (protocol/20 7).
 
 A session is a work file that any process of the data folder can go on with: `target|work file|checksum type|state`, where the state is
-the place where the next bytes belong, so that a request that is sent twice is appended once.
+the place where the next bytes belong, so that a request that is sent twice is appended once, and the CRC32 of those before.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import binascii
 import logging
 import os
 import re
-from typing import TYPE_CHECKING, Final
+import zlib
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aistore.http1.message import Reply
 from aistore.server.api.messages import OK
@@ -26,7 +27,7 @@ from aistore.server.store.work import WorkBusy, WorkGone, put_at
 from aistore.wire import headers
 from aistore.wire import params as param
 from aistore.wire.checksum import check_value
-from aistore.wire.errors import ApiError
+from aistore.wire.errors import ApiError, damaged
 
 if TYPE_CHECKING:
     from aistore.http1.server import Request
@@ -42,6 +43,31 @@ _CHECKSUM_TYPE: Final = headers.CHECKSUM_TYPE.lower()
 _CHECKSUM_VALUE: Final = headers.CHECKSUM_VALUE.lower()
 _PIECE: Final = 1 << 20
 _is_work: Final = re.compile(r"append-[A-Za-z]{10}").fullmatch
+_is_state: Final = re.compile(rb"([0-9]{1,18})\.([0-9]{1,10})").fullmatch
+
+
+class _Session(NamedTuple):
+    """What a handle says."""
+
+    work: str
+    """The work file."""
+    size: int
+    crc: int
+    """CRC32 of its bytes: nothing else tells what they were until they are an object's."""
+
+
+class _Sums(PieceSums):
+    """Sums of pieces, and the CRC32 of all."""
+
+    __slots__ = ("crc",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.crc = 0
+
+    def update(self, data: bytes | bytearray | memoryview) -> None:
+        super().update(data)
+        self.crc = zlib.crc32(data, self.crc)
 
 
 async def append(node: Node, request: Request, bucket: Bucket, name: str) -> Reply:
@@ -57,10 +83,11 @@ async def append(node: Node, request: Request, bucket: Bucket, name: str) -> Rep
     try:
         if kind == "flush":
             return await _flush(node, request, bucket, name, session)
-        work, size = session or await _begin(node, bucket, name)
+        begun = session or await _begin(node, bucket, name)
+        work = begun.work
         try:
-            with node.store.work.open(work, size) as fd:
-                size = await _receive(node, request, fd, size)
+            with node.store.work.open(work, begun.size) as fd:
+                appended = await _receive(node, request, fd, begun)
                 if node.store.durability == "strict":
                     await node.store.content.in_short_thread(sync_file, fd)
         except BaseException:
@@ -72,7 +99,7 @@ async def append(node: Node, request: Request, bucket: Bucket, name: str) -> Rep
     except WorkBusy:
         raise ApiError(409, f"{bucket.id.object_cname(name)}: append session {handle} is busy") from None
     node.stats.appended()
-    return Reply(200, ((headers.APPEND_HANDLE, _make_handle(node, work, size, node.props(bucket).checksum.type)),))
+    return Reply(200, ((headers.APPEND_HANDLE, _make_handle(node, appended, node.props(bucket).checksum.type)),))
 
 
 def url_of_session(node: Node, handle: str) -> str:
@@ -81,13 +108,13 @@ def url_of_session(node: Node, handle: str) -> str:
     return node.smap.targets[handle.partition("|")[0]]
 
 
-def _make_handle(node: Node, work: str, size: int, kind: str) -> str:
-    state = base64.urlsafe_b64encode(str(size).encode()).decode()
-    return f"{node.target_id}|{work}|{kind}|{state}"
+def _make_handle(node: Node, session: _Session, kind: str) -> str:
+    state = base64.urlsafe_b64encode(f"{session.size}.{session.crc}".encode()).decode()
+    return f"{node.target_id}|{session.work}|{kind}|{state}"
 
 
-def _parse_handle(node: Node, handle: str) -> tuple[str, int]:
-    """Work file and length of a session. Raises `ApiError` 400."""
+def _parse_handle(node: Node, handle: str) -> _Session:
+    """The session of a handle. Raises `ApiError` 400."""
     items = handle.split("|")
     if len(items) != 4:
         raise ApiError(400, f'invalid APPEND handle: "{handle}"')
@@ -102,46 +129,51 @@ def _parse_handle(node: Node, handle: str) -> tuple[str, int]:
         digits = base64.urlsafe_b64decode(state)
     except (ValueError, binascii.Error):
         digits = b""
-    if not (digits.isdigit() and len(digits) < 19 and _is_work(work)):
+    numbers = _is_state(digits)
+    if numbers is None or not _is_work(work):
         raise ApiError(400, f'invalid APPEND handle: "{handle}"')
-    return work, int(digits)
+    return _Session(work, int(numbers[1]), int(numbers[2]))
 
 
-async def _begin(node: Node, bucket: Bucket, name: str) -> tuple[str, int]:
+async def _begin(node: Node, bucket: Bucket, name: str) -> _Session:
     """Start a session with the object's present content."""
     store = node.store
     row = store.lookup(bucket, name)
     current = await open_verified(store, bucket, row) if row is not None else None
     if current is None:
-        return await store.content.in_short_thread(store.work.start, b"", -1)
+        return _Session(await store.content.in_short_thread(store.work.start, b"", -1, _Sums()), 0, 0)
     row, fd = current
     try:
         await make_room(store, row.size)
-        work, size = await in_thread(store.work.start, row.data, fd)
-        if size != row.size:
+        sums = _Sums()
+        work = await in_thread(store.work.start, row.data, fd, sums)
+        if sums.size != row.size:
             store.work.remove(work)
-            raise ContentMissing(f"it has {size} bytes, not {row.size}", row.bid, row.name)
-        return work, size
+            raise ContentMissing(f"it has {sums.size} bytes, not {row.size}", row.bid, row.name)
+        return _Session(work, sums.size, sums.crc)
     finally:
         if fd >= 0:
             os.close(fd)
 
 
-async def _receive(node: Node, request: Request, fd: int, size: int) -> int:
-    """Append the request's body to the work file; its new size."""
+async def _receive(node: Node, request: Request, fd: int, session: _Session) -> _Session:
+    """Append the request's body to the work file; how far it is then."""
     if request.content is not None:
-        await make_room(node.store, len(request.content), held=size)
-        await node.store.content.in_short_thread(put_at, fd, size, request.content)
-        return size + len(request.content)
+        await make_room(node.store, len(request.content), held=session.size)
+        return await node.store.content.in_short_thread(_append, fd, session, request.content)
     assert request.body is not None
     async for piece in request.body.chunks(_PIECE):
-        await make_room(node.store, len(piece), held=size)
-        await in_thread(put_at, fd, size, piece)
-        size += len(piece)
-    return size
+        await make_room(node.store, len(piece), held=session.size)
+        session = await in_thread(_append, fd, session, piece)
+    return session
 
 
-async def _flush(node: Node, request: Request, bucket: Bucket, name: str, session: tuple[str, int] | None) -> Reply:
+def _append(fd: int, session: _Session, data: bytes | memoryview) -> _Session:
+    put_at(fd, session.size, data)
+    return _Session(session.work, session.size + len(data), zlib.crc32(data, session.crc))
+
+
+async def _flush(node: Node, request: Request, bucket: Bucket, name: str, session: _Session | None) -> Reply:
     if session is None:
         raise ApiError(
             400,
@@ -155,12 +187,16 @@ async def _flush(node: Node, request: Request, bucket: Bucket, name: str, sessio
             pass
     store, props = node.store, node.props(bucket)
     kind = props.checksum.type
-    work, size = session
+    work, size, crc = session
     if not store.work.exists(work):
         return OK  # flushed before: the reference does nothing either (protocol/20 7.2)
     with store.work.open(work, size) as fd:
-        sums = PieceSums()
+        sums = _Sums()
         value = await in_thread(hash_file, kind, fd, 0, size, sums)
+        if sums.crc != crc:  # the machine has lost power before all of it was on the disk, say
+            raise damaged(
+                f"what was appended is not there any more: CRC32 {sums.crc} != {crc}", bucket.id.object_cname(name)
+            )
         if all(given) and given != (kind, value):
             raise ApiError(500, f"BAD DATA CHECKSUM: {kind}({value} != {given[1]})", "ErrBadCksum")
         await make_room(store, 0, held=size)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from aistore.server.store.content import ContentFiles, Upload
+    from aistore.server.store.pieces import PieceSums
 
 __all__ = ["KEPT", "WorkBusy", "WorkFiles", "WorkGone", "put_at", "unnamed_file"]
 
@@ -62,19 +63,20 @@ class WorkFiles:
         self.root = root
         self._content = content
 
-    def start(self, data: bytes | None, fd: int) -> tuple[str, int]:
-        """A new work file that begins with `data`, or with what lies in `fd`; its name and size. Raises `StoreFull`."""
+    def start(self, data: bytes | None, fd: int, sums: PieceSums) -> str:
+        """A new work file that begins with `data`, or with what lies in `fd`, which `sums` are made of; its name. Raises `StoreFull`."""
         name = f"append-{new_letters()}"
         path = self.root / name
-        size = 0
         try:
             is_first = not self.root.exists()
             self.root.mkdir(exist_ok=True)
             with path.open("xb", buffering=0) as work:
                 if data is not None:
-                    size = write_all(work.fileno(), data)
-                while data is None and (piece := os.pread(fd, _PIECE, size)):
-                    size += write_all(work.fileno(), piece)
+                    write_all(work.fileno(), data)
+                    sums.update(data)
+                while data is None and (piece := os.pread(fd, _PIECE, sums.size)):
+                    write_all(work.fileno(), piece)
+                    sums.update(piece)
                 if self._content.durability == "strict":
                     sync_file(work.fileno())
                     sync_folder(self.root)
@@ -86,7 +88,7 @@ class WorkFiles:
         except BaseException:
             path.unlink(missing_ok=True)
             raise
-        return name, size
+        return name
 
     def exists(self, name: str) -> bool:
         """Whether there is such a work file."""
