@@ -17,7 +17,7 @@ from aistore.wire.names import BucketId
 from waiting import DEADLINE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Collection
 
     from aistore.server.store.content import Upload
     from aistore.server.store.rows import Bucket, ObjectRow
@@ -151,13 +151,25 @@ def crash_copy(root: Path, target: Path) -> None:
     shutil.copytree(root, target, ignore=shutil.ignore_patterns("*-shm"), copy_function=copy_unless_gone)
 
 
-def problems(root: Path, *, recovered: bool = True) -> list[str]:
+def problems(root: Path, *, recovered: bool = True, lost: Collection[int] = ()) -> list[str]:
     """What does not agree between the catalog and the files of a data folder.
 
-    `recovered`: a store has been open since the last crash and has settled, so that nothing superfluous may be there either.
+    `recovered`: a store has been open since the last crash and has settled, so that nothing superfluous may be there either. `lost`: content whose
+    file may be missing, or not what it was.
     """
     with contextlib.closing(sqlite3.connect(root / "catalog.db")) as db:
-        return [*_references(db), *_totals(db), *_files(db, root, recovered), *_sums(db, root)]
+        return [*_references(db), *_totals(db), *_files(db, root, recovered, lost), *_sums(db, root, lost)]
+
+
+def referrers(root: Path) -> dict[int, set[str]]:
+    """What refers to content files: `object BUCKET NAME`, or `upload ID`."""
+    found: dict[int, set[str]] = {}
+    objects = "SELECT content, b.name || ' ' || o.name FROM object o JOIN bucket b ON b.id = o.bucket WHERE layout != 0"
+    with contextlib.closing(sqlite3.connect(root / "catalog.db")) as db:
+        for kind, query in (("object", objects), ("upload", "SELECT id, upload FROM upload_file")):
+            for content, name in db.execute(query):
+                found.setdefault(content, set()).add(f"{kind} {name}")
+    return found
 
 
 def stored_bytes(root: Path) -> tuple[int, int]:
@@ -215,7 +227,7 @@ def _references(db: sqlite3.Connection) -> list[str]:
     return found
 
 
-def _sums(db: sqlite3.Connection, root: Path) -> list[str]:
+def _sums(db: sqlite3.Connection, root: Path, lost: Collection[int]) -> list[str]:
     """What is wrong with the sums of pieces of content that objects have."""
     db.execute("BEGIN")
     whose: dict[int, dict[int, bytes]] = {}
@@ -224,7 +236,7 @@ def _sums(db: sqlite3.Connection, root: Path) -> list[str]:
     there = {content for (content,) in db.execute("SELECT id FROM file")}
     found = [f"sums of content {content:x}, which is not there" for content in whose.keys() - there]
     damaged = {content for (content,) in db.execute("SELECT content FROM damaged WHERE layout = 1")}
-    for content in (whose.keys() & there) - damaged:
+    for content in (whose.keys() & there) - damaged.union(lost):
         made = PieceSums()
         with contextlib.suppress(FileNotFoundError):
             path = root / "content" / f"{content // 4096:08x}" / f"{content:016x}"
@@ -248,14 +260,14 @@ def _totals(db: sqlite3.Connection) -> list[str]:
     return [] if true == told else [f"totals are {true}, usage says {told}"]
 
 
-def _files(db: sqlite3.Connection, root: Path, recovered: bool) -> list[str]:
+def _files(db: sqlite3.Connection, root: Path, recovered: bool, lost: Collection[int]) -> list[str]:
     wanted = dict(db.execute("SELECT id, size FROM file").fetchall())
     there = {int(name, 16): size for name, size in content_sizes(root).items()}
     growing = {file for (file,) in db.execute("SELECT id FROM upload_file")}
     found = [
         f"content file {i:x} of {size} bytes is {there.get(i)} bytes"
         for i, size in wanted.items()
-        if (i not in there if i in growing else there.get(i) != size)
+        if i not in lost and (i not in there if i in growing else there.get(i) != size)
     ]
     if recovered:
         found += [f"nothing refers to content file {i:x}" for i in there.keys() - wanted.keys()]

@@ -9,21 +9,25 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import sys
+import threading
 import time
+from contextlib import contextmanager, suppress
 from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from aistore import LocalCluster
+from aistore.server.doctor import Patient
 from aistore.server.spawn import ServerStartError
 from guarding import AuthnServer
 from power.disk import NoDisk, PowerCuts, after_cut, check_system, recorded_disk
-from power.load import Found, under_load
-from store_truth import problems
+from power.load import REFUSED, Found, under_load
+from store_truth import problems, referrers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from aistore.server.store.durability import Durability
     from power.disk import Cache, Disk
@@ -58,6 +62,8 @@ class Cut(NamedTuple):
     cached: int
     """Writes that were in the disk's cache."""
     losses: list[Loss]
+    refused: list[str]
+    """What is there, and its content is not, which reading it said."""
     unusable: str
     """Why no server could be started on what was left."""
 
@@ -70,7 +76,10 @@ def load(disk: Disk, durability: Durability, changes: int, seed: int, idle: floa
         with LocalCluster(disk.folder / "data", durability=durability, authn=authn.url, etl=False) as cluster:
             # What the servers need to start is on the disk, whatever they are kept from flushing.
             os.sync()
-            with under_load(cluster.url, authn.url, seed) as history:
+            with (
+                under_load(cluster.url, authn.url, seed) as history,
+                writing_back(disk.folder / "data", seed if durability == "relaxed" and not idle else None),
+            ):
                 wait_for(history, changes // 3)
                 begun = time.monotonic_ns()
                 wait_for(history, changes)
@@ -83,6 +92,32 @@ def load(disk: Disk, durability: Durability, changes: int, seed: int, idle: floa
     return history, begun, ended
 
 
+@contextmanager
+def writing_back(data: Path, seed: int | None) -> Iterator[None]:
+    """Have some of what was written reach the disk, file by file, as a system does that writes when it likes. Without a seed it does that by itself."""
+    stop, rng = threading.Event(), random.Random(seed)
+
+    def work() -> None:
+        while not stop.wait(rng.random() * 0.1):
+            files = [data / f"catalog.db{end}" for end in ("", "-wal")]
+            if rng.random() < 0.5:
+                files = sorted(data.glob("content/*/*"))
+            with suppress(FileNotFoundError, IndexError):
+                fd = os.open(rng.choice(files), os.O_RDONLY)
+                os.fsync(fd)
+                os.close(fd)
+
+    thread = threading.Thread(target=work)
+    if seed is not None:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        if seed is not None:
+            thread.join()
+
+
 def wait_for(history: History, changes: int) -> None:
     """Until so many changes are acknowledged."""
     deadline = time.monotonic() + DEADLINE
@@ -91,34 +126,61 @@ def wait_for(history: History, changes: int) -> None:
         time.sleep(0.01)
 
 
-def look(folder: Path, history: History, moment: int, durability: Durability, *, late: bool) -> list[Loss]:
-    """Start servers on what a cut left, and compare. Other than in `strict`, things may be as they once were, unless the cut came `late`."""
+def look(
+    folder: Path, history: History, moment: int, durability: Durability, *, exact: bool
+) -> tuple[list[Loss], set[str]]:
+    """Start servers on what a cut left, and compare; what is wrong, and what was refused.
+
+    `exact`: all is as it was acknowledged last. Otherwise things may be as they once were, and objects and uploads may be refused whose content is lost.
+    """
     authn = AuthnServer(folder / "authn")
     try:
         assert authn.url, authn.said
         with LocalCluster(folder / "data", durability=durability, authn=authn.url, etl=False) as cluster:
             found = Found(cluster.url, authn.url)
             try:
-                return compare(
-                    found, history.possible if durability == "strict" or late else history.ever, history, moment
-                )
+                losses = compare(found, history, moment, exact=exact)
             finally:
                 found.close()
     finally:
         authn.stop()
+    told = damage(folder / "data", found.refused, repair=not exact)
+    return losses + [Loss(problem, "wrong", {"right"}) for problem in told], found.refused
 
 
-def compare(found: Found, expected: Callable[[str, int], set[State]], history: History, moment: int) -> list[Loss]:
+def damage(data: Path, refused: set[str], *, repair: bool) -> list[str]:
+    """What is wrong in a data folder that nobody serves, other than that these objects and uploads have lost their content.
+
+    Files may be lost if all that refer to them are refused, and the scrub has to name exactly those objects. With `repair` the rest only has to be
+    right when the scrub has mended it; a catalog that it finds damaged is not looked at.
+    """
+    with Patient(data) as patient:
+        named = [problem for problem, _ in patient.examine(full=True, repair=repair).problems]
+    if repair and any(kind == "catalog-damaged" for kind, *_ in named):
+        return []
+    found = problems(data, lost={content for content, whose in referrers(data).items() if whose <= refused})
+    objects = {"ais://{}/{}".format(*thing.split(" ", 2)[1:]) for thing in refused if thing.startswith("object")}
+    uploads = {"an upload in parts"} if len(refused) > len(objects) else set()
+    lost = {problem.where for problem in named if problem.kind in ("content-missing", "content-damaged")}
+    found += [f"the scrub finds {where} damaged, which can be read" for where in lost - objects - uploads]
+    found += [f"the scrub finds nothing wrong with {where}, which is refused" for where in objects - lost]
+    if not repair:
+        found += [f"the scrub finds of {one.where}: {one.text}" for one in named if one.where not in lost]
+    return found
+
+
+def compare(found: Found, history: History, moment: int, *, exact: bool) -> list[Loss]:
     losses = []
     # Uploads and sessions last: to see what is there of them they are ended, which changes objects.
     for thing in sorted(history.things(), key=lambda one: one.startswith(("upload", "session"))):
-        possible = expected(thing, moment)
+        possible = history.possible(thing, moment) if exact else history.ever(thing, moment)
+        allowed = possible if exact else {*possible, REFUSED}
         try:
             state = found.state(thing, possible)
         except (OSError, HTTPException, AssertionError) as error:
             state = f"unreadable ({type(error).__name__}: {error})"
-        if state not in possible:
-            losses.append(Loss(thing, state, possible))
+        if state not in allowed:
+            losses.append(Loss(thing, state, allowed))
     return losses
 
 
@@ -133,16 +195,16 @@ def cut_power(
     for number, moment in enumerate(moments):
         image = folder / f"cut{number}"
         cached = power.image(moment, CACHES[(number + seed) % len(CACHES)], image)
-        losses, unusable = [], ""
+        losses: list[Loss] = []
+        refused: set[str] = set()
+        unusable = ""
         with after_cut(image, folder / "after") as after:
             try:
-                losses = look(after, history, moment, durability, late=bool(idle))
+                losses, refused = look(after, history, moment, durability, exact=durability == "strict" or bool(idle))
             except ServerStartError as error:
                 unusable = f"{type(error).__name__}: {error}"
-            else:
-                losses += [Loss(problem, "wrong", {"right"}) for problem in problems(after / "data")]
         image.unlink()
-        yield Cut(history.acknowledged(moment), cached, losses, unusable)
+        yield Cut(history.acknowledged(moment), cached, losses, sorted(refused), unusable)
 
 
 def main(folder: Path, durability: str, changes: int, cuts: int, seed: int, idle: float) -> None:

@@ -7,6 +7,7 @@ import random
 import threading
 import time
 from contextlib import contextmanager
+from http.client import HTTPException
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import quote
 
@@ -18,11 +19,17 @@ if TYPE_CHECKING:
 
     from calling import Caller, Got
 
+DAMAGED = 410
+"""The status with which content is refused."""
+
 DEFAULT = "2h0m"
 """What the changed part of the configuration is at first."""
 
 State: TypeAlias = "Hashable"
 """What something is; None: it is not there."""
+
+REFUSED = "refused"
+"""The state of an object whose content is not what it was, which is what reading it says."""
 
 
 class Event:
@@ -357,6 +364,8 @@ class Found:
         answer = good(self._authn("POST", "/v1/users/admin", json.dumps({"password": PASSWORD}).encode()))
         self._bearer = {"Authorization": f"Bearer {json.loads(answer.body)['token']}"}
         self._cluster = cluster
+        self.refused: set[str] = set()
+        """Objects and uploads (`upload ID`) that are there, and of which the server says that their content is not."""
         self._kinds: dict[str, Callable[[str], State]] = {
             "object": self._object, "bucket": self._bucket, "name": self._name, "property": self._property,
             "configuration": self._configuration, "job": self._job, "revoked": self._revoked, "role": self._role, "user": self._user,
@@ -382,9 +391,17 @@ class Found:
             assert len(contents) <= 1
             return contents[0] if contents else None
         bucket, _, key = name.partition(" ")
-        got = self._call.get(bucket, key)
+        try:
+            got = self._call.get(bucket, key)
+        except (OSError, HTTPException):  # what was wrong was found while it was sent: from then on, it is told at once
+            got = self._call.get(bucket, key)
+            assert got.status == DAMAGED, f"{got.status} for what broke off before"
+        self.refused.discard(f"object {name}")
         if got.status == 404:
             return None
+        if got.status == DAMAGED:
+            self.refused.add(f"object {name}")
+            return REFUSED
         good(got)
         pairs = dict(line.split("=", 1) for line in got.headers.get_all("Ais-Custom-Md") or [])
         return (got.body, pairs.get("k", ""))
@@ -434,8 +451,15 @@ class Found:
             body = json.dumps({"action": "mpt-complete", "value": value}).encode()
             got = self._call("POST", f"{where(bucket, key)}?uploadId={upload}", body)
             if got.status == 200:
-                assert self._call.get(bucket, key).body == b"".join(parts)
+                found = self._object(name)
+                assert found == (b"".join(parts), ""), (
+                    f"an upload of {list(map(len, parts))} bytes has become {found!r:.99}"
+                )
                 return state
+            if got.status == DAMAGED:
+                self.refused.add(f"upload {upload}")
+            else:  # there is no such upload, or it has other parts
+                assert got.status in (400, 404), f"{got.status} {got.body[:300]!r}"
         return None
 
     def _session(self, name: str, possible: set[State]) -> State:
@@ -443,7 +467,11 @@ class Found:
         for state in possible:
             if isinstance(state, tuple):
                 handle, content = state
+                before = self._object(name)
                 got = self._call("PUT", f"{where(bucket, key)}?append_type=flush&append_handle={quote(handle)}")
-                if got.status == 200 and self._call.get(bucket, key).body == content:
+                assert got.status in (200, 404, DAMAGED), f"{got.status} {got.body[:300]!r}"
+                after = self._object(name)
+                if after == (content, ""):
                     return state
+                assert after == before, f"a session of {len(content)} bytes has become {after!r:.99}"
         return None

@@ -113,10 +113,15 @@ def test_the_loss_is_seen_where_either_is_not_flushed(tmp_path: Path, lies: str)
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_relaxed_goes_back_or_says_that_it_cannot(tmp_path: Path) -> None:
-    """Each thing is as it once was: nothing is mixed, and nothing wrong is given out as good. Or the catalog is damaged, which a start says."""
-    for cut in cut_power(tmp_path, "relaxed", changes=12_000, cuts=20, seed=5):
-        assert [loss for loss in cut["losses"] if " is 'unreadable" not in loss] == []
+    """Each thing is as it once was: nothing is mixed, and nothing wrong is given out as good. Or the catalog is damaged, which a start or the scrub says.
+
+    Meanwhile some files reach the disk and others do not (`writing_back`), so that the catalog names content that was never written.
+    """
+    cuts = cut_power(tmp_path, "relaxed", changes=3000, cuts=20, seed=5)
+    for cut in cuts:
+        assert cut["losses"] == []
         assert not cut["unusable"] or "catalog" in cut["unusable"]
+    assert any(cut["refused"] for cut in cuts)
 
 
 @pytest.mark.long
