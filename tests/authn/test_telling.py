@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Rights = dict[str, tuple[object, ...]]
 
-LOST = token(subject="lost", lifetime=3000)
+LOST = token(subject="lost", lifetime=30 * 86_400)
 OTHER_SECRET = "another secret, of more than 32 bytes"
 
 
