@@ -115,12 +115,13 @@ def test_a_cluster_is_reached_over_https_with_a_token(far_front: str, tmp_path: 
         **({"ca": str(CERTIFICATES / "ca.pem")} if trust == "ca" else {"skip_verify": "true"}),
         **({"token": TOKEN} if targets == 1 else {"token_file": str(tmp_path / "token")}),
     }
-    with LocalCluster(backends={"ais.far": options}, targets=targets) as near:
+    kept = tmp_path / "data"
+    with LocalCluster(kept, backends={"ais.far": options}, targets=targets) as near:
         assert _data(near).object("a").get_reader().read_all() == b"far away"
         _data(near).object("b").get_writer().put_content(b"new")
         assert sorted(entry.name for entry in _data(near).list_all_objects()) == ["a", "b"]
         _data(near).object("b").delete()
-        assert not [path for path in near.path.rglob("*") if path.is_file() and TOKEN.encode() in path.read_bytes()]
+    assert not [path for path in kept.rglob("*") if path.is_file() and TOKEN.encode() in path.read_bytes()]
 
 
 def test_a_wrong_token_is_said_to_be(far_front: str) -> None:

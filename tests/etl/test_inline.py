@@ -86,10 +86,11 @@ def test_direct_file_access(etl: Etl, src: str, etl_cluster: LocalCluster, comm:
         kind, _, _, path, _ = etl.describe(src, name)
         assert kind == "str"
         assert Path(path).name == name.rpartition("/")[2]
-        assert not Path(path).exists()
+        until(lambda path=path: not Path(path).exists())  # type: ignore[misc]  # mypy cannot tell what a default makes of a lambda
         assert json.loads(etl.get(src, name, "describe", "&latest-ver=true").body)[0] == "bytes"
     assert etl.call.get(src, "small").body == b"x" * 10
-    assert list(next((etl_cluster.path / "etl").glob(f"{etl.name}-*/objects")).iterdir()) == []
+    (objects,) = (etl_cluster.path / "etl").glob(f"{etl.name}-*/objects")
+    until(lambda: list(objects.iterdir()) == [])
 
 
 def test_etls_that_do_not_run(etl: Etl, src: str) -> None:
