@@ -125,6 +125,7 @@ TABLE: Final[dict[str, list[Limit]]] = {
               "tests/server/test_jobs.py::test_old_records_go_when_there_are_many"),
         Limit("batches that are answered at once", "batches", "", "429", _HERE + "test_batches"),
         Limit("entries of all batches that are answered at once", _API + "batch:_ENTRIES_OF_ALL", "", "429", _HERE + "test_batches"),
+        Limit("answers of batches that are made whole before they are sent, on the disk", "", "half of what is free", "507", _HERE + "test_batches_leave_half_of_the_disk"),
         Limit("entries of a batch", _API + "batch:_ENTRIES_MAX", "", "400", "tests/server/test_batches.py::test_a_batch_has_a_limit"),
         Limit("number of a part of an upload", _API + "multipart:_MOST", "", "400", _HERE + "test_parts_of_uploads"),
     ],

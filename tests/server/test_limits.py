@@ -7,12 +7,16 @@ import asyncio
 import base64
 import json
 import re
+import socket
+import threading
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import msgspec
 import pytest
 
 from aistore.server.api import archive_listing, inventory, listing
+from aistore.server.api.batch_answer import _Spool
 from aistore.server.archive import index as archive_index
 from aistore.server.archive.formats import Format
 from aistore.server.archive.index import Stop, build
@@ -31,6 +35,7 @@ from archives import tar
 from calling import Caller
 from limits_page import PAGE, ROOT, TABLE, is_setting, page
 from store_truth import opened
+from waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,6 +118,51 @@ def test_batches(tmp_path: Path) -> None:
         assert node.batch_entries == 0
 
     with_node(tmp_path, calls, NodeLimits(batches=1))
+
+
+def test_batches_leave_half_of_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask = json.dumps({"in": [{"objname": "o"}] * 9}).encode()
+
+    def calls(call: Caller, node: Node) -> None:
+        assert call.put("b", "o", bytes(1 << 20)).status == 200
+        assert call("GET", "/v1/ml/moss/b", ask).status == 200
+        monkeypatch.setattr(node.store, "disk", lambda: (100 << 20, (8 << 20) - node.spooled))
+        got = call("GET", "/v1/ml/moss/b", ask)
+        assert (got.status, "strm" in str(got.error["message"])) == (507, True)
+        assert call("GET", "/v1/ml/moss/b", ask.replace(b"}]", b'}], "strm": true')).status == 200
+        assert node.spooled == 0
+
+    with_node(tmp_path, calls)
+
+
+def test_a_batch_that_nobody_waits_for_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[int] = []
+
+    def calls(call: Caller, node: Node) -> None:
+        assert call.put("b", "o", bytes(1 << 20)).status == 200
+        whole = _Spool.write
+        gone = threading.Event()
+
+        async def write(spool: _Spool, parts: list[bytes]) -> None:
+            await asyncio.to_thread(gone.wait)
+            written.append(len(parts))
+            await whole(spool, parts)
+
+        monkeypatch.setattr(_Spool, "write", write)
+        body = json.dumps(
+            {"in": [{"objname": "o"}] * 50_000}
+        ).encode()  # longer than what is received before it is looked at
+        with socket.create_connection(("127.0.0.1", urlsplit(node.url).port or 0)) as client:
+            client.sendall(
+                b"GET /v1/ml/moss/b HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+            )
+            until(lambda: node.batches > 0)
+        gone.set()
+        until(lambda: node.batches == 0)
+        assert node.spooled == 0
+
+    with_node(tmp_path, calls)
+    assert len(written) < 100
 
 
 def test_parts_of_uploads(tmp_path: Path) -> None:

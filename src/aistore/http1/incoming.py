@@ -29,6 +29,10 @@ class Link(Protocol):
     transport: asyncio.Transport
     memory: Memory
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether the client has closed the connection, or its side of it."""
+
     def want_body(self) -> None:
         """A handler waits for body bytes."""
 
@@ -123,6 +127,11 @@ class Request:
         """Address of the server that the client connected to, without port."""
         name = self._connection.transport.get_extra_info("sockname")
         return str(name[0]).removeprefix("::ffff:") if name else ""
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether the client has closed the connection, or its side of it, before the answer: for handlers that take long, or much, to make one."""
+        return self._connection.is_gone
 
     def lines(self, name: str) -> list[str]:
         """Values of a header that may be repeated, one for each line."""

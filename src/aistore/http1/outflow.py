@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
 import socket
 import struct
 from typing import TYPE_CHECKING, Final
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Outflow"]
 
+# That the other side has sent its last byte, seen also where nothing is received; macOS tells only of the end of both sides.
+_ENDED: Final = getattr(select, "POLLRDHUP", 0)
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: what is unsent is dropped
 
 
@@ -82,6 +85,15 @@ class Outflow(asyncio.BufferedProtocol):
         """Raise `ConnectionResetError` if the client is gone."""
         if self._lost:
             raise ConnectionResetError("the client closed the connection")
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the client has closed the connection, or its side of it."""
+        if self._lost or self.transport.is_closing():
+            return True
+        poll = select.poll()
+        poll.register(self.transport.get_extra_info("socket").fileno(), _ENDED)
+        return bool(poll.poll(0))
 
     async def turn(self) -> None:
         """Wait for a turn to do what takes a while: all who read large objects together must not hold up who reads a small one."""

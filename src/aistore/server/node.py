@@ -120,6 +120,8 @@ class Node:
         """Batches being answered."""
         self.batch_entries = 0
         """Entries that they ask for."""
+        self.spooled = 0
+        """Bytes of their answers on the disk, of those that are made whole before they are sent."""
         self.turns = self.server.turns
         """For what takes long on the loop."""
         self.targets: TargetProcesses | None = None

@@ -97,7 +97,7 @@ async def _moss(node: Node, request: Request, rest: str) -> Reply:
         raise _too_many(f"{node.batches} batches")
     if node.batch_entries + len(wanted) > _ENTRIES_OF_ALL:
         raise _too_many(f"batches of {node.batch_entries} entries")
-    return await _answer(node, message, wanted, form, default, job_id)
+    return await _answer(node, request, message, wanted, form, default, job_id)
 
 
 def _too_many(what: str) -> ApiError:
@@ -105,7 +105,13 @@ def _too_many(what: str) -> ApiError:
 
 
 async def _answer(
-    node: Node, message: BatchRequest, wanted: list[Wanted], form: Format, default: BucketId | None, job_id: str
+    node: Node,
+    request: Request,
+    message: BatchRequest,
+    wanted: list[Wanted],
+    form: Format,
+    default: BucketId | None,
+    job_id: str,
 ) -> Reply:
     order = Order(
         message.entries or [],
@@ -125,7 +131,7 @@ async def _answer(
             answer.close()
             raise
         answer.job, answer.job_id = job, job.id
-    return await (answer.streamed() if message.strm else answer.buffered())
+    return await (answer.streamed() if message.strm else answer.buffered(request))
 
 
 def _soft_errors(node: Node) -> int:

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from aistore.http1.incoming import BrokenRequest
 from aistore.http1.message import Reply
 from aistore.server.api.batch_reading import BatchReader, Found
 from aistore.server.archive.formats import Format
 from aistore.server.archive.streaming import new_packer, new_stream
 from aistore.server.store.content import in_thread
+from aistore.server.store.errors import StoreFull
 from aistore.server.store.work import unnamed_file
 from aistore.wire.batch import MISSING, BatchMetadata, BatchRecord, name_in_archive
 from aistore.wire.errors import ApiError
@@ -24,6 +26,7 @@ from aistore.wire.errors import ApiError
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 
+    from aistore.http1.server import Request
     from aistore.server.api.batch_reading import Wanted
     from aistore.server.archive.streaming import ArchiveStream
     from aistore.server.jobs.registry import Job
@@ -94,9 +97,9 @@ class BatchAnswer:
         headers = (("Content-Type", _TYPES[self._order.form]),)
         return Reply(200, headers, _Body(self, self._pieces()))
 
-    async def buffered(self) -> Reply:
-        """Everything, after all of it was read. Raises `ApiError`."""
-        spool = _Spool(self._node)
+    async def buffered(self, request: Request) -> Reply:
+        """Everything, after all of it was read. Raises `ApiError`, `StoreFull`, `BrokenRequest` once nobody waits for it."""
+        spool = _Spool(self._node, request)
         try:
             async for piece in self._pieces():
                 await spool.write(piece)
@@ -307,18 +310,30 @@ class _Body:
 class _Spool:
     """An archive in memory, or in a file without a name once it is large."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, request: Request) -> None:
         self._node = node
+        self._request = request
         self.pieces: list[bytes] = []
         self.size = 0
         self.fd = -1
+        self._on_disk = 0
 
     async def write(self, parts: list[bytes]) -> None:
-        """Append. Raises `StoreFull`."""
+        """Append. Raises `StoreFull`, `BrokenRequest`."""
         self.size += sum(map(len, parts))
         self.pieces += parts
         if self.fd >= 0 or self.size > _IN_MEMORY:
-            self._node.store.check_room(sum(map(len, self.pieces)))
+            if self._request.is_abandoned:
+                raise BrokenRequest("the client closed the connection before its batch was made")
+            node, size = self._node, sum(map(len, self.pieces))
+            node.store.check_room(size)
+            # A short request asks for any number of bytes, and who may only read leaves others half of the disk.
+            if node.spooled + size > node.store.disk()[1]:
+                raise StoreFull(
+                    "batches that are made whole before they are sent take half of the disk: ask for a stream (strm)"
+                )
+            self._on_disk += size
+            node.spooled += size
             await in_thread(self._spill)
 
     def _spill(self) -> None:
@@ -347,3 +362,5 @@ class _Spool:
             if self.fd >= 0:
                 os.close(self.fd)
         self.fd = -1
+        self._node.spooled -= self._on_disk
+        self._on_disk = 0
