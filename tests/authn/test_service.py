@@ -261,6 +261,19 @@ def test_one_address_cannot_try_many_accounts_and_many_cannot_try_one() -> None:
     assert not is_refused(throttle, "alice", "b")
 
 
+def test_a_network_of_ipv6_is_one_address() -> None:
+    throttle = Throttle(Clock())
+    for number in range(20):
+        throttle.failed(f"user{number}", f"2001:db8::{number}")
+    assert is_refused(throttle, "alice", "2001:db8::ffff:1")
+    assert not is_refused(throttle, "alice", "2001:db8:0:1::1")
+    throttle.succeeded("alice", "2001:db8:0:2::1")
+    for _ in range(20):
+        throttle.failed("alice", "::1")
+    assert is_refused(throttle, "alice", "::1")
+    assert not is_refused(throttle, "alice", "2001:db8:0:2::2")
+
+
 def test_strangers_do_not_keep_an_owner_out() -> None:
     """Where the account was logged in from before, what others fail at does not count."""
     throttle = Throttle(Clock())

@@ -6,6 +6,7 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from aistore.http1.server import origin_of
 from aistore.wire.errors import ApiError
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Throttle:
 
     def check(self, account: str, address: str) -> None:
         """Raise `ApiError` 429 while further attempts are not looked at."""
+        address = _place(address)
         keys = _keys(account, address)
         if (account, address) in self._logged_in:
             keys = keys[:1]
@@ -49,7 +51,7 @@ class Throttle:
     def failed(self, account: str, address: str) -> None:
         """Count a failure."""
         now = self._clock()
-        for key, _ in _keys(account, address):
+        for key, _ in _keys(account, _place(address)):
             known = self._failures.pop(key, None)
             number = known.number if known is not None and now - known.last < _FORGOTTEN else 0
             self._failures[key] = _Failures(number + 1, now)
@@ -58,6 +60,7 @@ class Throttle:
 
     def succeeded(self, account: str, address: str) -> None:
         """Whoever knows the password may have mistyped it before. What the address did with other accounts is not forgotten."""
+        address = _place(address)
         self._failures.pop((account, address), None)
         self._logged_in[account, address] = None
         self._logged_in.move_to_end((account, address))
@@ -76,6 +79,11 @@ def _keys(account: str, address: str) -> tuple[tuple[tuple[str, str], int], ...]
     """What failures are counted for, that of both first. Loopback is no address: behind a proxy on this machine it is everybody's."""
     own = ((account, address), _OF_BOTH), ((account, ""), _OF_ACCOUNT)
     return own if _is_loopback(address) else (*own, (("", address), _OF_ADDRESS))
+
+
+def _place(address: str) -> str:
+    """What counts as one address: who has one of IPv6 has all of its network."""
+    return origin_of(address) or address
 
 
 def _is_loopback(address: str) -> bool:
