@@ -251,6 +251,6 @@ class ChunkSignatures:
 
     def _compare(self, text: str, given: str) -> None:
         expected = _sign(self._key, text)
-        if not hmac.compare_digest(expected, given):
+        if not hmac.compare_digest(expected.encode(), given.encode()):  # a trailer may hold any character
             raise ApiError(403, "the signature of a chunk, or of the trailers, is not right", "SignatureDoesNotMatch")
         self._last = expected
