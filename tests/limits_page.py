@@ -177,6 +177,7 @@ TABLE: Final[dict[str, list[Limit]]] = {
         Limit("keys of a page, and of a deletion", _S3 + "listing:_MOST", "", "the page ends; 400", "tests/s3/test_endpoint.py::test_hostile_documents_are_refused"),
         Limit("number of a part of an upload", _S3 + "multipart:_MOST", "", "400", "tests/s3/test_endpoint.py::test_errors_are_xml_with_their_codes"),
         Limit("line within a coded body", _S3 + "body:_LINE_MAX", "bytes", "400", "tests/s3/test_endpoint.py::test_malformed_coding_is_refused"),
+        Limit("chunks of a coded body that are shorter than 64 bytes", _S3 + "body:_CRUMBS_MAX", "", "400", "tests/s3/test_endpoint.py::test_a_body_of_crumbs_is_refused"),
         Limit("trailers of a coded body", _S3 + "body:_TRAILERS_MAX", "bytes", "400", "tests/s3/test_endpoint.py::test_malformed_coding_is_refused"),
     ],
     "AuthN": [

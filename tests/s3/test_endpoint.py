@@ -68,7 +68,7 @@ def test_coded_bodies_are_decoded(call: Caller, size: int, chunk: int) -> None:
 
 
 def test_chunks_of_one_byte_are_decoded(call: Caller) -> None:
-    content = random.Random(1).randbytes(100_000)
+    content = random.Random(1).randbytes(10_000)
     body = coded(content, 1, f"x-amz-checksum-crc32:{crc32(content)}\r\n")
     assert call("PUT", "/s3/raw/o", body, streaming(len(content))).status == 200
     assert call("GET", "/s3/raw/o").body == content
@@ -124,6 +124,14 @@ def test_malformed_coding_is_refused(data: bytes) -> None:
     with pytest.raises(ApiError, match="malformed"):
         for at in range(0, len(data), 700):
             decoder.feed(data[at : at + 700])
+
+
+def test_a_body_of_crumbs_is_refused() -> None:
+    data = b"3f;a\r\n%b\r\n" % bytes(63)
+    AwsChunked().feed(data * 10_000)
+    AwsChunked().feed(b"40\r\n%b\r\n" % bytes(64) * 10_001)
+    with pytest.raises(ApiError, match="shorter than 64 bytes"):
+        AwsChunked().feed(data * 10_001)
 
 
 # -- listings ------------------------------------------------------------------------------------------------------

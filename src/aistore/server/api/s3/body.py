@@ -33,6 +33,8 @@ _BLOCK: Final = 256 << 10
 _AT_ONCE: Final = 64 << 10  # more is hashed in a thread
 _LINE_MAX: Final = 1024
 _TRAILERS_MAX: Final = 8 << 10
+_CRUMB: Final = 64  # bytes of a chunk, below which taking chunks apart costs more than all else
+_CRUMBS_MAX: Final = 10_000
 _SIGNED_MIN: Final = 8 << 10  # of chunks before the last one, as in S3: each costs a signature
 _chunk_line: Final = re.compile(rb"([0-9a-fA-F]{1,12})(?:;(?:chunk-signature=([0-9a-f]{64})|[\x21-\x7e]*))?").fullmatch
 _number: Final = re.compile(r"[0-9]{1,15}", re.ASCII).fullmatch
@@ -79,10 +81,11 @@ class _Check:
 class AwsChunked:
     """Decoder of `aws-chunked`, incremental: chunks, each with its signature where they are to be checked, then trailers. No I/O."""
 
-    __slots__ = ("_ends", "_given", "_left", "_line", "_short", "_size", "done", "signatures", "trailers")
+    __slots__ = ("_crumbs", "_ends", "_given", "_left", "_line", "_short", "_size", "done", "signatures", "trailers")
 
     def __init__(self, signatures: ChunkSignatures | None = None) -> None:
         self.signatures = signatures
+        self._crumbs = 0  # chunks that were tiny
         self._given = ""  # the chunk's signature
         self._short = False  # the chunk before was too short for any but the last one
         self._line = b""
@@ -153,6 +156,12 @@ class AwsChunked:
         if found is None:
             raise _broken("the line before a chunk is not its length")
         self._left = int(found[1], 16)
+        if 0 < self._left < _CRUMB:
+            self._crumbs += 1
+            if self._crumbs > _CRUMBS_MAX:
+                raise ApiError(
+                    400, f"more than {_CRUMBS_MAX} chunks are shorter than {_CRUMB} bytes", "InvalidChunkSizeError"
+                )
         if self.signatures is not None:
             if found[2] is None:
                 raise _broken("a chunk has no signature")
