@@ -23,7 +23,7 @@ from aistore.server.doctor import Patient
 from aistore.server.spawn import ServerStartError
 from guarding import AuthnServer
 from power.disk import NoDisk, PowerCuts, after_cut, check_system, recorded_disk
-from power.load import REFUSED, Found, under_load
+from power.load import REFUSED, CatalogDamaged, Found, under_load
 from store_truth import problems, referrers
 
 if TYPE_CHECKING:
@@ -158,9 +158,10 @@ def damage(data: Path, refused: set[str], *, repair: bool) -> list[str]:
         named = [problem for problem, _ in patient.examine(full=True, repair=repair).problems]
     if repair and any(kind == "catalog-damaged" for kind, *_ in named):
         return []
-    found = problems(data, lost={content for content, whose in referrers(data).items() if whose <= refused})
+    found = ["the scrub finds the catalog sound"] if "catalog" in refused else []
+    found += problems(data, lost={content for content, whose in referrers(data).items() if whose <= refused})
     objects = {"ais://{}/{}".format(*thing.split(" ", 2)[1:]) for thing in refused if thing.startswith("object")}
-    uploads = {"an upload in parts"} if len(refused) > len(objects) else set()
+    uploads = {"an upload in parts" for thing in refused if thing.startswith("upload")}
     lost = {problem.where for problem in named if problem.kind in ("content-missing", "content-damaged")}
     found += [f"the scrub finds {where} damaged, which can be read" for where in lost - objects - uploads]
     found += [f"the scrub finds nothing wrong with {where}, which is refused" for where in objects - lost]
@@ -177,6 +178,9 @@ def compare(found: Found, history: History, moment: int, *, exact: bool) -> list
         allowed = possible if exact else {*possible, REFUSED}
         try:
             state = found.state(thing, possible)
+        except CatalogDamaged:
+            state = REFUSED
+            found.refused.add("catalog")
         except (OSError, HTTPException, AssertionError) as error:
             state = f"unreadable ({type(error).__name__}: {error})"
         if state not in allowed:

@@ -355,6 +355,10 @@ def under_load(cluster: str, authn: str, seed: int) -> Iterator[History]:
             raise worker.wrong
 
 
+class CatalogDamaged(Exception):
+    """A server says so."""
+
+
 class Found:
     """What is there after a cut."""
 
@@ -375,8 +379,15 @@ class Found:
         for call in (self._call, self._authn):
             call.__exit__(None, None, None)
 
+    def _ask(self, method: str, path: str, body: bytes | None = None) -> Got:
+        """Call the cluster. Raises `CatalogDamaged`."""
+        got = self._call(method, path, body)
+        if got.status == 500 and b"database disk image is malformed" in got.body:
+            raise CatalogDamaged(path)
+        return got
+
     def state(self, thing: str, possible: set[State]) -> State:
-        """What a thing is. Of uploads and sessions, what they should be if that is what comes of them."""
+        """What a thing is. Of uploads and sessions, what they should be if that is what comes of them. Raises `CatalogDamaged`."""
         kind, _, name = thing.partition(" ")
         if kind == "upload":
             return self._upload(name, possible)
@@ -386,15 +397,15 @@ class Found:
 
     def _object(self, name: str) -> State:
         if name == "in a bucket that is renamed":
-            found = [self._call.get(bucket, "o") for bucket in ("name-a", "name-b")]
+            found = [self._ask("GET", where(bucket, "o")) for bucket in ("name-a", "name-b")]
             contents = [got.body for got in found if got.status == 200]
             assert len(contents) <= 1
             return contents[0] if contents else None
         bucket, _, key = name.partition(" ")
         try:
-            got = self._call.get(bucket, key)
+            got = self._ask("GET", where(bucket, key))
         except (OSError, HTTPException):  # what was wrong was found while it was sent: from then on, it is told at once
-            got = self._call.get(bucket, key)
+            got = self._ask("GET", where(bucket, key))
             assert got.status == DAMAGED, f"{got.status} for what broke off before"
         self.refused.discard(f"object {name}")
         if got.status == 404:
@@ -407,7 +418,7 @@ class Found:
         return (got.body, pairs.get("k", ""))
 
     def _bucket(self, name: str) -> State:
-        return True if self._call("HEAD", f"/v1/buckets/{name}").status == 200 else None
+        return True if self._ask("HEAD", f"/v1/buckets/{name}").status == 200 else None
 
     def _name(self, _: str) -> State:
         there = [name for name in ("name-a", "name-b") if self._bucket(name)]
@@ -415,19 +426,19 @@ class Found:
         return there[0] if there else None
 
     def _property(self, name: str) -> State:
-        got = self._call("HEAD", f"/v1/buckets/{name}")
+        got = self._ask("HEAD", f"/v1/buckets/{name}")
         if got.status != 200:
             return None
         size: State = json.loads(got.headers["Ais-Bucket-Props"])["ec"]["objsize_limit"]
         return size
 
     def _configuration(self, _: str) -> State:
-        document = json.loads(good(self._call("GET", "/v1/cluster?what=cluster_config")).body)
+        document = json.loads(good(self._ask("GET", "/v1/cluster?what=cluster_config")).body)
         told: State = document["lru"]["dont_evict_time"]
         return None if told == DEFAULT else told
 
     def _job(self, job: str) -> State:
-        got = self._call("GET", "/v1/cluster?what=status", json.dumps({"id": job}).encode())
+        got = self._ask("GET", "/v1/cluster?what=status", json.dumps({"id": job}).encode())
         return True if got.status == 200 else None
 
     def _revoked(self, number: str) -> State:
@@ -442,25 +453,26 @@ class Found:
         return True if self._authn("GET", f"/v1/users/{name}", None, self._bearer).status == 200 else None
 
     def _upload(self, name: str, possible: set[State]) -> State:
-        """The largest set of parts that may be there, and has to be if it is the only one, can be completed."""
+        """The largest set of parts that may be there, and has to be if it is the only one, can be completed; so can those of other uploads."""
         states = sorted((state for state in possible if isinstance(state, tuple)), key=len, reverse=True)
         bucket, _, key = name.partition(" ")
+        completed: State = None
         for state in states:
             upload, *parts = state
             value = [{"part-number": number} for number in range(1, len(parts) + 1)]
             body = json.dumps({"action": "mpt-complete", "value": value}).encode()
-            got = self._call("POST", f"{where(bucket, key)}?uploadId={upload}", body)
+            got = self._ask("POST", f"{where(bucket, key)}?uploadId={upload}", body)
             if got.status == 200:
                 found = self._object(name)
                 assert found == (b"".join(parts), ""), (
                     f"an upload of {list(map(len, parts))} bytes has become {found!r:.99}"
                 )
-                return state
-            if got.status == DAMAGED:
+                completed = completed or state
+            elif got.status == DAMAGED or b"no chunks" in got.body:  # a part is lost, or it has none (any more)
                 self.refused.add(f"upload {upload}")
             else:  # there is no such upload, or it has other parts
                 assert got.status in (400, 404), f"{got.status} {got.body[:300]!r}"
-        return None
+        return completed
 
     def _session(self, name: str, possible: set[State]) -> State:
         bucket, _, key = name.partition(" ")
@@ -468,7 +480,7 @@ class Found:
             if isinstance(state, tuple):
                 handle, content = state
                 before = self._object(name)
-                got = self._call("PUT", f"{where(bucket, key)}?append_type=flush&append_handle={quote(handle)}")
+                got = self._ask("PUT", f"{where(bucket, key)}?append_type=flush&append_handle={quote(handle)}")
                 assert got.status in (200, 404, DAMAGED), f"{got.status} {got.body[:300]!r}"
                 after = self._object(name)
                 if after == (content, ""):
