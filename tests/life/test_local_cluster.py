@@ -7,7 +7,9 @@ import os
 import pickle
 import signal
 import socket
+import sqlite3
 import urllib.request
+from contextlib import closing
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -232,6 +234,21 @@ def test_folder_of_a_newer_version_is_refused(tmp_path: Path) -> None:
         pass
     (tmp_path / "format").write_text(json.dumps({"format": 1000}))
     with pytest.raises(ServerStartError, match="has format 1000, made by a newer aistore-py"):
+        LocalCluster(tmp_path).start()
+
+
+@pytest.mark.parametrize("table", ["open_block", "usage", "job"])
+def test_a_catalog_that_is_damaged_further_back_is_named(tmp_path: Path, table: str) -> None:
+    with LocalCluster(tmp_path):
+        pass
+    path = tmp_path / "catalog.db"
+    with closing(sqlite3.connect(path)) as db:
+        (page,) = db.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,)).fetchone()
+        (size,) = db.execute("PRAGMA page_size").fetchone()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xff" * size)
+    with pytest.raises(ServerStartError, match=r"cannot open the catalog .*malformed"):
         LocalCluster(tmp_path).start()
 
 

@@ -36,6 +36,7 @@ from aistore.server.requests_log import RequestsLog, redirected_id, request_id, 
 from aistore.server.smap import ClusterMap
 from aistore.server.stats import Stats
 from aistore.server.store.errors import BucketGone, ContentDamaged, CustomTooLong, StoreBroken, StoreFull
+from aistore.server.store.schema import CATALOG, telling_of_damage
 from aistore.server.store.store import Store
 from aistore.server.traffic import Traffic
 from aistore.wire import access
@@ -139,6 +140,7 @@ class Node:
         host = settings.public_host or (_own_address(sock.family) if self._everywhere else host)
         self.url = url_of(host, port, tls=settings.tls is not None)
         async with contextlib.AsyncExitStack() as undo:
+            undo.enter_context(telling_of_damage(settings.data_dir / CATALOG))
             undo.callback(sock.close)
             self._open_tls(host)
             self.store = Store(

@@ -6,13 +6,14 @@ import shutil
 import sqlite3
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Final
 
 from aistore.server.store.durability import Durability
 from aistore.server.store.errors import StoreCorrupt, StoreFull
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Durability",
     "connect",
     "create_or_check",
+    "telling_of_damage",
 ]
 
 
@@ -187,6 +189,15 @@ def create_or_check(path: Path, durability: Durability) -> None:
     except sqlite3.DatabaseError as error:
         if means_full_disk(error, path.parent):
             raise StoreFull(f"the disk with {path.parent} is full") from error
+        raise _corrupt(path, error) from error
+
+
+@contextmanager
+def telling_of_damage(path: Path) -> Iterator[None]:
+    """Say what is damaged, and where a copy is, when the catalog cannot be read in here. Raises `StoreCorrupt`."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
         raise _corrupt(path, error) from error
 
 
