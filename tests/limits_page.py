@@ -173,6 +173,7 @@ TABLE: Final[dict[str, list[Limit]]] = {
         Limit("document in XML", _S3 + "xml:_DOCUMENT_MAX", "bytes", "413", "tests/s3/test_endpoint.py::test_documents_have_a_bound"),
         Limit("elements within each other", _S3 + "xml:_DEPTH_MAX", "", "400", "tests/s3/test_endpoint.py::test_hostile_documents_are_refused"),
         Limit("elements", _S3 + "xml:_ELEMENTS_MAX", "", "400", "tests/s3/test_endpoint.py::test_hostile_documents_are_refused"),
+        Limit("tag with its attributes, and the text behind it as it is sent", _S3 + "xml:_TAG_MAX", "bytes", "400", "tests/s3/test_endpoint.py::test_hostile_documents_are_refused"),
         Limit("text of an element", _S3 + "xml:_TEXT_MAX", "bytes", "400", "tests/s3/test_endpoint.py::test_hostile_documents_are_refused"),
         Limit("keys of a page, and of a deletion", _S3 + "listing:_MOST", "", "the page ends; 400", "tests/s3/test_endpoint.py::test_hostile_documents_are_refused"),
         Limit("number of a part of an upload", _S3 + "multipart:_MOST", "", "400", "tests/s3/test_endpoint.py::test_errors_are_xml_with_their_codes"),

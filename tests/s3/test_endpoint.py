@@ -218,6 +218,10 @@ def test_bad_listings_are_refused(call: Caller) -> None:
         b"<Delete><Object><Key>" + b"k" * 100_000 + b"</Key></Object></Delete>",
         b"<Delete>" + b"<Object><Key>k</Key></Object>" * 1001 + b"</Delete>",
         b'<?xml version="1.0" encoding="none"?><Delete/>',
+        '<?xml version="1.0" encoding="utf-16"?><Delete><Object><Key>k</Key></Object></Delete>'.encode("utf-16"),
+        b"<Delete "
+        + b" ".join(b'a%d=">"' % number for number in range(20_000))
+        + b"><Object><Key>k</Key></Object></Delete>",
     ],
 )
 def test_hostile_documents_are_refused(call: Caller, document: bytes) -> None:

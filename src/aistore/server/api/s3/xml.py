@@ -30,6 +30,7 @@ _INLINE: Final = 32 << 10  # longer ones are parsed in a thread
 _DEPTH_MAX: Final = 16
 _ELEMENTS_MAX: Final = 200_000
 _TEXT_MAX: Final = 16 << 10
+_TAG_MAX: Final = 128 << 10  # and the text behind it, however it is escaped
 
 _ESCAPES: Final = {
     **dict.fromkeys((*range(32), *range(55296, 57344), 65534, 65535), "�"),  # not allowed in XML 1.0
@@ -109,7 +110,10 @@ def parse(data: bytes, outermost: str) -> Element:
     def doctype(*_: object) -> None:
         raise malformed("document types are not accepted")
 
-    parser = expat.ParserCreate()
+    if b"\0" in data:  # UTF-16, in which a `<` may be a part of a character
+        raise malformed("it is not UTF-8")
+    _check_tags(data)
+    parser = expat.ParserCreate("UTF-8")  # whatever the document says
     parser.buffer_text = True
     parser.StartElementHandler = start
     parser.EndElementHandler = end
@@ -117,11 +121,21 @@ def parse(data: bytes, outermost: str) -> Element:
     parser.StartDoctypeDeclHandler = doctype
     try:
         parser.Parse(data, True)
-    except (expat.ExpatError, ValueError, LookupError) as error:  # the latter two for encodings that Python lacks
+    except expat.ExpatError as error:
         raise malformed(str(error)) from None
     if root.children[0].name != outermost:
         raise malformed(f"expecting <{outermost}>, got <{root.children[0].name[:64]}>")
     return root.children[0]
+
+
+def _check_tags(data: bytes) -> None:
+    # A tag is one step of the parser, in which nothing else of the process runs, and its attributes may be hundreds of thousands.
+    at = 0
+    while len(data) - at > _TAG_MAX:
+        found = data.rfind(b"<", at, at + _TAG_MAX)
+        if found < 0:
+            raise malformed("an element is too long")
+        at = found + 1
 
 
 async def read_document(request: Request, outermost: str) -> Element:
