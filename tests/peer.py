@@ -213,6 +213,18 @@ def once(data: bytes) -> Callable[[PeerConnection], None]:
     return script
 
 
+def closing(closed: threading.Event) -> Callable[[PeerConnection], None]:
+    """A script that answers one request, without a word of it closes, and then tells."""
+
+    def script(connection: PeerConnection) -> None:
+        connection.request()
+        connection.answer()
+        connection.close()
+        closed.set()
+
+    return script
+
+
 def echo(connection: PeerConnection) -> None:
     """A script that answers every request with its body."""
     while True:

@@ -30,7 +30,7 @@ from aistore.transport.errors import (
 from aistore.transport.request import Request, Timeout
 from aistore.transport.response import StreamConsumed
 from aistore.transport.tls import TlsConfig
-from peer import Peer, PeerConnection, always, echo, once
+from peer import Peer, PeerConnection, always, closing, echo, once
 from policies import Policy
 from waiting import DEADLINE
 
@@ -298,12 +298,6 @@ def test_an_idle_connection_that_died_is_replaced_at_once(method: str) -> None:
 def test_a_connection_known_to_be_closed_is_not_used() -> None:
     closed = threading.Event()
 
-    def closing(connection: PeerConnection) -> None:
-        connection.request()
-        connection.answer()
-        connection.close()
-        closed.set()
-
     async def work(url: str) -> None:
         transport = AsyncTransport(url, retry=Policy())
         await get(transport)
@@ -312,7 +306,7 @@ def test_a_connection_known_to_be_closed_is_not_used() -> None:
         assert response.content == b"second"
         await transport.close()
 
-    with Peer(closing, always(200, b"second")) as peer:
+    with Peer(closing(closed), always(200, b"second")) as peer:
         run(work(peer.url))
         assert [r.method for r in peer.requests] == ["GET", "POST"]
 

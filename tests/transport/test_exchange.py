@@ -15,7 +15,7 @@ from aistore.transport.errors import ConnectionLost, IncompleteBody, ReadTimeout
 from aistore.transport.request import Request, Timeout
 from aistore.transport.response import Response, StreamConsumed
 from aistore.version import __version__
-from peer import Peer, PeerConnection, always, echo, once
+from peer import Peer, PeerConnection, always, closing, echo, once
 from policies import Policy
 from waiting import DEADLINE
 
@@ -319,14 +319,7 @@ class TestPool:
 
     def test_a_connection_known_to_be_closed_is_not_used_for_a_post(self) -> None:
         closed = threading.Event()
-
-        def closing(connection: PeerConnection) -> None:
-            connection.request()
-            connection.answer()
-            connection.close()
-            closed.set()
-
-        with Peer(closing, always(200, b"second")) as peer:
+        with Peer(closing(closed), always(200, b"second")) as peer:
             transport = transport_to(peer)
             get(transport)
             assert closed.wait(DEADLINE)

@@ -407,8 +407,7 @@ class MultipartUploads:
 
         With `elsewhere` the object is stored there before it is one here. `describe` gives the custom pairs that an object of these parts
         has (those of `elsewhere` go before), and may refuse them by raising. Raises `PartsRefused`, `UploadGone`, `BucketGone`, `StoreFull`,
-        `ContentDamaged`,
-        and what `elsewhere` does; the upload then stays as it is.
+        `ContentDamaged`, and what `elsewhere` does; the upload then stays as it is.
         """
         self.check(bucket, name, upload_id)
         session = self._session(upload_id)
