@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -50,22 +51,27 @@ class Faults:
         """Whether writes write the first half of what they are given."""
 
         self.calls: frozenset[str] = frozenset()
+        self._lock = Lock()
 
     def arm(self, nth: int, *, number: int, lasting: bool, calls: frozenset[str] = frozenset()) -> None:
         """Have the n-th call fail; with `calls`, the n-th of these."""
         self.armed, self.left, self.number, self.lasting, self.hit = True, nth, number, lasting, None
         self.calls = calls
 
-    def disarm(self) -> None:
-        self.armed = False
+    def disarm(self) -> str | None:
+        """Have no more calls fail; the first that did, if one did, in whatever thread."""
+        with self._lock:
+            self.armed = False
+            return self.hit
 
     def due(self, call: str) -> bool:
         if not self.armed or (self.lasting and call in NEED_NO_ROOM) or (self.calls and call not in self.calls):
             return False
-        self.left -= 1
-        if self.left == 0 or (self.left < 0 and self.lasting):
-            self.hit = self.hit or call
-            return True
+        with self._lock:
+            self.left -= 1
+            if self.armed and (self.left == 0 or (self.left < 0 and self.lasting)):
+                self.hit = self.hit or call
+                return True
         return False
 
     def shorten(self, name: str, real: Callable[..., int]) -> Callable[..., int]:

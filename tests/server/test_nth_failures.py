@@ -17,6 +17,7 @@ import pytest
 
 from aistore.server.node import Node
 from aistore.server.settings import ServerSettings
+from aistore.server.store.errors import StoreBroken
 from failing_operations import (
     AT_ONCE,
     LARGE,
@@ -131,9 +132,11 @@ async def attempt(w: World, operation: Callable[[World], Awaitable[None]], kind:
     except Refused as refused:
         failure = refused
     finally:
-        hit = FAULTS.hit
-        FAULTS.disarm()
+        await w.node.store.content.settle_garbage()  # which goes on after the answer: it fails, too
+        hit = FAULTS.disarm()
         w.proof.unlink()
+    with contextlib.suppress(StoreBroken):  # now it is known whether a commit under way failed
+        await w.node.store.catalog.submit(lambda _: None)
     await settled(w.node)
     return Attempt(hit, failure, before, w.state())
 
