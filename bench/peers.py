@@ -199,11 +199,18 @@ class S3(Peer):
             "s3.port.grpc",
         )
         return [
-            str(ROOT / "peer-s3" / "bin" / "weed"), "server", f"-dir={self.folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
+            str(ROOT / "peer-s3" / "bin" / "weed"), f"-logdir={self.folder}", "server", f"-dir={self.folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
             "-filer", "-s3", f"-s3.port={self.port}", f"-s3.config={self.folder / 's3.json'}", "-s3.iam=false", "-s3.port.iceberg=0", "-s3.port.lance=0",
             "-volume.max=5000", "-master.volumeSizeLimitMB=64",
             *(f"-{name}={port}" for name, port in zip(names, self._ports, strict=True)),
         ]  # fmt: skip
+
+    def stop(self) -> None:
+        super().stop()
+        # Some of its sockets are always made there; killed, it leaves them.
+        for port in (self.port, *self._ports):
+            for path in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                path.unlink(missing_ok=True)
 
     def make_bucket(self, name: str) -> None:
         # Right after its start it does not know yet where to write.
