@@ -83,7 +83,8 @@ def environment_with(packages: Sequence[str], folder: Path, making_in: Path, for
 
 def _make(home: Path, packages: Sequence[str], for_pip: Mapping[str, str]) -> None:
     has_pip = importlib.util.find_spec("pip") is not None
-    made = _run([sys.executable, "-m", "venv", *(["--without-pip"] if has_pip else []), str(home)])
+    scratch = {"TMPDIR": str(home)}  # what is unpacked there goes with the folder when this is killed
+    made = _run([sys.executable, "-m", "venv", *(["--without-pip"] if has_pip else []), str(home)], always=scratch)
     if made.returncode:
         raise PackageError(f"Failed to make a virtual environment: {made.stdout[-2000:]}")
     python = home / "bin" / "python"
@@ -95,10 +96,12 @@ def _make(home: Path, packages: Sequence[str], for_pip: Mapping[str, str]) -> No
     (own / "_inherited.pth").write_text(inherited + plain)
     pip = [sys.executable, "-m", "pip", "--python", str(python)] if has_pip else [str(python), "-m", "pip"]
     install = [*pip, "install", "--disable-pip-version-check", "--no-input"]
-    done = _run([*install, *packages], for_pip)
+    done = _run([*install, *packages], for_pip, scratch)
     sys.stderr.write(done.stdout)
     if done.returncode:
-        failed = next((one for one in packages if _run([*install, one], for_pip).returncode), ", ".join(packages))
+        failed = next(
+            (one for one in packages if _run([*install, one], for_pip, scratch).returncode), ", ".join(packages)
+        )
         raise PackageError(f"Failed to install package '{failed}'")
 
 
@@ -107,7 +110,12 @@ def _is_standard(place: str) -> bool:
     return Path(place).resolve().is_relative_to(Path(sys.base_prefix).resolve())
 
 
-def _run(command: list[str], more: Mapping[str, str] = MappingProxyType({})) -> subprocess.CompletedProcess[str]:
+def _run(
+    command: list[str],
+    more: Mapping[str, str] = MappingProxyType({}),
+    always: Mapping[str, str] = MappingProxyType({}),
+) -> subprocess.CompletedProcess[str]:
+    """Run it with this process's variables; `more` are for names that these lack, `always` for names that these may have."""
     # The descriptor to listen on is inherited by this process only.
     return subprocess.run(  # noqa: S603  pip and venv of this interpreter
         command,
@@ -115,7 +123,7 @@ def _run(command: list[str], more: Mapping[str, str] = MappingProxyType({})) -> 
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**more, **_environment()},
+        env={**more, **_environment(), **always},
         check=False,
     )
 
