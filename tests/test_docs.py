@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,14 +57,15 @@ def test_page_runs(page: Path, tmp_path: Path) -> None:
     if page.name in WITH_PYTORCH and find_spec("torch") is None:
         pytest.skip("PyTorch is not installed: make test-torch installs it, and runs this")
     code = f"exec(compile({program_of(page)!r}, {str(page)!r}, 'exec'))"
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-W", FORKING, "-c", code],
-        cwd=tmp_path,
-        env={name: value for name, value in os.environ.items() if name != "AIS_ENDPOINT"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    with tempfile.TemporaryDirectory() as scratch:  # pages leave there what their reader may look at
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-W", FORKING, "-c", code],
+            cwd=tmp_path,
+            env={name: value for name, value in os.environ.items() if name != "AIS_ENDPOINT"} | {"TMPDIR": scratch},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
     assert done.returncode == 0, done.stderr
 
 

@@ -18,6 +18,7 @@ from archives import tar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from aistore import LocalCluster
     from aistore.sdk import Bucket
@@ -188,12 +189,11 @@ for cut in CutSet.from_file(given["manifest"]):
     assert found[2:] == [["cut-0", 160], ["cut-1", 161]]
 
 
-def test_its_shards_are_read_from_a_bucket(run: Run, bucket: Bucket, cluster: LocalCluster) -> None:
+def test_its_shards_are_read_from_a_bucket(run: Run, bucket: Bucket, cluster: LocalCluster, tmp_path: Path) -> None:
     code = f"""{CUTS}
-import tempfile
 from aistore import Client
 
-folder = tempfile.mkdtemp()
+folder = given["folder"]
 cuts.to_shar(folder, fields={{"recording": "wav"}}, shard_size=2)
 client = Client(given["endpoint"])
 client.bucket(given["bucket"]).put_files(folder, prepend="shar/", verbose=False)
@@ -206,5 +206,6 @@ fields = {{
 for cut in CutSet.from_shar(fields=fields):
     found.append([cut.id, int(cut.load_audio().shape[1])])
 """
-    found = run(code, urls=stored(bucket)[: COUNT // 2], bucket=bucket.name, endpoint=cluster.url)
+    given = {"urls": stored(bucket)[: COUNT // 2], "bucket": bucket.name, "folder": str(tmp_path)}
+    found = run(code, **given, endpoint=cluster.url)
     assert found == [[f"cut-{number}", 160 + number] for number in range(COUNT // 2)]
