@@ -29,7 +29,7 @@ test: lint
 test-long:
 	@tools/setup demo dev
 	@$(PY) -m bench.environments
-	$(PY) -m pytest -n auto -m long $(ARGS)
+	$(PY) -m pytest -n auto -m "long or hypothesis" --hypothesis-profile=search $(ARGS)
 
 test-torch:
 	@tools/setup demo dev pytorch

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from aistore import Client, LocalCluster
 from programs import Program, end_server
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
 
     from aistore.sdk import Bucket
     from guarding import AuthnServer, Guarded
+
+
+# The same examples each time; `make test-long` looks for others. How long one takes says nothing on a busy machine.
+settings.register_profile("tests", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("search", settings.get_profile("tests"), derandomize=False, max_examples=3_000)
+settings.load_profile("tests")
 
 
 def pytest_configure() -> None:

@@ -209,7 +209,7 @@ def test_three_targets_make_room_and_keep_what_is_only_here(far: LocalCluster) -
         assert own.object("precious").get_reader().read_all() == b"p" * 3 * MIB
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     steps=st.lists(
         st.tuples(st.sampled_from(["own", "read", "write", "evict", "lru", "copy"]), st.integers(0, 11)),

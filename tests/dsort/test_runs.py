@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ITEMS = st.lists(st.tuples(st.binary(max_size=8), st.binary(max_size=30)), max_size=200)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(items=ITEMS, memory=st.integers(1, 20_000), decreasing=st.booleans())
 def test_the_order_is_that_of_the_built_in_sort(
     tmp_path_factory: pytest.TempPathFactory, items: list[tuple[bytes, bytes]], memory: int, decreasing: bool

@@ -195,7 +195,7 @@ def mutated(head: bytes, changes: list[tuple[int, bytes]]) -> bytes:
     return head
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 @given(heads, mutations)
 def test_requests_mean_to_others_what_they_mean_to_us(head: bytes, changes: list[tuple[int, bytes]]) -> None:
     head = mutated(head, changes)
@@ -229,7 +229,7 @@ def test_requests_mean_to_others_what_they_mean_to_us(head: bytes, changes: list
         assert tools.keep_alive or not ours.keep_alive
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=200), st.integers(0, 200))
 def test_any_bytes_are_a_head_or_refused(data: bytes, start: int) -> None:
     try:
@@ -239,7 +239,7 @@ def test_any_bytes_are_a_head_or_refused(data: bytes, start: int) -> None:
         pass
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(heads, st.lists(st.integers(1, 30), max_size=30))
 def test_the_end_is_found_however_the_head_arrives(head: bytes, steps: list[int]) -> None:
     def find(pieces: list[int]) -> int | str:
@@ -286,7 +286,7 @@ class Source:
         return io.BytesIO(self._data)
 
 
-@settings(max_examples=700, deadline=None)
+@settings(max_examples=700)
 @given(responses, mutations)
 def test_responses_mean_to_others_what_they_mean_to_us(head: bytes, changes: list[tuple[int, bytes]]) -> None:
     head = mutated(head, changes)

@@ -78,7 +78,7 @@ def test_pipelined_requests_are_answered_in_order(raw: Raw) -> None:
             assert len(raw.answer().body) == sizes[i % 5]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.sampled_from(sorted(SHAPES)), min_size=1, max_size=6), st.lists(st.integers(1, 400_000), max_size=8))
 def test_a_pipeline_split_anywhere(serving: Serving, order: list[str], splits: list[int]) -> None:
     data = b"".join(SHAPES[shape][0] for shape in order)

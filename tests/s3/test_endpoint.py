@@ -104,7 +104,7 @@ def test_coded_bodies_need_a_length(call: Caller) -> None:
     assert code(call("PUT", "/s3/raw/o", coded(b"x", 1), headers)) == (411, "MissingContentLength")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.binary(max_size=400), st.integers(1, 200), st.lists(st.integers(1, 50)))
 def test_decoder_does_not_care_where_its_input_is_cut(content: bytes, chunk: int, cuts: list[int]) -> None:
     data, decoder, out = coded(content, chunk, "x-a: b\r\n"), AwsChunked(), b""

@@ -74,7 +74,7 @@ parameters = st.lists(st.tuples(name, st.one_of(st.just(""), name)), max_size=4)
 @given(
     method=st.sampled_from(["GET", "PUT", "DELETE", "POST"]), key=name, query=parameters, region=st.sampled_from("ab")
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_what_botocore_signs_is_accepted(method: str, key: str, query: list[tuple[str, str]], region: str) -> None:
     target = f"/s3/bucket/{quote(key, safe='/~')}"
     if query:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from braceexpand import braceexpand
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aistore.sdk import Client
@@ -28,7 +28,6 @@ _ranges = st.builds("{{{}..{}{}}}".format, _numbers, _numbers, st.sampled_from([
 _pieces = st.one_of(_ranges, st.sampled_from(["a", "-", ".tar", "{x,y}", "{a..c}", "", "é/"]))
 
 
-@settings(deadline=None)
 @given(st.lists(_pieces, min_size=1, max_size=3).map("".join))
 def test_templates_are_expanded_as_bash_does(template: str) -> None:
     assert list(ObjectTemplate(template)) == list(braceexpand(template))

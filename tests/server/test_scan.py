@@ -56,7 +56,7 @@ def pages(scanner: Scanner, bounds: Bounds, limit: int, *, recursive: bool) -> l
         bounds = bounds._replace(start=behind or last, inclusive=bool(behind))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(_NAMES, st.text(_ALPHABET, max_size=2), st.text(_ALPHABET, max_size=3), st.integers(1, 5))
 def test_pages_are_a_slice_of_the_sorted_names(
     catalog: Catalog, names: list[str], prefix: str, after: str, limit: int
@@ -67,7 +67,7 @@ def test_pages_are_a_slice_of_the_sorted_names(
     assert expected == sorted(expected, key=str.encode)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(_NAMES, st.sampled_from(["", "a", "a/", "a/b/", "b"]), st.integers(1, 5))
 def test_levels_collapse_what_lies_deeper(catalog: Catalog, names: list[str], prefix: str, limit: int) -> None:
     fill(catalog, names)

@@ -47,7 +47,7 @@ def bytewise(data: bytes) -> str:
     return f"{crc ^ 0xFFFFFFFF:08x}"
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 40_000), st.integers(0, 255), st.lists(st.integers(0, 40_000), max_size=4))
 def test_crc32c_of_pieces_of_any_size(size: int, seed: int, cuts: list[int]) -> None:
     data = bytes((seed + i * i) & 0xFF for i in range(size))
