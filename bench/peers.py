@@ -8,11 +8,13 @@ Never fails: what cannot be installed leaves its reason in a file, and the tests
 from __future__ import annotations
 
 import base64
+import contextlib
 import datetime
 import hashlib
 import hmac
 import http.client
 import json
+import random
 import shutil
 import socket
 import subprocess
@@ -112,7 +114,7 @@ class Peer:
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix=f"peer-{self.kind}-"))
-        self.port = _free_port()
+        self.port = free_port()
         self.options: dict[str, str] = {}
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -176,7 +178,7 @@ class S3(Peer):
 
     def __init__(self) -> None:
         super().__init__()
-        self._ports = [_free_port() for _ in range(7)]
+        self._ports = [free_port() for _ in range(7)]
         self.options = {
             "endpoint": self.url,
             "access_key_id": KEY,
@@ -310,11 +312,21 @@ def _until(probe: Callable[[], bool], what: str) -> None:
         time.sleep(0.1)
 
 
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+_given: set[int] = set()
+
+
+def free_port() -> int:
+    """A port of this machine that nobody has, for a program that takes a number only.
+
+    Below those that systems give to whoever asks for any, so that nobody is given it until the program has it.
+    """
+    while True:
+        port = random.randrange(10_000, 32_768)
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            if port not in _given:
+                _given.add(port)
+                return port
 
 
 if __name__ == "__main__":

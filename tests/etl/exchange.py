@@ -1,6 +1,6 @@
 """Requests to a transformer, what it answers, and what it asks of others meanwhile.
 
-python -m etl.exchange PYTHON > official.json     records what the framework of an interpreter answers
+PYTHONPATH=.. python -m etl.exchange PYTHON > official.json     records what the framework of an interpreter answers
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
+from bench.peers import free_port
 from waiting import DEADLINE
 
 if TYPE_CHECKING:
@@ -199,8 +200,7 @@ def _read_body(request: BaseHTTPRequestHandler) -> bytes:
 @contextlib.contextmanager
 def running(python: str, kind: str, peer: str, **environment: str) -> Iterator[int]:
     """A transformer of `transformers.py`; the port that it serves."""
-    with socket.create_server(("127.0.0.1", 0)) as reserved:
-        port = reserved.getsockname()[1]
+    port = free_port()
     env = {
         "PATH": os.environ["PATH"],
         "AIS_TARGET_URL": f"http://{peer}/v1/etl/_object/upper/secret",
