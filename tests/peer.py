@@ -141,6 +141,7 @@ class Peer:
                 sock, _ = self._listener.accept()
             except OSError:
                 return
+            self.keep(sock)
             script = self._scripts[min(self.connections, len(self._scripts) - 1)]
             self.connections += 1
             thread = threading.Thread(target=self._run, args=(script, sock), daemon=True)
@@ -152,7 +153,7 @@ class Peer:
         try:
             if self._tls is not None:
                 sock = self._tls.wrap_socket(sock, server_side=True)
-            self.keep(sock)
+                self.keep(sock)
             script(PeerConnection(self, sock))
         except (EOFError, ConnectionError, BrokenPipeError):
             pass
@@ -182,6 +183,7 @@ class Peer:
     def __exit__(self, *_: object) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+        self._threads[0].join(DEADLINE)  # whom it was accepting is among those that follow
         with self._lock:
             for sock in self._open:
                 # Ended by the script or by the client a moment ago, perhaps.
