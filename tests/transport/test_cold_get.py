@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,9 @@ from policies import Policy
 from waiting import DEADLINE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
+
+    from aistore.transport.retry import ColdGetRules
 
 
 @dataclass
@@ -104,8 +107,8 @@ def test_the_backend_is_not_asked_for_the_size_when_switched_off() -> None:
     assert requests[1].endswith("&presence=2&props=size")
 
 
-def locked(times: int, stalls: list[Callable[[], None]]) -> Callable[[PeerConnection], None]:
-    """A server whose object stays locked for so many looks; GETs stall meanwhile, after what `stalls` does."""
+def locked(times: int, stalled: threading.Event) -> Callable[[PeerConnection], None]:
+    """A server whose object stays locked for so many looks; GETs stall meanwhile, which it tells."""
     looks = [0]
 
     def script(connection: PeerConnection) -> None:
@@ -120,8 +123,7 @@ def locked(times: int, stalls: list[Callable[[], None]]) -> Callable[[PeerConnec
             elif looks[0] > times:
                 connection.answer(200, b"from afar")
             else:
-                for stall in stalls:
-                    stall()
+                stalled.set()
                 connection.wait_for_end()
                 return
 
@@ -130,11 +132,17 @@ def locked(times: int, stalls: list[Callable[[], None]]) -> Callable[[PeerConnec
 
 def test_a_cold_get_waits_and_then_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
+    stalled = threading.Event()
     monkeypatch.setattr("aistore.transport.blocking.time.sleep", pauses.append)
-    stalls: list[Callable[[], None]] = []
-    with Peer(locked(3, stalls)) as peer:
+
+    def begin(request: Request, rules: ColdGetRules | None) -> Generator[Request | float, tuple[int, str | None], int]:
+        assert stalled.wait(DEADLINE)  # it has timed out, but may not have been heard yet
+        transport.timeout = Timeout(5, DEADLINE)  # for what is answered
+        return poll(request, rules)
+
+    monkeypatch.setattr("aistore.transport.cold_get.poll", begin)
+    with Peer(locked(3, stalled)) as peer:
         transport = Transport(peer.url, timeout=Timeout(5, 0.1), retry=Policy(2, cold=Rules()))
-        stalls.append(lambda: setattr(transport, "timeout", Timeout(5, DEADLINE)))  # for what is answered
         assert transport.exchange(Request("GET", "objects/b/o", "provider=aws")).content == b"from afar"
         assert [r.method for r in peer.requests] == ["GET", "POST", "HEAD", "POST", "POST", "POST", "GET"]
         transport.close()

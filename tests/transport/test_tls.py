@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import ssl
+import threading
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from aistore.transport.request import Request, Timeout
 from aistore.transport.tls import TlsConfig
 from peer import Peer, PeerConnection, always, echo, once
 from policies import Policy
+from waiting import DEADLINE
 
 FOLDER = Path(__file__).parent / "certificates"
 CA, SERVER, CLIENT = (str(FOLDER / f"{name}.pem") for name in ("ca", "server", "client"))
@@ -131,9 +133,13 @@ def test_plain_http_where_tls_is_expected_says_so() -> None:
 
 
 def test_stalls_cuts_and_dead_connections() -> None:
+    ended = threading.Event()
+
     def dying(connection: PeerConnection) -> None:
         connection.request()
         connection.answer(200, b"first")
+        connection.close()
+        ended.set()
 
     def stalling(connection: PeerConnection) -> None:
         connection.request()
@@ -144,11 +150,14 @@ def test_stalls_cuts_and_dead_connections() -> None:
     with Peer(dying, stalling, cut, dying, always(200, b"second"), tls=server_context()) as peer:
         transport = transport_to(peer)
         assert transport.exchange(Request("GET", "o")).content == b"first"
+        assert ended.wait(DEADLINE)
         with pytest.raises(ReadTimeout):
             transport.exchange(Request("GET", "o", timeout=Timeout(5, 0.2)))
         with pytest.raises(IncompleteBody, match="3 of 100"):
             transport.exchange(Request("GET", "o"))
+        ended.clear()
         assert transport.exchange(Request("GET", "o")).content == b"first"
+        assert ended.wait(DEADLINE)
         assert transport.exchange(Request("POST", "o")).content == b"second"
         transport.close()
         peer.failures.clear()
