@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from aistore.sdk.obj.object_reader import ObjectReader, ParallelObjectReader
 
 CONTENT = bytes(range(256)) * 3000
+NOBODY = "http://127.0.0.1:1"
 
 
 def reader_of(peer: Peer, **options: object) -> ObjectReader:
@@ -546,9 +547,8 @@ def test_direct_reads_go_on_through_the_gateway_when_the_target_is_dead(listens:
 
     with ExitStack() as stack:
         living, gate = (stack.enter_context(Peer(answering(gateway))) for _ in range(2))
-        dead = Peer(closing)
-        stack.callback(dead.__exit__) if listens else dead.__exit__()
-        targets = [dead.url, dead.url, living.url]
+        dead = stack.enter_context(Peer(closing)).url if listens else NOBODY
+        targets = [dead, dead, living.url]
         reader = client_of(gate, 3).bucket("b").object("o").get_reader(direct=True)
         for _ in range(3):
             assert reader.read_all() == CONTENT
