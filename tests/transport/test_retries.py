@@ -416,7 +416,8 @@ def test_an_address_that_does_not_answer() -> None:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
         fillers = [socket.socket() for _ in range(4)]
-        for filler in fillers:
+        fillers[0].connect(listener.getsockname())
+        for filler in fillers[1:]:
             filler.setblocking(False)
             filler.connect_ex(listener.getsockname())
         transport = Transport(f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=Timeout(0.1, 5), retry=Policy())
