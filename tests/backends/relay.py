@@ -61,7 +61,8 @@ class Relay:
 
     def cut_off(self) -> None:
         """From now on nobody gets through."""
-        self.refuses = True
+        with self._lock:
+            self.refuses = True
         self.drop()
 
     def restore(self) -> None:
@@ -88,7 +89,13 @@ class Relay:
                 client.close()
                 continue
             with self._lock:
-                self._open |= {client, server}
+                refuses = self.refuses  # from a moment ago: whoever set it has dropped what was open
+                if not refuses:
+                    self._open |= {client, server}
+            if refuses:
+                client.close()
+                server.close()
+                continue
             threading.Thread(target=self._pass, args=(client, server, True), daemon=True).start()
             threading.Thread(target=self._pass, args=(server, client, False), daemon=True).start()
 

@@ -130,7 +130,7 @@ def test_a_job_evicts_down_to_the_low_watermark(clients: tuple[Client, Client], 
     data = here.bucket("data", "ais", Namespace(uuid="far"))
     for number in range(9):
         data.object(f"o{number:02}").get_reader().read_all()
-    here.job(job_kind="lru").start()  # below the high watermark: nothing to do
+    here.job(here.job(job_kind="lru").start()).wait_single_node()  # below the high watermark: nothing to do
     assert len(_cached(data)) == 9
     _configure(data, {"lru": {"dont_evict_time": "0s"}})
     _set_marks(near, lowwm=30, highwm=50)
