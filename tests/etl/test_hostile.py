@@ -183,6 +183,32 @@ def test_forks_that_go_away(etl: Etl, src: str, etl_cluster: LocalCluster) -> No
     assert not [pid for pid in sessions if Path(f"/proc/{pid}").exists()]
 
 
+@pytest.mark.parametrize("etl_cluster", ["one"], indirect=True)
+@pytest.mark.parametrize("kind", [HTTP, FAST, "FlaskServer"])
+def test_only_the_server_is_answered(
+    shared: Callable[..., Etl], src: str, etl_cluster: LocalCluster, tmp_path: Path, kind: str
+) -> None:
+    """Whoever reaches a transformer's port could read files of the server's user, and read and write all buckets."""
+    etl = shared(kind)
+    text = (etl_cluster.path / "server.log").read_text()
+    port = re.findall(rf"ETL {etl.name}: process \d+ listens at 127\.0\.0\.1:(\d+)", text)[-1]
+    file = tmp_path / "private"
+    file.write_text("of the server's user")
+    hop = {"Ais-Node-Url": f"{etl_cluster.url}/{quote(f'ais/@#/{src}/made', safe='@')}"}
+    with Caller(f"http://127.0.0.1:{port}") as anybody:
+        for method, path, body, headers in (
+            ("PUT", f"/b/o?etl_fqn={quote(quote(str(file), safe=''), safe='')}", b"", {}),
+            ("GET", f"/{quote(f'ais/@#/{src}/a.txt', safe='@')}", None, {}),
+            ("PUT", "/b/o", b"content", hop),
+            ("PUT", "/b/o?etl_key=wrong", b"content", {}),
+            ("PUT", "/b/o", b"content", {"Ais-Etl-Key": "\xff"}),
+        ):
+            got = anybody(method, path, body, headers)
+            assert (got.status, b"are not answered" in got.body) == (403, True), (method, path)
+    assert etl.call.get(src, "made").status == 404
+    assert etl.get(src, "a.txt").body == b"CONTENT OF A.TXT"
+
+
 @ONE_NODE
 def test_the_server_keeps_no_descriptor_of_them(call: Caller, src: str, etl_cluster: LocalCluster) -> None:
     """Not of those that fail to start, that crash, that hang, nor of what they were given."""

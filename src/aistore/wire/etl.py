@@ -8,6 +8,9 @@ __all__ = [
     "DIRECT_PUT_LENGTH",
     "DIRECT_PUT_TRANSIENT",
     "FQN",
+    "KEY",
+    "KEY_PARAM",
+    "KEY_VARIABLE",
     "NODE_URL",
     "RETRY_REASON",
     "WS_ARGS",
@@ -21,6 +24,12 @@ FQN: Final = "etl_fqn"
 
 NODE_URL: Final = "Ais-Node-Url"
 """Header: where the result goes, hops separated by commas: further stages, at last perhaps the target that stores it."""
+
+KEY: Final = "Ais-Etl-Key"
+KEY_PARAM: Final = "etl_key"
+KEY_VARIABLE: Final = "AIS_ETL_KEY"
+"""Of ours alone: header, or query parameter of a further stage's URL, that shows that a request is of the server that has started the transformer; and the
+variable that tells the transformer which it is."""
 
 DIRECT_PUT_LENGTH: Final = "Ais-Direct-Put-Length"
 """Header of a 204: how many bytes went to the hop."""

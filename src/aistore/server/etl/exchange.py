@@ -185,8 +185,10 @@ class _Sending:
 class Port:
     """Connections to one transformer."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, headers: Sequence[tuple[str, str]] = ()) -> None:
+        """`headers` are those of every request."""
         self.host = host
+        self._headers = headers
         self.port = port
         self._idle: deque[AsyncConnection] = deque()
         self._turns = asyncio.Semaphore(_AT_ONCE)
@@ -274,7 +276,7 @@ class Port:
         deadline: float,
         seconds: float,
     ) -> Answer:
-        fields = [("Host", f"{self.host}:{self.port}"), *headers]
+        fields = [("Host", f"{self.host}:{self.port}"), *self._headers, *headers]
         if method == "PUT":
             assert payload is not None
             assert payload.length is not None

@@ -16,7 +16,7 @@ from aistore.server.etl.processes import Processes, ProcessFailed
 from aistore.server.etl.running import Running
 from aistore.server.listening import url_of
 from aistore.server.settings import CA
-from aistore.wire import environment
+from aistore.wire import environment, etl
 from aistore.wire.errors import ApiError
 from aistore.wire.ids import new_letters
 
@@ -39,8 +39,10 @@ _READY: Final = range(200, 400)
 class Launching:
     """Starts the processes of an ETL, in a folder of their own below `etls`."""
 
-    def __init__(self, node: Node, message: InitMessage, etls: Path) -> None:
+    def __init__(self, node: Node, message: InitMessage, etls: Path, key: str) -> None:
+        """`key` shows transformers that a request is this server's, or that of a stage before them."""
         self._node = node
+        self._key = key
         self._message = message
         self._launch = launch_of(message)
         self._folder = etls / f"{message.name}-{new_letters()}"
@@ -54,13 +56,15 @@ class Launching:
         secret = new_letters()
         env = {
             "AIS_TARGET_URL": f"{_own_url(self._node)}/v1/etl/_object/{message.name}/{secret}",
+            etl.KEY_VARIABLE: self._key,
             "direct_put": "true" if message.support_direct_put else "false",
             "DIRECT_PUT": "true" if message.support_direct_put else "false",
             **{name: ca for name, ca in _trust(self._node).items() if name not in self._launch.env},
         }
         ws = message.communication == "ws://"
         try:
-            processes = await Processes.start(message.name, self._launch, env, self._folder, ws=ws, secret=secret)
+            hidden = (secret, self._key)
+            processes = await Processes.start(message.name, self._launch, env, self._folder, ws=ws, hidden=hidden)
         except (NoImage, ProcessFailed, OSError) as error:
             shutil.rmtree(self._folder, ignore_errors=True)
             reason = "ErrImagePull" if isinstance(error, NoImage) else "StartError"
@@ -70,7 +74,7 @@ class Launching:
         except BaseException:  # stopped meanwhile
             shutil.rmtree(self._folder, ignore_errors=True)
             raise
-        running = Running(message, processes, secret)
+        running = Running(message, processes, secret, self._key)
         try:
             await self._until_ready(running)
             processes.release_port()
@@ -111,7 +115,7 @@ class Launching:
         from aistore.server.etl.sockets import NoWebSockets, Sockets
 
         try:
-            running.sockets = Sockets(running.url)
+            running.sockets = Sockets(running.url, self._key)
             await running.sockets.check(max(0.1, self._left()))
         except (NoWebSockets, NoConnection, asyncio.TimeoutError) as error:
             raise self._unusable(running.processes, str(error) or "context deadline exceeded") from error

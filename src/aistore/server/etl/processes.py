@@ -56,7 +56,7 @@ class Processes:
         keeper: Process,
         said: _Said,
         reserved: socket.socket | None,
-        secret: str,
+        hidden: tuple[str, ...],
     ) -> None:
         self.name = name
         self.folder = folder
@@ -65,7 +65,7 @@ class Processes:
         """The first process behind the keeper."""
         self.may_link = said.guarded or os.geteuid() != 0
         """Whether it may be given links to content: it cannot write to them, by its view of the data folder, or by their mode."""
-        self._secret = secret.encode()
+        self._hidden = [one.encode() for one in hidden]
         self._keeper = keeper
         self._reserved = reserved
         self._last_words: str | None = None
@@ -76,9 +76,9 @@ class Processes:
 
     @classmethod
     async def start(
-        cls, name: str, launch: Launch, env: dict[str, str], folder: Path, *, ws: bool, secret: str
+        cls, name: str, launch: Launch, env: dict[str, str], folder: Path, *, ws: bool, hidden: tuple[str, ...]
     ) -> Processes:
-        """Start the transformer's program; `env` goes over what the message says, but for its last word, and has `secret` in it.
+        """Start the transformer's program; `env` goes over what the message says, but for its last word, and has what is `hidden` in it.
 
         `folder` is its own, in the folder of all ETLs, which lies in the data folder. Raises `NoImage`, `ProcessFailed`, `OSError`.
         """
@@ -115,7 +115,7 @@ class Processes:
                 undo.pop_all()
                 reserved = sock
         logger.info("ETL %s: process %d listens at %s:%d", name, said.pid, LOOPBACK, port)
-        return cls(name, folder, port, keeper, said, reserved, secret)
+        return cls(name, folder, port, keeper, said, reserved, hidden)
 
     @property
     def objects(self) -> Path:
@@ -153,9 +153,11 @@ class Processes:
 
     # -- what it says and takes ------------------------------------------------------------------------------------
 
-    def without_secret(self, said: bytes) -> bytes:
-        """What it said, without the secret of its URL: who may read its errors or its log may not read all buckets."""
-        return said.replace(self._secret, b"***") if self._secret else said
+    def without_secrets(self, said: bytes) -> bytes:
+        """What it said, without the secret of its URL and the key: who may read its errors or its log may not read all buckets."""
+        for one in self._hidden:
+            said = said.replace(one, b"***")
+        return said
 
     def log(self) -> bytes:
         """What it printed: all of it, or as much of the end as is kept (blocking)."""
@@ -165,7 +167,7 @@ class Processes:
                 found += path.read_bytes()
             except FileNotFoundError:
                 continue
-        return self.without_secret(found)
+        return self.without_secrets(found)
 
     def log_tail(self) -> str:
         """The last lines that it printed (a short read); also when it is gone."""
@@ -182,7 +184,7 @@ class Processes:
                 continue
             if len(data) >= _TAIL_BYTES:
                 break
-        text = self.without_secret(data)[-_TAIL_BYTES:].decode("utf-8", "replace")
+        text = self.without_secrets(data)[-_TAIL_BYTES:].decode("utf-8", "replace")
         return "\n".join(text.splitlines()[-_TAIL_LINES:])
 
     def usage(self) -> Usage | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import shutil
 from typing import TYPE_CHECKING, Final
 
@@ -67,6 +68,7 @@ class Etls:
             message = msgspec.json.decode(text, type=InitMessage)
             self._all[message.name] = Definition(message)
         self._folder: Path = node.settings.data_dir / "etl"
+        self._key = secrets.token_hex(16)
         if self._folder.is_dir():
             for left in self._folder.iterdir():  # by a server that was killed
                 if left.name != _ENVIRONMENTS:
@@ -154,7 +156,7 @@ class Etls:
         try:
             if new:
                 await self._keep(definition)
-            running = await Launching(self._node, definition.message, self._folder).run()
+            running = await Launching(self._node, definition.message, self._folder, self._key).run()
             running.job_id = f"etl-{new_job_id()}"
             try:
                 definition.job = self._node.control.jobs.start(

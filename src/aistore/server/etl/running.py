@@ -19,6 +19,8 @@ from aistore.wire.errors import ApiError
 from aistore.wire.etl import (
     DIRECT_PUT_TRANSIENT,
     FQN,
+    KEY,
+    KEY_PARAM,
     NODE_URL,
     RETRY_REASON,
     WS_ARGS,
@@ -83,7 +85,7 @@ class Order(NamedTuple):
 class Running:
     """A running ETL."""
 
-    def __init__(self, message: InitMessage, processes: Processes, secret: str) -> None:
+    def __init__(self, message: InitMessage, processes: Processes, secret: str, key: str) -> None:
         self.name = message.name
         self.message = message
         self.processes = processes
@@ -92,7 +94,8 @@ class Running:
         self.started = time.monotonic()
         self.transformed = 0
         """Objects that were transformed inline (`obj_count`)."""
-        self.port = Port(LOOPBACK, processes.port)
+        self.port = Port(LOOPBACK, processes.port, [(KEY, key)])
+        self._key = key
         self.sockets: Sockets | None = None
         self.timeout = seconds(message.obj_timeout)
         self.over = asyncio.Event()
@@ -110,8 +113,13 @@ class Running:
 
     @property
     def url(self) -> str:
-        """Where it is asked, as a hop of a pipeline names it."""
+        """Where it is asked."""
         return f"http://{self.port.host}:{self.port.port}"
+
+    @property
+    def hop(self) -> str:
+        """The same for the stage before it, which knows no more than this."""
+        return f"{self.url}?{KEY_PARAM}={self._key}"
 
     async def stop(self) -> int:
         """End its processes; the exit status."""
@@ -224,14 +232,14 @@ class Running:
             method, target = "PUT", f"/{quote(order.bucket.name)}/{quote(order.name)}"
         headers = []
         if order.stages:
-            headers.append((NODE_URL, ",".join(stage.url for stage in order.stages)))
+            headers.append((NODE_URL, ",".join(stage.hop for stage in order.stages)))
         return method, f"{target}?{'&'.join(query)}" if query else target, headers
 
     async def _over_socket(self, order: Order, source: Source, path: str | None) -> Answer:
         assert self.sockets is not None
         said: dict[str, str] = {}
         if order.stages:
-            said[WS_PIPELINE] = ",".join(stage.url for stage in order.stages)
+            said[WS_PIPELINE] = ",".join(stage.hop for stage in order.stages)
         if order.args:
             said[WS_ARGS] = order.args
         if path is not None:
@@ -250,7 +258,7 @@ class Running:
     async def _judged(self, answer: Answer) -> Answer:
         if answer.status < _ERROR_STATUS:
             return answer
-        answer.data = self.processes.without_secret(
+        answer.data = self.processes.without_secrets(
             answer.data
         )  # errors of HTTP libraries name the URL that they asked
         text = answer.data[:_ERROR_MAX].decode("utf-8", "replace")

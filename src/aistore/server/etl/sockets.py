@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from aistore.server.etl.exchange import Answer, BadAnswer, NoConnection, TookTooLong
 from aistore.server.etl.proc import memory_of_machine
 from aistore.server.store.content import in_thread
+from aistore.wire.etl import KEY
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -33,11 +34,12 @@ class NoWebSockets(Exception):
 
 
 class Sockets:
-    """A pool of connections; on each one object after another. `largest`: bytes that a result may have, 0 for what memory allows."""
+    """A pool of connections; on each one object after another. `key` shows whose they are; `largest`: bytes that a result may have, 0 for what memory allows."""
 
-    def __init__(self, url: str, largest: int = 0) -> None:
+    def __init__(self, url: str, key: str = "", largest: int = 0) -> None:
         # A result is whole in memory: all that are under way at once take half of it at the most.
         share = memory_of_machine() // (2 * _AT_ONCE)
+        self._headers = {KEY: key}
         self._largest = largest or min(max(share, _MESSAGE_LEAST), _MESSAGE_MAX)
         self._url = f"ws://{url.removeprefix('http://')}/ws"
         self._idle: deque[ClientConnection] = deque()
@@ -67,6 +69,7 @@ class Sockets:
                 compression=None,
                 ping_interval=None,
                 proxy=None,
+                additional_headers=self._headers,
                 open_timeout=None,
                 close_timeout=1,
             )

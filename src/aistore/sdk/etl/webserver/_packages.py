@@ -130,7 +130,14 @@ def _run(
 
 def _environment() -> dict[str, str]:
     """That of this process without what is the transformer's: `pip` has no need of it."""
-    hidden = ("ETL_CLASS_PAYLOAD", "ETL_CLASS_PAYLOAD_FILE", "AIS_TARGET_URL", "AIS_AUTHN_TOKEN", "PYTHONPATH")
+    hidden = (
+        "ETL_CLASS_PAYLOAD",
+        "ETL_CLASS_PAYLOAD_FILE",
+        "AIS_TARGET_URL",
+        "AIS_ETL_KEY",
+        "AIS_AUTHN_TOKEN",
+        "PYTHONPATH",
+    )
     return {name: value for name, value in os.environ.items() if name not in hidden}
 
 

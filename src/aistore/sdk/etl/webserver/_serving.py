@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from aistore.sdk.etl.webserver._listening import listening_socket
-from aistore.sdk.etl.webserver._visitors import asgi_without_pages
+from aistore.sdk.etl.webserver._visitors import asgi_without_strangers
 
 if TYPE_CHECKING:
     import socket
@@ -25,7 +25,7 @@ def serve_asgi(app: Callable[..., Any], host: str, port: int, sock: socket.socke
     import uvicorn
 
     config = uvicorn.Config(
-        asgi_without_pages(app),
+        asgi_without_strangers(app),
         host=host,
         port=port,
         log_level="info",

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from aistore.sdk.etl.webserver import _workers
 from aistore.sdk.etl.webserver._listening import listening_socket
 from aistore.sdk.etl.webserver._packages import PackageError, check_os_packages, environment_with, missing
-from aistore.sdk.etl.webserver._visitors import wsgi_without_pages
+from aistore.sdk.etl.webserver._visitors import wsgi_without_strangers
 from aistore.sdk.etl.webserver.base_etl_server import LOG_FORMAT, ETLServer
 from aistore.wire import environment
 
@@ -143,7 +143,7 @@ def _serve_fastapi(cls: type[ETLServer], sock: socket.socket) -> None:
 
 
 def _flask_app(cls: type[ETLServer]) -> object:
-    return wsgi_without_pages(_instance(cls).app)  # type: ignore[attr-defined]  # FlaskServer has it
+    return wsgi_without_strangers(_instance(cls).app)  # type: ignore[attr-defined]  # FlaskServer has it
 
 
 def _address() -> tuple[str, int]:

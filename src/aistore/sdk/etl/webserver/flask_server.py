@@ -11,7 +11,7 @@ from aistore.sdk.etl.webserver._listening import listening_socket
 from aistore.sdk.etl.webserver._order import Order, order_of
 from aistore.sdk.etl.webserver._steps import transformation
 from aistore.sdk.etl.webserver._streams import streamed_transformation
-from aistore.sdk.etl.webserver._visitors import wsgi_without_pages
+from aistore.sdk.etl.webserver._visitors import wsgi_without_strangers
 from aistore.sdk.etl.webserver.base_etl_server import ETLServer
 from aistore.wire import etl
 from aistore.wire.headers import JSON
@@ -62,7 +62,7 @@ class FlaskServer(ETLServer):
             server = make_server(
                 self.host,
                 self.port,
-                wsgi_without_pages(self.app),
+                wsgi_without_strangers(self.app),
                 threaded=True,
                 request_handler=Handler,
                 fd=listening.fileno(),

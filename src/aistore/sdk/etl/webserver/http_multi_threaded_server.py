@@ -18,7 +18,7 @@ from aistore.sdk.etl.webserver._listening import BACKLOG, listening_socket
 from aistore.sdk.etl.webserver._order import order_of
 from aistore.sdk.etl.webserver._steps import transformation
 from aistore.sdk.etl.webserver._streams import streamed_transformation
-from aistore.sdk.etl.webserver._visitors import REFUSAL, is_page
+from aistore.sdk.etl.webserver._visitors import REFUSAL, is_stranger
 from aistore.sdk.etl.webserver.base_etl_server import ETLServer
 from aistore.wire import etl
 from aistore.wire.headers import TEXT
@@ -205,7 +205,9 @@ class HTTPMultiThreadedServer(ETLServer):
                 return
             self.command, self.request_version = head.method, "HTTP/1.0" if head.old else "HTTP/1.1"
             fields = head.headers
-            if is_page(fields.get("host", ""), "origin" in fields or "sec-fetch-site" in fields):
+            from_browser = "origin" in fields or "sec-fetch-site" in fields
+            query = head.target.decode("latin-1").partition("?")[2]
+            if is_stranger(fields.get("host", ""), from_browser, fields.get(etl.KEY.lower(), ""), query):
                 self._send(403, REFUSAL, {"Content-Type": TEXT})
                 return
             length = fields.length
