@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import shutil
 import signal
-from typing import TYPE_CHECKING
+import sqlite3
+import zlib
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 from urllib.parse import quote, urlsplit
 
 import pytest
 
 from aistore import LocalCluster
+from aistore.server.api.append import _make_handle, _Session
 from calling import Caller, Got, where
 from serving import Raw, request
 from store_truth import problems
@@ -21,6 +26,9 @@ from waiting import until
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from aistore.server.node import Node
+    from aistore.server.store.rows import Bucket
 
 BIG = bytes(range(256)) * 400
 
@@ -197,6 +205,29 @@ def test_a_flush_with_a_wrong_checksum_can_be_repeated(call: Caller) -> None:
     assert call.get("b", "o").body == BIG
 
 
+def test_who_may_append_reads_nothing_by_that(call: Caller) -> None:
+    """A session begins with what its object holds: flushed elsewhere, or with states that were made up, it would tell that."""
+    assert call.put("b", "secret", b"what it holds").status == 200
+    call.make_bucket("mine")
+    handle = handle_of(append(call, "secret", b""))
+    target, work, kind, state = handle.split("|")
+    size, crc, seal = base64.urlsafe_b64decode(state).decode().split(".")
+    assert size == "13"
+    made_up = [f"{a}.{b}.{seal}" for a, b in (("1", crc), (size, str(zlib.crc32(b"what it holds"))), ("0", "0"))]
+    for name, one in [("other", handle), *(("secret", sealed(target, work, kind, state)) for state in made_up)]:
+        assert "is no session of" in str(flush(call, name, one).error["message"])
+        assert append(call, name, b"", one).status == 400
+    there = call("PUT", f"{where('mine', 'secret')}?append_type=flush&append_handle={quote(handle)}")
+    assert there.status == 400
+    assert call.action("DELETE", "/v1/buckets/mine", "destroy-bck").status == 200
+    assert flush(call, "secret", handle).status == 200
+    assert call.get("b", "secret").body == b"what it holds"
+
+
+def sealed(target: str, work: str, kind: str, state: str) -> str:
+    return f"{target}|{work}|{kind}|{base64.urlsafe_b64encode(state.encode()).decode()}"
+
+
 def test_what_was_lost_is_not_flushed(cluster: LocalCluster, call: Caller) -> None:
     assert call.put("b", "o", BIG).status == 200
     handle = handle_of(append(call, "o", b"more"))
@@ -213,13 +244,21 @@ def test_what_was_lost_is_not_flushed(cluster: LocalCluster, call: Caller) -> No
 
 def test_only_what_is_added_needs_room(cluster: LocalCluster, call: Caller) -> None:
     """A session may be longer than what is left of the disk: its bytes have their place already."""
-    handle = handle_of(append(call, "o", b"begin"))
-    target, work, kind, _ = handle.split("|")
+    target, work, _, _ = handle_of(append(call, "o", b"begin")).split("|")
     size = shutil.disk_usage(cluster.path).free + (1 << 30)
     os.truncate(cluster.path / "work" / work, size)  # sparse
-    state = base64.urlsafe_b64encode(f"{size}.0".encode()).decode()
+    with contextlib.closing(sqlite3.connect(cluster.path / "catalog.db")) as catalog:
+        [(key,)] = catalog.execute("SELECT value FROM meta WHERE key = 'handle key'")
+        [(bid,)] = catalog.execute("SELECT id FROM bucket WHERE name = 'b'")
+    bucket = SimpleNamespace(bid=bid)
+    node = SimpleNamespace(
+        handle_key=key.encode(),
+        target_id=target,
+        props=lambda _: SimpleNamespace(checksum=SimpleNamespace(type="none")),
+    )
+    handle = _make_handle(cast("Node", node), cast("Bucket", bucket), "o", _Session(work, size, 0))
     for content in (b"more", BIG):
-        assert append(call, "o", content, f"{target}|{work}|{kind}|{state}").status == 200
+        assert append(call, "o", content, handle).status == 200
     (cluster.path / "work" / work).unlink()
 
 

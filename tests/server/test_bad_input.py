@@ -226,7 +226,7 @@ def test_checksums(call: Caller, kind: str, value: str, content: bytes) -> None:
 
 HANDLES = ["x", "|||", "t|append-abc|xxhash2|MQ==", "{t}|../../catalog.db|xxhash2|MQ==", "{t}|append-../x|xxhash2|MQ==", "{t}|append-abc|xxhash2|LTE=",
            "{t}|append-abc|xxhash2|²", "{t}|append-abc|xxhash2|" + "OTk5OTk5OTk5" * 50, "{t}|append-é|xxhash2|MQ==",
-           "{t}|append-" + "a" * 300 + "|xxhash2|MQ==", "{t}|append-abcdefghi|xxhash2|MQ=="]  # fmt: skip
+           "{t}|append-" + "a" * 300 + "|xxhash2|MQ==", "{t}|append-abcdefghi|xxhash2|MQ==", "{t}|append-abcdefghij|xxhash2|MC4w"]  # fmt: skip
 
 
 @pytest.mark.parametrize("handle", HANDLES)

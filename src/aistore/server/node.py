@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import secrets
 import socket
 import string
 import time
@@ -72,6 +73,7 @@ logger = logging.getLogger(__name__)
 _CALLER_NAME: Final = header.CALLER_NAME.lower()
 _REQUEST_ID: Final = header.REQUEST_ID.lower()
 _KNOWN_MAX: Final = 4096
+_HANDLE_KEY: Final = "handle key"
 _PUT_PATHS: Final = ("/v1/objects/", "//v1/objects/", "/ais/", "/gs/", "/az/")  # of objects, easy URLs too
 _WILDCARDS: Final = ("", "0.0.0.0", "::")  # noqa: S104 (a comparison)
 # Addresses for documentation (RFC 5737, RFC 3849): outside of every network, which is all that counts.
@@ -104,6 +106,8 @@ class Node:
         self._untold = 0  # requests answered at once that need not be told
         self.gateway_id = ""
         self.target_id = ""
+        self.handle_key = b""
+        """What handles of append sessions are sealed with, by all processes of the data folder."""
         self._guard = Guard(settings)
         self._answer: Callable[[Request], Result] = partial(routes.handle, self)
         self.guarded: Guarded | None = None
@@ -223,16 +227,18 @@ class Node:
         catalog = self.store.catalog
         if self.is_target:
             gateway = catalog.meta("gateway")
+            key = catalog.meta(_HANDLE_KEY)
             assert gateway is not None  # the gateway joins before it starts targets
-            self.gateway_id, self.target_id = gateway, self.settings.node_id
+            assert key is not None
+            self.gateway_id, self.target_id, self.handle_key = gateway, self.settings.node_id, key.encode()
             return
-        fresh = {"uuid": new_job_id(), "gateway": new_node_id("p")}
+        fresh = {"uuid": new_job_id(), "gateway": new_node_id("p"), _HANDLE_KEY: secrets.token_hex(32)}
         fresh.update({f"target{i}": new_node_id("t") for i in range(self.settings.targets)})
         missing = {key: value for key, value in fresh.items() if catalog.meta(key) is None}
         if missing:
             await catalog.set_meta(missing)
         meta = {key: catalog.meta(key) or missing[key] for key in fresh}
-        self.gateway_id = meta["gateway"]
+        self.gateway_id, self.handle_key = meta["gateway"], meta[_HANDLE_KEY].encode()
         ids = [meta[f"target{i}"] for i in range(self.settings.targets)]
         self.target_id = ids[0] if len(ids) == 1 else ""
         self._map = ClusterMap.of_gateway(meta["uuid"], self.gateway_id, self.url, ids)

@@ -2,12 +2,16 @@
 
 A session is a work file that any process of the data folder can go on with: `target|work file|checksum type|state`, where the state is
 the place where the next bytes belong, so that a request that is sent twice is appended once, and the CRC32 of those before.
+
+A session begins with what its object holds, which who may append to that need not be allowed to read: so the CRC32 is covered, and a handle is
+sealed for its object. With another one's, or with a state that a client made up, content could be had elsewhere or be guessed byte by byte.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import hmac
 import logging
 import os
 import re
@@ -43,7 +47,7 @@ _CHECKSUM_TYPE: Final = headers.CHECKSUM_TYPE.lower()
 _CHECKSUM_VALUE: Final = headers.CHECKSUM_VALUE.lower()
 _PIECE: Final = 1 << 20
 _is_work: Final = re.compile(r"append-[A-Za-z]{10}").fullmatch
-_is_state: Final = re.compile(rb"([0-9]{1,18})\.([0-9]{1,10})").fullmatch
+_is_state: Final = re.compile(rb"([0-9]{1,18})\.([0-9]{1,10})\.([0-9a-f]{32})").fullmatch
 
 
 class _Session(NamedTuple):
@@ -79,7 +83,7 @@ async def append(node: Node, request: Request, bucket: Bucket, name: str) -> Rep
         raise ApiError(
             400, f'invalid operation "{kind}" (expecting either "append" or "flush") - check "append_type" query'
         )
-    session = _parse_handle(node, handle) if handle else None
+    session = _session_of(node, bucket, name, handle) if handle else None
     try:
         if kind == "flush":
             return await _flush(node, request, bucket, name, session)
@@ -99,7 +103,7 @@ async def append(node: Node, request: Request, bucket: Bucket, name: str) -> Rep
     except WorkBusy:
         raise ApiError(409, f"{bucket.id.object_cname(name)}: append session {handle} is busy") from None
     node.stats.appended()
-    return Reply(200, ((headers.APPEND_HANDLE, _make_handle(node, appended, node.props(bucket).checksum.type)),))
+    return Reply(200, ((headers.APPEND_HANDLE, _make_handle(node, bucket, name, appended)),))
 
 
 def url_of_session(node: Node, handle: str) -> str:
@@ -108,13 +112,32 @@ def url_of_session(node: Node, handle: str) -> str:
     return node.smap.targets[handle.partition("|")[0]]
 
 
-def _make_handle(node: Node, session: _Session, kind: str) -> str:
-    state = base64.urlsafe_b64encode(f"{session.size}.{session.crc}".encode()).decode()
-    return f"{node.target_id}|{session.work}|{kind}|{state}"
+def _make_handle(node: Node, bucket: Bucket, name: str, session: _Session) -> str:
+    cover, seal = _sealed(node, bucket, name, session)
+    state = base64.urlsafe_b64encode(f"{session.size}.{session.crc ^ cover}.{seal}".encode()).decode()
+    return f"{node.target_id}|{session.work}|{node.props(bucket).checksum.type}|{state}"
 
 
-def _parse_handle(node: Node, handle: str) -> _Session:
-    """The session of a handle. Raises `ApiError` 400."""
+def _session_of(node: Node, bucket: Bucket, name: str, handle: str) -> _Session:
+    """The session of a handle, which has to be one of this object. Raises `ApiError` 400."""
+    session, given = _parse_handle(node, handle)
+    cover, _ = _sealed(node, bucket, name, session)
+    session = session._replace(crc=session.crc ^ cover)
+    if not hmac.compare_digest(given, _sealed(node, bucket, name, session)[1].encode()):
+        raise ApiError(400, f'invalid APPEND handle: "{handle}" is no session of {bucket.id.object_cname(name)}')
+    return session
+
+
+def _sealed(node: Node, bucket: Bucket, name: str, session: _Session) -> tuple[int, str]:
+    """What covers the CRC32 of a session in its handle, and the seal of that."""
+    work, size, crc = session
+    about = hmac.digest(node.handle_key, f"{bucket.bid}|{work}|{size}|{name}".encode(), "sha256")
+    seal = hmac.digest(node.handle_key, about + crc.to_bytes(8, "big"), "sha256")
+    return int.from_bytes(about[:4], "big"), seal.hex()[:32]
+
+
+def _parse_handle(node: Node, handle: str) -> tuple[_Session, bytes]:
+    """The session of a handle, its CRC32 still covered, and the seal. Raises `ApiError` 400."""
     items = handle.split("|")
     if len(items) != 4:
         raise ApiError(400, f'invalid APPEND handle: "{handle}"')
@@ -132,7 +155,7 @@ def _parse_handle(node: Node, handle: str) -> _Session:
     numbers = _is_state(digits)
     if numbers is None or not _is_work(work):
         raise ApiError(400, f'invalid APPEND handle: "{handle}"')
-    return _Session(work, int(numbers[1]), int(numbers[2]))
+    return _Session(work, int(numbers[1]), int(numbers[2])), numbers[3]
 
 
 async def _begin(node: Node, bucket: Bucket, name: str) -> _Session:
@@ -194,9 +217,7 @@ async def _flush(node: Node, request: Request, bucket: Bucket, name: str, sessio
         sums = _Sums()
         value = await in_thread(hash_file, kind, fd, 0, size, sums)
         if sums.crc != crc:  # the machine has lost power before all of it was on the disk, say
-            raise damaged(
-                f"what was appended is not there any more: CRC32 {sums.crc} != {crc}", bucket.id.object_cname(name)
-            )
+            raise damaged("what was appended is not there any more: it has another CRC32", bucket.id.object_cname(name))
         if all(given) and given != (kind, value):
             raise ApiError(500, f"BAD DATA CHECKSUM: {kind}({value} != {given[1]})", "ErrBadCksum")
         await make_room(store, 0, held=size)
