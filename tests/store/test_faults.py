@@ -17,7 +17,7 @@ from aistore.server.store import content
 from aistore.server.store.copying import copy_objects, move_object
 from aistore.server.store.errors import StoreBroken, StoreFull
 from aistore.server.store.pieces import PieceSums
-from aistore.server.store.work import WorkGone
+from aistore.server.store.work import WorkBusy
 from faults import FAULTS, Faults, inject
 from store_truth import bucket_id, crash_copy, make_bucket, opened, problems, put, put_part, read, settle, upload
 
@@ -107,7 +107,7 @@ async def append_and_flush(store: Store, bucket: Bucket) -> None:
     try:
         store.work.remove(name)
     except OSError:  # it stays until the next start, and nobody can append to it
-        with pytest.raises(WorkGone), store.work.open(name, size):
+        with pytest.raises(WorkBusy), store.work.open(name, size):
             pass
 
 

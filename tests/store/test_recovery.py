@@ -21,6 +21,7 @@ from aistore.server.store.pieces import PieceSums
 from aistore.server.store.purging import purge_dropped
 from aistore.server.store.schema import CATALOG_VERSION
 from aistore.server.store.store import Store
+from aistore.server.store.work import WorkBusy
 from store_truth import (
     bucket_id,
     crash_copy,
@@ -175,6 +176,36 @@ def test_flushing_is_whole_at_every_crash(tmp_path: Path) -> None:
     asyncio.run(main())
     for folder in ("a", "before", "after"):
         assert problems(tmp_path / folder) == []
+
+
+def test_flushing_is_whole_when_a_process_dies_beside_others(tmp_path: Path) -> None:
+    """As after a crash of all of them; a session that a process is flushing is left to it."""
+
+    async def main() -> None:
+        async with opened(tmp_path, shared=True) as one, opened(tmp_path, shared=True, primary=False) as two:
+            bucket = await make_bucket(one)
+            flushed, cut_off, flushing = (two.work.start(b"appended", -1, PieceSums()) for _ in range(3))
+            with two.work.open(flushing, 8):
+                for name in (flushed, cut_off, flushing):
+                    made = await two.content.create()
+                    two.work.give_to(made, name, 8)
+                    if name != cut_off:
+                        await one.put(bucket, name, made, "none", "")
+                with pytest.raises(WorkBusy), one.work.open(cut_off, 8):  # nobody knows yet what became of it
+                    pass
+                await two.content.close()  # as when it dies
+                one.other_process_died()
+                deadline = time.monotonic() + DEADLINE
+                while one.work.exists(flushed):
+                    assert time.monotonic() < deadline
+                    await asyncio.sleep(0.001)
+                assert one.work.exists(flushing)
+                with one.work.open(cut_off, 8) as fd:
+                    assert os.pread(fd, 100, 0) == b"appended"
+            assert read(one, bucket, flushed) == b"appended"
+
+    asyncio.run(main())
+    assert problems(tmp_path) == []
 
 
 def crash_copy_with_links(root: Path, target: Path) -> None:

@@ -370,6 +370,15 @@ class ContentFiles:
         db.execute("UPDATE block SET open = 0 WHERE id = ?", (block,))
         return removed
 
+    def has(self, status: os.stat_result) -> bool:
+        """Whether a file that has another name, too, is content that the catalog knows (in a thread)."""
+        known = self._catalog.thread_reader().execute("SELECT id FROM file WHERE size = ?", (status.st_size,))
+        for (content,) in known.fetchall():
+            with suppress(FileNotFoundError):
+                if os.path.samestat(status, self.path(content).stat()):
+                    return True
+        return False
+
     async def in_short_thread(self, work: Callable[..., T], *args: object) -> T:
         """Run work on a small file as `in_thread` does, beside what is long: hashing and writing large ones."""
         return await finished(asyncio.get_running_loop().run_in_executor(self._short, work, *args))

@@ -188,6 +188,7 @@ class Store:
                     self._tell_of_removed(
                         await self.catalog.submit(lambda tx: self.content.recover_beside_others(tx.db))
                     )
+                    await in_thread(self.work.recover_beside_others)
                 await purge_dropped(self)
                 await self.atimes.write()
                 now = time.monotonic()

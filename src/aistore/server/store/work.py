@@ -10,7 +10,7 @@ import fcntl
 import os
 import shutil
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from aistore.server.store.content import full_or
@@ -97,23 +97,13 @@ class WorkFiles:
     @contextmanager
     def open(self, name: str, size: int) -> Iterator[int]:
         """A descriptor of a work file of at least `size` bytes. Raises `WorkGone`, `WorkBusy`."""
-        path = self.root / name
-        try:
-            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            raise WorkGone(name) from None
-        try:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise WorkBusy(name) from None
+        with _locked(self.root / name) as fd:
             there = os.fstat(fd)
-            # Between opening and locking it may have become an object's content, which nobody may write to.
-            if there.st_nlink != 1 or there.st_size < size:
+            if there.st_size < size:
                 raise WorkGone(name)
+            if there.st_nlink > 1:  # who flushed it has died, before or after the commit: that is found out in a moment
+                raise WorkBusy(name)
             yield fd
-        finally:
-            os.close(fd)
 
     def give_to(self, upload: Upload, name: str, size: int) -> None:
         """Make a work file's first `size` bytes those of an upload, and finish that. The file stays, so that nothing is lost if that fails.
@@ -149,6 +139,15 @@ class WorkFiles:
             if path.name.startswith(KEPT) or path.stat().st_nlink > 1:
                 path.unlink()
 
+    def recover_beside_others(self) -> None:
+        """The same for a process that died, while others work and jobs keep what they need."""
+        for path in self._all():
+            with suppress(FileNotFoundError, WorkGone, WorkBusy):
+                if path.stat().st_nlink > 1 and not path.name.startswith(KEPT):
+                    with _locked(path) as fd:  # who still flushes it holds it, and removes it
+                        if self._content.has(os.fstat(fd)):
+                            path.unlink()
+
     def remove_stale(self) -> None:
         """Remove work files that nobody has touched for a day."""
         limit = time.time() - _KEPT_SECONDS
@@ -161,6 +160,26 @@ class WorkFiles:
 
     def _all(self) -> list[Path]:
         return list(self.root.iterdir()) if self.root.is_dir() else []
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[int]:
+    """A descriptor of a work file that nobody else works on. Raises `WorkGone`, `WorkBusy`."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise WorkGone(path.name) from None
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise WorkBusy(path.name) from None
+        # Between opening and locking it may have become an object's content, which nobody may write to.
+        if not path.exists():
+            raise WorkGone(path.name)
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def put_at(fd: int, at: int, data: bytes | memoryview) -> None:
