@@ -127,6 +127,7 @@ TABLE: Final[dict[str, list[Limit]]] = {
         Limit("entries of all batches that are answered at once", _API + "batch:_ENTRIES_OF_ALL", "", "429", _HERE + "test_batches"),
         Limit("answers of batches that are made whole before they are sent, on the disk", "", "half of what is free", "507", _HERE + "test_batches_leave_half_of_the_disk"),
         Limit("entries of a batch", _API + "batch:_ENTRIES_MAX", "", "400", "tests/server/test_batches.py::test_a_batch_has_a_limit"),
+        Limit("buckets that a batch names, in each spelling", _API + "batch:_BUCKETS_MAX", "", "400", "tests/server/test_batches.py::test_a_batch_has_a_limit"),
         Limit("number of a part of an upload", _API + "multipart:_MOST", "", "400", _HERE + "test_parts_of_uploads"),
     ],
     "Archives": [

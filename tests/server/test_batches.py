@@ -40,6 +40,9 @@ def test_a_batch_has_a_limit(cluster: LocalCluster, bucket: Bucket) -> None:
     status, text = ask(cluster.url, path, {"in": [{"objname": "x"}] * 100_001})
     assert (status, "at most 100000" in text) == (400, True)
     assert ask(cluster.url, path, {"in": [{"objname": "x" * 1000}], "more": "x" * (33 << 20)})[0] == 413
+    named = [{"objname": "x", "bucket": bucket.name}, *({"objname": "x", "bucket": f"b{i}"} for i in range(1000))]
+    assert "of more than 1000 buckets" in ask(cluster.url, path, {"in": named})[1]
+    assert ask(cluster.url, path, {"in": named[:1000]})[0] == 404
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ __all__ = ["buckets_of", "ml"]
 
 _ENTRIES_MAX: Final = 100_000
 _ENTRIES_OF_ALL: Final = 500_000  # each takes most of a kilobyte of memory
+_BUCKETS_MAX: Final = 1000  # each takes a while to read, and its rights to look up
 _CHECKED: Final = 500  # entries that are looked at in one turn
 _BEHIND: Final = 3  # what a redirect adds to the path: job, work, number of targets
 
@@ -176,6 +177,8 @@ def _parse(body: bytes) -> BatchRequest:
         raise ApiError(400, "moss: empty input")
     if len(entries) > _ENTRIES_MAX:
         raise ApiError(400, f"moss: {len(entries)} entries (at most {_ENTRIES_MAX}): make several batches")
+    if len({(entry.uname, entry.bucket, entry.provider) for entry in entries}) > _BUCKETS_MAX:
+        raise ApiError(400, f"moss: entries of more than {_BUCKETS_MAX} buckets: make several batches")
     return message
 
 
