@@ -119,6 +119,8 @@ TABLE: Final[dict[str, list[Limit]]] = {
         Limit("names in a part of an inventory", _API + "inventory:_CHUNK_MAX", "", "400", _HERE + "test_inventories_have_parts_of_some_size"),
         Limit("prefix of an inventory", _API + "inventory:_PREFIX_MAX", "bytes", "400", _HERE + "test_inventories_have_parts_of_some_size"),
         Limit("jobs that run at once", "jobs", "", "429", "tests/server/test_jobs.py::test_too_many_at_once_are_refused"),
+        Limit("summaries of buckets among them", "", "a quarter of `jobs`", "429", _HERE + "test_summaries"),
+        Limit("summaries of one bucket", "aistore.server.jobs.summary:_OF_BUCKET_MAX", "", "429", _HERE + "test_summaries"),
         Limit("requests that wait for one job", "aistore.server.jobs.registry:_REQUESTS_MAX", "", "429",
               "tests/server/test_jobs.py::test_too_many_at_once_are_refused"),
         Limit("jobs that have ended and are shown", "aistore.server.jobs.registry:_RECORDS_KEPT", "and those of the last hour", "the oldest are forgotten",
@@ -128,6 +130,9 @@ TABLE: Final[dict[str, list[Limit]]] = {
         Limit("answers of batches that are made whole before they are sent, on the disk", "", "half of what is free", "507", _HERE + "test_batches_leave_half_of_the_disk"),
         Limit("entries of a batch", _API + "batch:_ENTRIES_MAX", "", "400", "tests/server/test_batches.py::test_a_batch_has_a_limit"),
         Limit("buckets that a batch names, in each spelling", _API + "batch:_BUCKETS_MAX", "", "400", "tests/server/test_batches.py::test_a_batch_has_a_limit"),
+        Limit("uploads in parts that are under way in a bucket", "aistore.server.store.multipart:_UPLOADS_MAX", "", "429", _HERE + "test_parts_of_uploads"),
+        Limit("time after which an upload that nobody goes on with is removed", "aistore.server.store.multipart:KEPT_SECONDS", "s", "its parts go",
+              "tests/store/test_multipart.py::test_an_upload_that_nobody_goes_on_with_is_removed"),
         Limit("number of a part of an upload", _API + "multipart:_MOST", "", "400", _HERE + "test_parts_of_uploads"),
     ],
     "Archives": [

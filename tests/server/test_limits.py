@@ -26,9 +26,11 @@ from aistore.server.authn.passwords import Passwords
 from aistore.server.dsort import shards
 from aistore.server.dsort.key_map import MAP_MAX, parse_map
 from aistore.server.etl.message import parse_init
+from aistore.server.jobs import summary
 from aistore.server.limits import RANGES, NodeLimits
 from aistore.server.node import Node
 from aistore.server.settings import ServerSettings
+from aistore.server.store import multipart
 from aistore.wire.errors import ApiError
 from aistore.wire.listing import ARCH_DIR
 from archives import tar
@@ -101,6 +103,40 @@ def test_listings_of_archives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     with_node(tmp_path, calls)
 
 
+def test_summaries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They need few rights, and leave places to what needs more."""
+    monkeypatch.setattr(summary, "_OF_BUCKET_MAX", 2)
+    monkeypatch.setattr(summary, "_KEPT", 2)
+
+    def calls(call: Caller, node: Node) -> None:
+        def ask(bucket: str) -> tuple[int, str]:
+            got = call.action("GET", f"/v1/buckets/{bucket}", "summary-bck", {"prefix": "o"})
+            return got.status, got.body.decode()
+
+        call.make_bucket("c")
+        may_end, loops = asyncio.Event(), set()
+
+        async def later(_: object) -> tuple[int, int, int, int]:
+            loops.add(asyncio.get_running_loop())
+            await may_end.wait()
+            return 0, 0, 0, 0
+
+        node.control.scanner.run = later  # type: ignore[method-assign, assignment]  # what stands still
+        started = [ask("b"), ask("b")]
+        assert {status for status, _ in started} == {202}
+        status, text = ask("b")
+        assert (status, "2 of the same bucket" in text) == (429, True)
+        started.append(ask("c"))
+        assert call("HEAD", "/v1/buckets/c?bsumm_remote=true").status == 429
+        assert call.action("PUT", "/v1/cluster", "start", {"kind": "cleanup-store"}).status == 200
+        loops.pop().call_soon_threadsafe(may_end.set)
+        until(lambda: ask("c")[0] == 202)
+        until(lambda: not node.control.jobs.select("summary-bck", running=True))
+        assert node.control.jobs.find(started[0][1]) is None  # nobody can ask for what it found
+
+    with_node(tmp_path, calls, NodeLimits(jobs=12))
+
+
 def test_batches(tmp_path: Path) -> None:
     def calls(call: Caller, node: Node) -> None:
         assert call.put("b", "o", b"content").status == 200
@@ -165,9 +201,16 @@ def test_a_batch_that_nobody_waits_for_is_given_up(tmp_path: Path, monkeypatch: 
     assert len(written) < 100
 
 
-def test_parts_of_uploads(tmp_path: Path) -> None:
+def test_parts_of_uploads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(multipart, "_UPLOADS_MAX", 2)
+
     def calls(call: Caller, node: Node) -> None:
         upload = call("POST", "/v1/objects/b/o", b'{"action": "mpt-upload"}').body.decode()
+        call.make_bucket("c")
+        for bucket, status in (("b", 200), ("b", 429), ("c", 200)):
+            assert call("POST", f"/v1/objects/{bucket}/o", b'{"action": "mpt-upload"}').status == status
+        got = call("POST", "/s3/b/o?uploads")
+        assert (got.status, b"<Code>SlowDown</Code>" in got.body) == (429, True)
         for number, status in ((9999, 200), (10_000, 400)):
             assert call("PUT", f"/v1/objects/b/o?uploadId={upload}&partNumber={number}", b"x").status == status
 

@@ -262,7 +262,7 @@ def test_an_upload_that_is_given_up_while_a_part_ends_is_gone(tmp_path: Path) ->
         await asyncio.sleep(0)  # the part is noted in the change before
         await store.uploads.abort(bucket, "o", upload_id)
         await storing
-        assert store.uploads.of_bucket(bucket) == []
+        assert store.uploads.of_bucket(bucket, "", ("", ""), 1) == []
         with pytest.raises(UploadGone):
             store.uploads.check(bucket, "o", upload_id)
 

@@ -30,7 +30,7 @@ class Control:
         self.scrubs = Scrubs(store)
         self.scanner = Scanner(store.catalog)
         self.archives = Archives(store)
-        self.summaries = Summaries(store, self.scanner, self.jobs)
+        self.summaries = Summaries(store, self.scanner, self.jobs, at_once=max(1, limits.jobs // 4))
         self.props_lock = asyncio.Lock()
         """Held while a bucket's properties are read, changed and written."""
 

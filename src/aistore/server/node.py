@@ -36,7 +36,14 @@ from aistore.server.relay import ask, ask_privately
 from aistore.server.requests_log import RequestsLog, redirected_id, request_id, without_secret
 from aistore.server.smap import ClusterMap
 from aistore.server.stats import Stats
-from aistore.server.store.errors import BucketGone, ContentDamaged, CustomTooLong, StoreBroken, StoreFull
+from aistore.server.store.errors import (
+    BucketGone,
+    ContentDamaged,
+    CustomTooLong,
+    StoreBroken,
+    StoreFull,
+    TooManyUploads,
+)
 from aistore.server.store.schema import CATALOG, telling_of_damage
 from aistore.server.store.store import Store
 from aistore.server.traffic import Traffic
@@ -354,6 +361,8 @@ class Node:
             return ApiError(400, str(error))
         if isinstance(error, BodyTooLong):
             return ApiError(413, str(error))
+        if isinstance(error, TooManyUploads):
+            return ApiError(429, str(error), headers={"Retry-After": "1"})
         if isinstance(error, MemoryFull):
             return ApiError(503, str(error), headers={"Retry-After": "1"})
         return shortage(error)

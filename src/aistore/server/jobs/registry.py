@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     Work = Callable[["Job"], Coroutine[object, object, None]]
 
-__all__ = ["CUT_OFF", "USER_ABORT", "Job", "JobRegistry"]
+__all__ = ["CUT_OFF", "USER_ABORT", "Job", "JobRegistry", "too_many"]
 
 logger = logging.getLogger(__name__)
 
@@ -339,7 +339,7 @@ class JobRegistry:
         Raises `ApiError` 429 while too many run.
         """
         if len(self._running) >= self._at_once:
-            raise _too_many(f"{len(self._running)} jobs are running")
+            raise too_many(f"{len(self._running)} jobs are running")
         record = _Record(
             id=job_id or new_job_id(),
             kind=kind,
@@ -383,7 +383,7 @@ class JobRegistry:
                 and (record.bucket, record.source, record.destination) == buckets
             ):
                 if requests.pending >= _REQUESTS_MAX:
-                    raise _too_many(f"{requests.pending} requests wait for job {job.kind}[{job.id}]")
+                    raise too_many(f"{requests.pending} requests wait for job {job.kind}[{job.id}]")
                 record.control = control
                 requests.add(work)
                 return job
@@ -474,6 +474,11 @@ class JobRegistry:
             dropped.append(oldest)
         return dropped
 
+    def forget(self, job_id: str) -> None:
+        """Drop the record of a job that has ended: what it found out is not kept either."""
+        if self._finished.pop(job_id, None) is not None:
+            self._submit(lambda tx: drop_records(tx, [job_id]), f"of job {job_id}")
+
     def _note(self, record: _Record, dropped: Sequence[str] = ()) -> asyncio.Future[None]:
         """Write the job's record, and remove those of others; queued at once, so that what the job does comes after it."""
 
@@ -481,11 +486,14 @@ class JobRegistry:
             keep_record(tx, record.id, record.ended, msgspec.json.encode(record))
             drop_records(tx, dropped)
 
+        return self._submit(change, f"of job {record.kind}[{record.id}]")
+
+    def _submit(self, change: Callable[[Transaction], None], of_job: str) -> asyncio.Future[None]:
         def noted(future: asyncio.Future[None]) -> None:
             self._keeping.discard(future)
             error = None if future.cancelled() else future.exception()
             if error is not None:  # the job does its work all the same; only its history is incomplete
-                logger.error("the record of job %s[%s] could not be kept", record.kind, record.id, exc_info=error)
+                logger.error("the record %s could not be kept", of_job, exc_info=error)
 
         future = self._store.catalog.submit(change)
         self._keeping.add(future)
@@ -513,7 +521,8 @@ class JobRegistry:
         await self._kept()
 
 
-def _too_many(what: str) -> ApiError:
+def too_many(what: str) -> ApiError:
+    """The refusal of one more job than may run."""
     return ApiError(429, f"{what}: try again when some have ended", headers={"Retry-After": "1"})
 
 

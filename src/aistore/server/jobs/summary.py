@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from aistore.server.jobs.registry import too_many
 from aistore.wire import actions
 from aistore.wire.snaps import NamespaceRef
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["BucketSummary", "Summaries"]
 
 _KEPT: Final = 256
+_OF_BUCKET_MAX: Final = 64  # at once: who may look at one bucket leaves others their turns
 
 
 class _Counts(msgspec.Struct):
@@ -55,16 +57,24 @@ class BucketSummary(msgspec.Struct, kw_only=True):
 
 
 class Summaries:
-    """Counts, and keeps the last results by the jobs' ids."""
+    """Counts, and keeps the last results by the jobs' ids; so many `at_once`, since they take places of jobs that need more rights."""
 
-    def __init__(self, store: Store, scanner: Scanner, jobs: JobRegistry) -> None:
+    def __init__(self, store: Store, scanner: Scanner, jobs: JobRegistry, *, at_once: int) -> None:
         self._store = store
         self._scanner = scanner
         self._jobs = jobs
+        self._at_once = at_once
+        self._running: Counter[int] = Counter()
+        """How many run, by the bucket's number; 0 stands for several buckets."""
         self._results: OrderedDict[str, list[BucketSummary]] = OrderedDict()
 
     def start(self, buckets: Sequence[Bucket], prefix: str) -> Job:
-        """Count the objects with a prefix, for each bucket."""
+        """Count the objects with a prefix, for each bucket. Raises `ApiError` 429 while too many do."""
+        bid = buckets[0].bid if len(buckets) == 1 else 0
+        if sum(self._running.values()) >= self._at_once or self._running[bid] >= _OF_BUCKET_MAX:
+            raise too_many(
+                f"{sum(self._running.values())} summaries, {self._running[bid]} of the same bucket, are being made"
+            )
 
         async def work(job: Job) -> None:
             disk, _ = self._store.disk()
@@ -74,10 +84,18 @@ class Summaries:
                 job.done(objects, size)
                 results.append(_summary(bucket, objects, size, (least, most), disk))
             self._results[job.id] = results
-            if len(self._results) > _KEPT:
-                self._results.popitem(last=False)
 
-        return self._jobs.start(actions.SUMMARY, work, bucket=buckets[0].id if len(buckets) == 1 else None)
+        job = self._jobs.start(actions.SUMMARY, work, bucket=buckets[0].id if bid else None)
+        self._running[bid] += 1
+        job.when_ended(lambda: self._over(bid))
+        return job
+
+    def _over(self, bid: int) -> None:
+        self._running[bid] -= 1
+        if not self._running[bid]:
+            del self._running[bid]
+        while len(self._results) > _KEPT:  # whose records would push those of other jobs out
+            self._jobs.forget(self._results.popitem(last=False)[0])
 
     def find(self, job_id: str) -> list[BucketSummary] | None:
         """The result of a job; None while it counts, if it was aborted, or if it is too long ago."""

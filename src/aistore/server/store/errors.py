@@ -68,6 +68,10 @@ class UploadGone(StoreError):
         """Whether it is one of another object."""
 
 
+class TooManyUploads(StoreError):
+    """More uploads in parts are under way than a bucket may have."""
+
+
 class PartsRefused(StoreError):
     """An upload cannot be completed with these parts; the message says why."""
 

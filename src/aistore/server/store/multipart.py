@@ -41,7 +41,7 @@ from aistore.server.store.completing import (
     require_upload,
 )
 from aistore.server.store.content import finished, full_or, in_thread
-from aistore.server.store.errors import ContentDamaged, ContentMissing, UploadGone
+from aistore.server.store.errors import ContentDamaged, ContentMissing, TooManyUploads, UploadGone
 from aistore.server.store.references import add_file, drop_reference, grow_file
 from aistore.server.store.room import make_room
 from aistore.server.store.rows import ObjectRow, encode_pairs, require_bucket
@@ -65,6 +65,9 @@ __all__ = ["KEPT_SECONDS", "Elsewhere", "MultipartUploads", "PartWriter", "Start
 KEPT_SECONDS: Final = 24 * 3600.0
 """Time after its last part after which an upload that was not completed is removed."""
 
+_UPLOADS_MAX: Final = (
+    10_000  # of a bucket: names and metadata of each lie in the catalog, and are gone through by lists
+)
 _FURTHEST: Final = 8 << 40  # no file system has to hold a larger file; parts behind this have files of their own
 _SESSIONS_MAX: Final = 1024
 
@@ -185,10 +188,10 @@ class MultipartUploads:
         row = self.store.catalog.read("SELECT custom FROM upload WHERE id = ?", (upload_id,)).fetchone()
         return json.loads(row[0]) if row is not None and row[0] else {}
 
-    def of_bucket(self, bucket: Bucket) -> list[Started]:
-        """The uploads of a bucket's objects, by names and ids."""
-        sql = "SELECT name, id, started FROM upload WHERE bucket = ? ORDER BY name, id"
-        return [Started(*row) for row in self.store.catalog.read(sql, (bucket.bid,)).fetchall()]
+    def of_bucket(self, bucket: Bucket, prefix: str, after: tuple[str, str], limit: int) -> list[Started]:
+        """So many uploads of a bucket's objects with a prefix, by names and ids, behind a name and an id (without one: behind all of that name)."""
+        rows = self.store.catalog.read(_LIST, (bucket.bid, prefix, *after, limit)).fetchall()
+        return [Started(*row) for row in rows]
 
     def parts(self, upload_id: str) -> list[Part]:
         """Parts that are there, by their numbers."""
@@ -207,12 +210,16 @@ class MultipartUploads:
     # -- parts -------------------------------------------------------------------------------------------------
 
     async def begin(self, bucket: Bucket, name: str, custom: Mapping[str, str] | None = None) -> str:
-        """Start an upload of an object; its id. `custom` is kept with it. Raises `BucketGone`, `StoreFull`, `CustomTooLong`."""
+        """Start an upload of an object; its id. `custom` is kept with it. Raises `BucketGone`, `StoreFull`, `CustomTooLong`, `TooManyUploads`."""
         upload_id = new_job_id()
         now, text = time.time_ns(), encode_pairs(custom)
 
         def change(tx: Transaction) -> None:
             require_bucket(tx, bucket)
+            if tx.execute(_LAST, (bucket.bid, _UPLOADS_MAX - 1)).fetchone():
+                raise TooManyUploads(
+                    f"{_UPLOADS_MAX} uploads in parts are under way in {bucket.id.cname}: complete or abort some"
+                )
             tx.execute("INSERT INTO upload VALUES (?, ?, ?, ?, ?, ?)", (upload_id, bucket.bid, name, now, now, text))
 
         await self.store.catalog.submit(change)
@@ -549,6 +556,11 @@ class MultipartUploads:
         return self.store.catalog.submit(change)
 
 
+_LAST: Final = "SELECT 1 FROM upload WHERE bucket = ? LIMIT 1 OFFSET ?"
+_LIST: Final = (
+    "SELECT name, id, started FROM upload WHERE bucket = ?1 AND substr(name, 1, length(?2)) = ?2 "
+    "AND (name > ?3 OR (name = ?3 AND ?4 != '' AND id > ?4)) ORDER BY name, id LIMIT ?5"
+)
 _NEXT: Final = (
     "SELECT number, file, start, size, sum FROM part WHERE upload = ? AND number >= ? ORDER BY number LIMIT 16"
 )

@@ -260,12 +260,7 @@ def list_uploads(node: Node, request: Request, bucket: Bucket) -> Reply:
     params = request.params
     prefix, key, upload = params.get("prefix", ""), params.get("key-marker", ""), params.get("upload-id-marker", "")
     limit = page_size(request, "max-uploads")
-    # Without the second marker, all of a key that was listed are left out.
-    behind = [
-        one
-        for one in node.store.uploads.of_bucket(bucket)
-        if one.name.startswith(prefix) and ((one.name, one.id) > (key, upload) if upload else one.name > key)
-    ]
+    behind = node.store.uploads.of_bucket(bucket, prefix, (key, upload), limit + 1)
     found, more = behind[:limit], len(behind) > limit
     return xml_reply(
         "ListMultipartUploadsResult",
