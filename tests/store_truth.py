@@ -142,13 +142,20 @@ async def settle(store: Store) -> None:
 
 
 def crash_copy(root: Path, target: Path) -> None:
-    """What a killed process would leave of an open store: files as they are now, without the log's shared memory."""
+    """What a killed process would leave of an open store: files as they are now, with all their names, without the log's shared memory."""
 
     def copy_unless_gone(source: str, copy: str) -> None:
         with contextlib.suppress(FileNotFoundError):  # garbage is being removed
             shutil.copy2(source, copy)
 
     shutil.copytree(root, target, ignore=shutil.ignore_patterns("*-shm"), copy_function=copy_unless_gone)
+    for work in (root / "work").glob("*"):
+        for file in (root / "content").glob("*/*"):
+            with contextlib.suppress(FileNotFoundError):
+                if work.samefile(file):
+                    copied = target / work.relative_to(root)
+                    copied.unlink()
+                    copied.hardlink_to(target / file.relative_to(root))
 
 
 def problems(root: Path, *, recovered: bool = True, lost: Collection[int] = ()) -> list[str]:

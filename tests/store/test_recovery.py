@@ -159,9 +159,9 @@ def test_flushing_is_whole_at_every_crash(tmp_path: Path) -> None:
             name, size = store.work.start(b"appended", -1, PieceSums()), 8
             made = await store.content.create()
             store.work.give_to(made, name, size)
-            crash_copy_with_links(tmp_path / "a", tmp_path / "before")
+            crash_copy(tmp_path / "a", tmp_path / "before")
             await store.put(bucket, "o", made, "none", "")
-            crash_copy_with_links(tmp_path / "a", tmp_path / "after")
+            crash_copy(tmp_path / "a", tmp_path / "after")
             store.work.remove(name)
         async with opened(tmp_path / "before") as store:
             assert content_files(tmp_path / "before") == []
@@ -206,17 +206,6 @@ def test_flushing_is_whole_when_a_process_dies_beside_others(tmp_path: Path) -> 
 
     asyncio.run(main())
     assert problems(tmp_path) == []
-
-
-def crash_copy_with_links(root: Path, target: Path) -> None:
-    """As `crash_copy`; files with several names keep them."""
-    crash_copy(root, target)
-    for work in (root / "work").iterdir():
-        for file in (root / "content").glob("*/*"):
-            if work.samefile(file):
-                copied = target / "work" / work.name
-                copied.unlink()
-                copied.hardlink_to(target / file.relative_to(root))
 
 
 def test_recovery_waits_for_processes_of_the_server_before(tmp_path: Path) -> None:
