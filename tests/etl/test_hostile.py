@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import json
+import os
 import re
+import signal
 import socket
 import struct
 import subprocess
@@ -18,6 +21,10 @@ from urllib.parse import quote, urlsplit
 import pytest
 
 from aistore import LocalCluster
+from aistore.server.etl.exchange import BadAnswer
+from aistore.server.etl.message import Launch, parse_init
+from aistore.server.etl.processes import Processes
+from aistore.server.etl.running import Running
 from calling import Caller
 from etl_rest import Etl, acting, files_of, has_namespaces, listens, ports_of, processes_of
 from store_truth import open_descriptors
@@ -160,6 +167,40 @@ def test_a_crash(etl: Etl, src: str, etl_cluster: LocalCluster, how: str) -> Non
     assert etl.stage == "Running"
     job = etl.bucket(src, f"{src}-dst", coer=True)
     assert etl.wait(job)["aborted"]
+
+
+def test_last_words_are_told_however_late_its_keeper_hears_them(tmp_path: Path) -> None:
+    program = (
+        "import pathlib, time\n"
+        "while not pathlib.Path('speak').exists():\n"
+        "    time.sleep(0.01)\n"
+        "print('last words', flush=True)\n"
+        "pathlib.Path('speak').unlink()\n"
+        "time.sleep(1000)"
+    )
+    folder = tmp_path / "etl" / "one"
+    speak = folder / "tmp" / "speak"
+    message = parse_init(b'{"name": "etl-late", "runtime": {"image": "x"}}')
+
+    async def run() -> None:
+        launch = Launch("x", (sys.executable, "-c", program), {})
+        processes = await Processes.start("etl-late", launch, {}, folder, ws=False, hidden=())
+        running = Running(message, processes, "", "")
+        keeper = processes._keeper.pid
+        try:
+            os.kill(keeper, signal.SIGSTOP)
+            try:
+                speak.touch()
+                await asyncio.to_thread(until, lambda: not speak.exists())
+                told = asyncio.ensure_future(running.broken(BadAnswer("cut off")))
+                assert not (await asyncio.wait([told], timeout=0.2))[0]
+            finally:
+                os.kill(keeper, signal.SIGCONT)
+            assert str(await told).endswith("last words")
+        finally:
+            await running.stop()
+
+    asyncio.run(run())
 
 
 @pytest.mark.parametrize("kind", [HTTP, FAST])

@@ -3,7 +3,7 @@
 The server starts it with one line of JSON on its standard input, which then stays open for as long as the ETL is wanted: its end, also by
 `kill -9` of the server, ends all that the transformer has started. The keeper writes `{"pid": ..., "guarded": ...}` to its standard
 output, keeps what the transformer prints in two files of bounded size, and exits with the status of the transformer's main process
-(128 and the signal's number for one that was killed).
+(128 and the signal's number for one that was killed). A line that comes later is given back when what was printed until then is kept.
 
 What is started is a process group of its own. On Linux nothing gets out of it: processes that leave the group come back to the keeper, which
 reaps and kills them; and where the keeper is root, the transformer lives in a PID namespace, so that it cannot signal processes of the
@@ -112,7 +112,7 @@ class _Keeping:
                 poll.unregister(self._output)
             if self._wake in ready and self._was_told_to_stop():
                 self._stop()
-            if 0 in ready and not os.read(0, 4096):
+            if 0 in ready and not self._has_answered():
                 poll.unregister(0)
                 self._stop()
             if self._kill_at is not None and time.monotonic() >= self._kill_at:
@@ -120,6 +120,16 @@ class _Keeping:
             self._reap()
         self._end()
         return self._status
+
+    def _has_answered(self) -> bool:
+        """Give back what the server asks, behind all that was printed; False at the end of its asking."""
+        asked = os.read(0, 4096)
+        if asked:
+            if select.select([self._output], [], [], 0.0)[0]:
+                self._log.take(self._output)  # which is all that a pipe holds
+            with contextlib.suppress(BrokenPipeError):
+                os.write(1, asked)
+        return bool(asked)
 
     def _was_told_to_stop(self) -> bool:
         return any(number != signal.SIGCHLD for number in os.read(self._wake, 4096))

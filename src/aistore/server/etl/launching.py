@@ -78,7 +78,7 @@ class Launching:
         try:
             await self._until_ready(running)
             processes.release_port()
-            self._check_loopback(processes)
+            await self._check_loopback(processes)
             if ws:
                 await self._open_sockets(running)
         except BaseException:
@@ -98,18 +98,18 @@ class Launching:
             pause = min(pause * 1.5, _PROBE_PAUSE_MAX)
         if processes.running:
             timeout = self._message.init_timeout
-            raise self._unusable(
+            raise await self._unusable(
                 processes, f"context deadline exceeded: not ready within {timeout} (asked at {running.url}{probe})"
             )
         status = processes.ended.result()
         told = f"state: Terminated, reason: Error, message: {processes.log_tail()}, exitCode: {status}"
         raise self._failed(f"exited with status {status}", told)
 
-    def _check_loopback(self, processes: Processes) -> None:
+    async def _check_loopback(self, processes: Processes) -> None:
         address = processes.open_to_others()
         if address is not None:
             why = f"it listens on {address}, where others reach it; it has to listen on 127.0.0.1 (port $AIS_ETL_PORT)"
-            raise self._unusable(processes, why)
+            raise await self._unusable(processes, why)
 
     async def _open_sockets(self, running: Running) -> None:
         from aistore.server.etl.sockets import NoWebSockets, Sockets
@@ -118,13 +118,14 @@ class Launching:
             running.sockets = Sockets(running.url, self._key)
             await running.sockets.check(max(0.1, self._left()))
         except (NoWebSockets, NoConnection, asyncio.TimeoutError) as error:
-            raise self._unusable(running.processes, str(error) or "context deadline exceeded") from error
+            raise await self._unusable(running.processes, str(error) or "context deadline exceeded") from error
 
     def _left(self) -> float:
         return self._deadline - asyncio.get_running_loop().time()
 
-    def _unusable(self, processes: Processes, why: str) -> ApiError:
+    async def _unusable(self, processes: Processes, why: str) -> ApiError:
         """The error for processes that run, and are of no use."""
+        await processes.heard()
         return self._failed(why, f"state: Running, reason: , message: {processes.log_tail()}, exitCode: 0")
 
     def _failed(self, why: str, state: str) -> ApiError:

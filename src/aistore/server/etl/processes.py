@@ -35,6 +35,7 @@ _TAIL_BYTES: Final = 2048
 _TAIL_LINES: Final = 80
 _GRACE: Final = 5.0
 _START_SECONDS: Final = 30.0
+_HEARD_SECONDS: Final = 5.0
 _BACKLOG: Final = 512
 _KEEPER: Final = Path(__file__).resolve().parent / "keeper.py"
 _FILES_MAX: Final = 65536
@@ -69,6 +70,8 @@ class Processes:
         self._keeper = keeper
         self._reserved = reserved
         self._last_words: str | None = None
+        self._asking = asyncio.Lock()
+        self._asked = 0
         self.is_ours = reserved is None
         """Whether a class of our framework runs, and not a program that has a command of its own."""
         self.ended = asyncio.ensure_future(keeper.wait())
@@ -159,6 +162,20 @@ class Processes:
             said = said.replace(one, b"***")
         return said
 
+    async def heard(self) -> None:
+        """Wait until what it has printed so far is in its log."""
+        stdin, stdout = self._keeper.stdin, self._keeper.stdout
+        assert stdin is not None
+        assert stdout is not None
+        async with self._asking:
+            if stdin.is_closing():
+                return
+            self._asked += 1
+            line = b"%d\n" % self._asked
+            stdin.write(line)
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(_until_line(stdout, line), _HEARD_SECONDS)
+
     def log(self) -> bytes:
         """What it printed: all of it, or as much of the end as is kept (blocking)."""
         found = b""
@@ -231,6 +248,12 @@ async def _start_keeper(spec: dict[str, object], fds: list[int]) -> tuple[Proces
         if isinstance(error, (msgspec.MsgspecError, asyncio.TimeoutError)):
             raise ProcessFailed("its keeper did not start") from error
         raise
+
+
+async def _until_line(stdout: asyncio.StreamReader, line: bytes) -> None:
+    """Read until a line, or the end; answers that were waited for too long come before it."""
+    while await stdout.readline() not in (line, b""):
+        pass
 
 
 def _mounts(folder: Path) -> dict[str, str]:

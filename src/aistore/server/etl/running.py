@@ -49,7 +49,6 @@ _RESETS: Final = 1
 _FIRST_PAUSE: Final = 0.2
 _PAUSE_MAX: Final = 3.0
 _BY_FILE: Final = 1 << 20  # content of more bytes is handed over by its name
-_LOG_DELAY: Final = 0.02  # what was printed is in the log a moment later
 _ERROR_MAX: Final = 64 << 10
 _ERROR_STATUS: Final = 400
 
@@ -280,7 +279,7 @@ class Running:
 
     async def _failed(self, text: str) -> TransformFailed:
         """A failure of the transformer itself, with the end of what it printed."""
-        await asyncio.sleep(_LOG_DELAY)
+        await self.processes.heard()
         if not self.processes.running:
             text += f" (the transformer has ended with status {self.processes.ended.result()})"
         tail = self.processes.log_tail()
