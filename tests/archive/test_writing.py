@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 import zipfile
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from aistore.server.store.copying import copy_objects
 from aistore.server.store.errors import ContentChanged
 from archives import EXTENSIONS, MEMBERS, Members, packed, unpacked
 from store_truth import make_bucket, opened, problems
+from waiting import DEADLINE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -199,16 +201,18 @@ def test_an_abandoned_archive_leaves_nothing(tmp_path: Path, monkeypatch: pytest
 
     async def test(store: Store, bucket: Bucket) -> None:
         builder = await ArchiveBuilder.begin(store, Format.TAR, "none")
-        loop, begun = asyncio.get_running_loop(), asyncio.Event()
+        loop, begun, cancelled = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
 
         def members() -> Iterator[NewMember]:
             for member in new(SIZED * 50):
                 yield member
                 loop.call_soon_threadsafe(begun.set)
+                cancelled.wait(DEADLINE)
 
         adding = asyncio.ensure_future(builder.add(members()))
         await begun.wait()
         adding.cancel()
+        cancelled.set()
         with pytest.raises(asyncio.CancelledError):
             await adding
         assert builder.members < len(SIZED) * 50
