@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 import uuid
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -20,6 +21,9 @@ from aistore.server.authn.trust import WithKey
 from aistore.wire import access
 from aistore.wire.errors import ApiError
 from guarding import PASSWORD, SECRET, As, AuthnServer, Guarded, token
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def test_a_revoked_token_is_refused_by_every_process(there: Guarded, bucket: str) -> None:
@@ -40,6 +44,23 @@ def test_a_revoked_token_is_refused_by_every_process(there: Guarded, bucket: str
 def _get(url: str, bucket: str, bearer: str) -> int:
     with As(url, bearer) as user:
         return user.get(bucket, "o").status
+
+
+def test_what_comes_slowly_counts_when_it_has_come(there: Guarded, bucket: str) -> None:
+    bad = token(there.uuid, 0, {bucket: access.DELETE_OBJECT}, jti=uuid.uuid4().hex)
+    message = json.dumps({"action": "delete-listrange", "value": {"objnames": ["o", *["x" * 1000] * 100]}}).encode()
+
+    def body() -> Iterator[bytes]:
+        yield message[:-1]
+        revoked = json.dumps({"tokens": [bad], "version": "0"}).encode()
+        assert root("DELETE", "/v1/tokens", revoked).status == 200
+        yield message[-1:]
+
+    with As(there.url, bad) as user, there.admin as root:
+        assert user("GET", "/v1/tokens").status == 405  # it is known to be good
+        got = user("DELETE", f"/v1/buckets/{bucket}", body(), {"Content-Length": str(len(message))})
+        assert (got.status, b"revoked" in got.body) == (401, True)
+        assert root.get(bucket, "o").status == 200
 
 
 def test_a_target_that_was_not_told_finds_out_itself() -> None:

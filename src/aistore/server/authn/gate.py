@@ -153,8 +153,8 @@ class Gate:
             return self._tokens(request, session)
         if path == _ACCESS_KEYS and self._node.is_gateway:
             return self._access_keys(request, session)
-        if reads_message(request.method, path):
-            return self._after_reading(request, session)
+        if request.content is None and reads_message(request.method, path):
+            return self._after_reading(request)
         self._check(request, session)
         return self._handle(self._node, request)
 
@@ -188,11 +188,10 @@ class Gate:
             raise _as_s3(request, error) from None
         return await answered(self.answer(request))
 
-    async def _after_reading(self, request: Request, session: Session) -> Answer:
-        """The check of a request whose body says what is to be done."""
+    async def _after_reading(self, request: Request) -> Answer:
+        """The check of a request whose body says what is to be done, with all that counts when that has come: it may take hours."""
         await request.read(_MESSAGE_MAX)
-        self._check(request, session)
-        return await answered(self._handle(self._node, request))
+        return await answered(self.answer(request))
 
     def _note(self, session: Session, request: Request, bucket: Bucket, bits: int) -> None:
         """Keep what was found, for the next request like this one."""
