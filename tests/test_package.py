@@ -116,13 +116,12 @@ def test_dependencies_agree(installed: Path) -> None:
     run(installed / "python", *PIP, "check")
 
 
-def test_each_extra_resolves(wheel: Path, installed: Path) -> None:
+def test_the_extras_resolve_together(wheel: Path, installed: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (one for one in archive.namelist() if one.endswith(".dist-info/METADATA"))
         extras = email.message_from_bytes(archive.read(name)).get_all("Provides-Extra", [])
     assert extras
-    for extra in extras:
-        run(installed / "python", *PIP, "install", "--dry-run", "-c", CONSTRAINTS, f"{wheel}[{extra}]")
+    run(installed / "python", *PIP, "install", "--dry-run", "-c", CONSTRAINTS, f"{wheel}[{','.join(extras)}]")
 
 
 LATE = (
