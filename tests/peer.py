@@ -132,6 +132,7 @@ class Peer:
         self.connections = 0
         self.failures: list[BaseException] = []
         self._open: set[socket.socket] = set()
+        self._over = False
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
 
@@ -169,6 +170,13 @@ class Peer:
         """Shut this socket down at the end."""
         with self._lock:
             self._open.add(sock)
+            if self._over:
+                self._end(sock)
+
+    @staticmethod
+    def _end(sock: socket.socket) -> None:
+        with suppress(OSError):  # ended by the script or by the client a moment ago, perhaps
+            sock.shutdown(socket.SHUT_RDWR)
 
     def seen(self, count: int) -> list[Received]:
         """The requests, once there are `count` of them: a client that gave up may be ahead of this server."""
@@ -185,10 +193,9 @@ class Peer:
         self._listener.close()
         self._threads[0].join(DEADLINE)  # whom it was accepting is among those that follow
         with self._lock:
+            self._over = True
             for sock in self._open:
-                # Ended by the script or by the client a moment ago, perhaps.
-                with suppress(OSError):
-                    sock.shutdown(socket.SHUT_RDWR)
+                self._end(sock)
         for thread in self._threads:
             thread.join(DEADLINE)
         assert not self.failures, self.failures
