@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import sqlite3
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -169,8 +170,10 @@ async def fail_once(
         except (OSError, StoreFull, StoreBroken, sqlite3.OperationalError) as error:
             failure = error
         finally:
-            hit = FAULTS.hit
-            FAULTS.disarm()
+            await store.content.settle_garbage()  # which goes on after the operation: it fails, too
+            hit = FAULTS.disarm()
+        with suppress(StoreBroken):  # now it is known whether a commit under way failed
+            await store.catalog.submit(lambda _: None)
         store.clear_cache()
         after = snapshot(store)
         where = f"call {nth} ({hit})"
