@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from aistore.server.store.schema import Durability
 
 
+_FOLLOWS = "SELECT 1 FROM dropped UNION ALL SELECT 1 FROM garbage"
+
+
 def bucket_id(name: str) -> BucketId:
     return BucketId("ais", "", "", name)
 
@@ -103,9 +106,10 @@ def row_of(store: Store, name: str = "o") -> ObjectRow:
 
 
 def open_descriptors(pid: int | None = None) -> set[str]:
-    """Numbers of the open descriptors of a process (`None`: this one), but for those that its threads read the catalog by.
+    """The open descriptors of a process (`None`: this one), but for those that its threads read the catalog by.
 
-    Each thread opens its own when it is first needed, and keeps it as long as the catalog is open.
+    Each thread opens its own when it is first needed, and keeps it as long as the catalog is open. With what it leads to, a number that was
+    used again is another descriptor. What was open before may go at any time: the collector closes connections of clients that nobody has.
     """
     found = set()
     for entry in Path("/dev/fd" if pid is None else f"/proc/{pid}/fd").iterdir():
@@ -116,7 +120,7 @@ def open_descriptors(pid: int | None = None) -> set[str]:
         except OSError:  # a system where they are no links
             target = entry
         if not target.name.startswith("catalog.db"):
-            found.add(entry.name)
+            found.add(f"{entry.name} {target}")
     return found
 
 
@@ -135,10 +139,16 @@ async def put_part(store: Store, upload_id: str, number: int, data: bytes) -> No
 async def settle(store: Store) -> None:
     """Wait until what follows changes has happened: buckets purged, content without references removed."""
     deadline = asyncio.get_running_loop().time() + DEADLINE
-    while store.catalog.read("SELECT 1 FROM dropped UNION ALL SELECT 1 FROM garbage").fetchone() is not None:
+    while store.catalog.read(_FOLLOWS).fetchone() is not None:
         assert asyncio.get_running_loop().time() < deadline, "dropped buckets or garbage stay"
         store.content.remove_garbage()
         await asyncio.sleep(0.001)
+
+
+def is_settled(root: Path) -> bool:
+    """Whether what follows changes has happened in the data folder of a server."""
+    with contextlib.closing(sqlite3.connect(root / "catalog.db")) as db:
+        return db.execute(_FOLLOWS).fetchone() is None
 
 
 def crash_copy(root: Path, target: Path) -> None:

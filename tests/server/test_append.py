@@ -20,7 +20,7 @@ from aistore import LocalCluster
 from aistore.server.api.append import _make_handle, _Session
 from calling import Caller, Got, where
 from serving import Raw, request
-from store_truth import problems
+from store_truth import is_settled, problems
 from waiting import until
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def call(cluster: LocalCluster) -> Iterator[Caller]:
         yield caller
     with Caller(cluster.url) as caller:
         assert caller.action("DELETE", "/v1/buckets/b", "destroy-bck").status == 200
-    until(lambda: problems(cluster.path, recovered=False) == [])  # the server may be at it while this looks
+    until(lambda: is_settled(cluster.path) and problems(cluster.path, recovered=False) == [])
 
 
 def sessions(cluster: LocalCluster) -> set[str]:
@@ -275,7 +275,7 @@ def test_the_capacity_is_that_of_whole_sessions(tmp_path: Path) -> None:
 
 def test_content_that_was_cut_short_is_not_gone_on_with(cluster: LocalCluster, call: Caller) -> None:
     assert call.put("b", "o", BIG).status == 200
-    [content] = [path for path in (cluster.path / "content").rglob("*") if path.is_file()]
+    [content] = [path for path in (cluster.path / "content").rglob("*") if path.is_file()]  # nothing is left of others
     os.truncate(content, len(BIG) - 1)
     before = sessions(cluster)
     got = append(call, "o", b"more")

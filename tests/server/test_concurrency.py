@@ -12,6 +12,7 @@ import pytest
 
 from aistore import LocalCluster
 from calling import Caller
+from waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -63,11 +64,11 @@ class Crew:
         for thread in self._threads:
             thread.start()
         self._stop.wait(SECONDS)
+        until(lambda: self.done > len(self._threads) or self._stop.is_set())
         self._stop.set()
         for thread in self._threads:
             thread.join()
         assert self.failures == []
-        assert self.done > len(self._threads)
 
 
 @pytest.fixture

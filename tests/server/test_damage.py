@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from aistore import LocalCluster
 from aistore.sdk.errors import AISError, ErrBadChecksum
 from aistore.wire.checksum import digest
 from calling import Caller, Got, where
-from store_truth import problems
+from store_truth import is_settled, problems
 from waiting import until
 
 if TYPE_CHECKING:
@@ -42,12 +43,13 @@ def call(cluster: LocalCluster) -> Iterator[Caller]:
         yield caller
     with Caller(cluster.url) as caller:
         assert caller.action("DELETE", "/v1/buckets/b", "destroy-bck").status == 200
-    until(lambda: problems(cluster.path, recovered=False) == [])
+    until(lambda: is_settled(cluster.path) and problems(cluster.path, recovered=False) == [])
 
 
 def content_of(root: Path, name: str) -> Path:
     with closing(sqlite3.connect(root / "catalog.db")) as db:
-        (content,) = db.execute("SELECT content FROM object WHERE name = ?", (name,)).fetchone()
+        sql = "SELECT content FROM object o JOIN bucket b ON b.id = o.bucket WHERE b.name = 'b' AND o.name = ?"
+        (content,) = db.execute(sql, (name,)).fetchone()
     (path,) = (root / "content").glob(f"*/{content:016x}")
     return path
 
@@ -55,12 +57,15 @@ def content_of(root: Path, name: str) -> Path:
 def flip(root: Path, name: str, at: float = 0.5, bit: int = 3) -> None:
     """Change one bit of an object's content."""
     path = content_of(root, name)
+    before = path.stat()
     with path.open("r+b") as file:
-        offset = int(at * path.stat().st_size)
+        offset = int(at * before.st_size)
         file.seek(offset)
         (byte,) = file.read(1)
         file.seek(offset)
         file.write(bytes([byte ^ 1 << bit]))
+    # Where the clock for this goes by 10 ms, it would be as old as it was.
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 10**9))
 
 
 def is_refused(got: Got, status: int = 410) -> None:

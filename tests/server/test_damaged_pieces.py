@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import os
 import random
 import sqlite3
 import tarfile
@@ -90,11 +91,15 @@ def file_of(cluster: LocalCluster, bucket: str, name: str) -> Path:
 
 
 def flip(cluster: LocalCluster, bucket: str, name: str = "big", at: int = BAD) -> None:
-    with file_of(cluster, bucket, name).open("r+b") as file:
+    path = file_of(cluster, bucket, name)
+    before = path.stat()
+    with path.open("r+b") as file:
         file.seek(at)
         (byte,) = file.read(1)
         file.seek(at)
         file.write(bytes([byte ^ 32]))
+    # Where the clock for this goes by 10 ms, it would be as old as it was.
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 10**9))
 
 
 def is_refused(got: Got) -> None:

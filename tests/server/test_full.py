@@ -10,7 +10,7 @@ import pytest
 from aistore import LocalCluster
 from calling import Caller, Got, where
 from disks import small_disk_at
-from store_truth import content_sizes, problems
+from store_truth import content_sizes, is_settled, problems
 from waiting import until
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def call(cluster: LocalCluster) -> Iterator[Caller]:
         caller.make_bucket("room")
         until(lambda: caller.put("room", "o", bytes(CAPACITY - 10_000)).status == 200)  # the purge makes room
         assert caller.action("DELETE", "/v1/buckets/room", "destroy-bck").status == 200
-        until(lambda: problems(cluster.path, recovered=False) == [])
+        until(lambda: is_settled(cluster.path) and problems(cluster.path, recovered=False) == [])
 
 
 @pytest.mark.parametrize("size", [4_000, 30_000, 500_000])
