@@ -119,6 +119,7 @@ TABLE: Final[dict[str, list[Limit]]] = {
         Limit("names in a part of an inventory", _API + "inventory:_CHUNK_MAX", "", "400", _HERE + "test_inventories_have_parts_of_some_size"),
         Limit("prefix of an inventory", _API + "inventory:_PREFIX_MAX", "bytes", "400", _HERE + "test_inventories_have_parts_of_some_size"),
         Limit("jobs that run at once", "jobs", "", "429", "tests/server/test_jobs.py::test_too_many_at_once_are_refused"),
+        Limit("names in messages that jobs work on", "aistore.server.jobs.registry:_NAMES_MAX", "bytes", "429 for more than half of what is left", "tests/server/test_jobs.py::test_names_that_jobs_hold_have_a_limit"),
         Limit("summaries of buckets among them", "", "a quarter of `jobs`", "429", _HERE + "test_summaries"),
         Limit("summaries of one bucket", "aistore.server.jobs.summary:_OF_BUCKET_MAX", "", "429", _HERE + "test_summaries"),
         Limit("requests that wait for one job", "aistore.server.jobs.registry:_REQUESTS_MAX", "", "429",

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from aistore.server.jobs import registry as jobs
 from aistore.server.jobs.registry import Job, JobRegistry
 from aistore.server.limits import NodeLimits
 from aistore.server.store.store import Store
@@ -39,8 +40,8 @@ def with_registry(
 
 
 async def ended(job: Job) -> None:
-    assert job._task is not None
-    await asyncio.wait([job._task])
+    if job._task is not None:
+        await asyncio.wait([job._task])
 
 
 async def nothing(job: Job) -> None:
@@ -186,6 +187,38 @@ def test_too_many_at_once_are_refused(tmp_path: Path) -> None:
         with pytest.raises(ApiError, match="1024 requests wait"):
             registry.join("copy-bck", forever, bucket=BUCKET)
         registry.abort(job)
+
+    with_registry(tmp_path, test)
+
+
+def test_names_that_jobs_hold_have_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "_NAMES_MAX", 1300)
+    names = ["a"] * 8  # 520 bytes
+
+    async def test(registry: JobRegistry) -> None:
+        worked_on = asyncio.Event()
+
+        async def work(_: Job) -> None:
+            worked_on.set()
+
+        deleting = registry.start("delete-listrange", forever, names=names)
+        for starts in (registry.start, registry.join):
+            with pytest.raises(ApiError, match="lists of names") as refused:
+                starts("copy-listrange", work, bucket=BUCKET, names=names)
+            assert (refused.value.status, refused.value.headers["Retry-After"]) == (429, "1")
+        registry.start("delete-listrange", forever, names=["a"])
+        registry.abort(deleting)
+        await ended(deleting)
+        copying = registry.join("copy-listrange", work, bucket=BUCKET, names=names)
+        registry.join("copy-listrange", forever, bucket=BUCKET)
+        await worked_on.wait()
+        await asyncio.sleep(0)  # it is over
+        registry.join("copy-listrange", work, bucket=BUCKET, names=names)
+        with pytest.raises(ApiError, match="lists of names"):
+            registry.start("delete-listrange", work, names=names)
+        registry.abort(copying)  # with what waits for it
+        await ended(copying)
+        registry.start("delete-listrange", work, names=names)
 
     with_registry(tmp_path, test)
 

@@ -101,6 +101,7 @@ async def archive(node: Node, bucket: Bucket, value: object) -> Reply:
         source=bucket.id if target.bid != bucket.bid else None,
         destination=target.id if target.bid != bucket.bid else None,
         control=f"{bucket.id.cname}=>{target.id.object_cname(name)} {chosen}",
+        names=names,
     )
     return await job_reply(job)
 

@@ -115,7 +115,7 @@ async def _start_copies(
 
     job = node.control.jobs.join(
         actions.COPY_OBJECTS, work, bucket=source.id, source=source.id, destination=identity, job_id=new_letters("tco-"),
-        control=f"cp {source.id.cname}=>{identity.cname}",
+        control=f"cp {source.id.cname}=>{identity.cname}", names=message.objnames,
     )  # fmt: skip
     return await job_reply(job)
 

@@ -77,6 +77,7 @@ async def transform_many(node: Node, etls: Etls, source: Bucket, value: object) 
     job = node.control.jobs.join(
         actions.TRANSFORM_OBJECTS, work, bucket=source.id, source=source.id, destination=identity,
         job_id=new_letters("tco-"), control=f"etl {chain.running.name} {source.id.cname}=>{identity.cname}",
+        names=message.objnames,
     )  # fmt: skip
     return await job_reply(job)
 

@@ -69,7 +69,7 @@ async def delete_objects(node: Node, bucket: Bucket, value: object) -> Reply:
             recursive = not selected.message.non_recurs
             await delete_prefix(job, store, scanner, bucket, template.prefix, recursive=recursive)
 
-    job = node.control.jobs.start(actions.DELETE_OBJECTS, work, bucket=bucket.id, control=selected.control)
+    job = node.control.jobs.start(actions.DELETE_OBJECTS, work, bucket=bucket.id, control=selected.control, names=names)
     return await job_reply(job)
 
 

@@ -46,6 +46,10 @@ _RECORDS_MAX: Final = 16_384
 _KEPT_FOR: Final = 3600.0
 # More of one job than that are refused until some have ended.
 _REQUESTS_MAX: Final = 1024
+# Bytes of names that jobs, and requests that wait for one, were given; each name takes some besides its letters. A list may take half of what
+# is left, so that short ones find room: the longest that a message holds takes 96 MiB.
+_NAMES_MAX: Final = 256 << 20
+_NAME: Final = 64
 
 # Seconds without work after which a job of an idle kind is shown as idle, and after which it ends. The reference's first is at least
 # 4, for what may still come from other targets; here it only has to tell "just done" from "done".
@@ -85,6 +89,7 @@ class Job:
         self._task: asyncio.Future[None] | None = None
         self._requests: _Requests | None = None
         self._noted: asyncio.Future[None] | None = None
+        self._names = 0  # bytes of those that it holds
 
     @property
     def id(self) -> str:
@@ -277,6 +282,7 @@ class JobRegistry:
         # In the order of ends, the latest last. A plain dict takes longer and longer to find its first key when keys are taken from it.
         self._finished: OrderedDict[str, Job] = OrderedDict()
         self._keeping: set[asyncio.Future[None]] = set()
+        self._names = 0  # bytes of those that all jobs hold
         self.ended: dict[tuple[str, bool], int] = {}
         """How many jobs have ended since the start, by kind and whether they were aborted or failed."""
         for data in load_records(store.catalog):
@@ -333,13 +339,15 @@ class JobRegistry:
         source: BucketId | None = None,
         destination: BucketId | None = None,
         control: str = "",
+        names: Sequence[str] = (),
     ) -> Job:
-        """Run `work` in the background; the job is known when this returns. `control` describes it in its snapshots.
+        """Run `work` in the background; the job is known when this returns. `control` describes it in its snapshots, `names` are held by `work`.
 
-        Raises `ApiError` 429 while too many run.
+        Raises `ApiError` 429 while too many run, or hold too many names.
         """
         if len(self._running) >= self._at_once:
             raise too_many(f"{len(self._running)} jobs are running")
+        weight = self._weigh(names)
         record = _Record(
             id=job_id or new_job_id(),
             kind=kind,
@@ -350,6 +358,7 @@ class JobRegistry:
             control=control,
         )
         job = Job(record)
+        self._hold(job, weight)
         self._running[job.id] = job
         job._noted = self._note(record)
         # A callback learns of the end even when the job is stopped before it took its first step.
@@ -367,13 +376,22 @@ class JobRegistry:
         destination: BucketId | None = None,
         job_id: str = "",
         control: str = "",
+        names: Sequence[str] = (),
     ) -> Job:
         """Hand a request to the job of an idle kind that lives on these buckets, or start one (as `job_id`) for it.
 
         Requests of one job run one after another. What `work` raises as `ApiError` or error of the store is an error of the job, not its
-        end. `control` describes the latest request. Raises `ApiError` 429 while too many wait.
+        end. `control` describes the latest request, `names` are held by `work`. Raises `ApiError` 429 while too many wait, or hold too many names.
         """
         buckets = (bucket, source, destination)
+        weight = self._weigh(names)
+
+        async def weighed(job: Job) -> None:
+            try:
+                await work(job)
+            finally:
+                self._hold(job, -min(weight, job._names))
+
         for job in reversed(self._running.values()):
             record, requests = job._record, job._requests
             if (
@@ -385,7 +403,8 @@ class JobRegistry:
                 if requests.pending >= _REQUESTS_MAX:
                     raise too_many(f"{requests.pending} requests wait for job {job.kind}[{job.id}]")
                 record.control = control
-                requests.add(work)
+                self._hold(job, weight)
+                requests.add(weighed)
                 return job
         requests = _Requests(self._lives_for)
         job = self.start(
@@ -398,8 +417,20 @@ class JobRegistry:
             control=control,
         )
         job._requests = requests
-        requests.add(work)
+        self._hold(job, weight)
+        requests.add(weighed)
         return job
+
+    def _weigh(self, names: Sequence[str]) -> int:
+        """Bytes of a list of names. Raises `ApiError` 429 where there is no room for them."""
+        weight = sum(map(len, names)) + _NAME * len(names)
+        if weight > (_NAMES_MAX - self._names) // 2:
+            raise too_many(f"jobs have lists of names of {self._names >> 20} MiB to work on")
+        return weight
+
+    def _hold(self, job: Job, weight: int) -> None:
+        job._names += weight
+        self._names += weight
 
     def _ended(self, job: Job, record: _Record, task: asyncio.Future[None]) -> None:
         error = None if task.cancelled() else task.exception()
@@ -437,6 +468,8 @@ class JobRegistry:
         outcome = record.kind, bool(record.abort_reason)
         self.ended[outcome] = self.ended.get(outcome, 0) + 1
         del self._running[job.id]
+        job._task = job._requests = None  # what they were given goes with them
+        self._hold(job, -job._names)
         self._finished[job.id] = job
         self._note(record, self._forget_old())
 

@@ -70,6 +70,7 @@ async def prefetch(node: Node, bucket: Bucket, value: object) -> Reply:
         lambda job: _prefetch(job, node, bucket, selected),
         bucket=bucket.id,
         control=selected.control,
+        names=selected.names,
     )
     return await job_reply(job)
 
@@ -141,7 +142,9 @@ async def evict_objects(node: Node, bucket: Bucket, value: object) -> Reply:
         async for name in cached_names(node, bucket, selected):
             await one(job, name)
 
-    job = node.control.jobs.start(actions.EVICT_OBJECTS, work, bucket=bucket.id, control=selected.control)
+    job = node.control.jobs.start(
+        actions.EVICT_OBJECTS, work, bucket=bucket.id, control=selected.control, names=selected.names
+    )
     return await job_reply(job)
 
 
@@ -164,7 +167,9 @@ async def delete_objects(node: Node, bucket: Bucket, value: object) -> Reply:
 
         await in_parallel(selected_names(node, bucket, selected), workers_of(selected.message.num_workers), one)
 
-    job = node.control.jobs.start(actions.DELETE_OBJECTS, work, bucket=bucket.id, control=selected.control)
+    job = node.control.jobs.start(
+        actions.DELETE_OBJECTS, work, bucket=bucket.id, control=selected.control, names=selected.names
+    )
     return await job_reply(job)
 
 
