@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import base64
+import gc
 import json
 import re
 import socket
@@ -135,6 +136,23 @@ def test_summaries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert node.control.jobs.find(started[0][1]) is None  # nobody can ask for what it found
 
     with_node(tmp_path, calls, NodeLimits(jobs=12))
+
+
+def test_what_is_refused_for_want_of_a_job_changes_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def calls(call: Caller, node: Node) -> None:
+        many = {"objnames": ["o"], "tobck": {"name": "new"}}
+        to = "/v1/buckets/b?bck_to=ais%2F%40%23%2Fnew%2F"
+        for path, action, value in (
+            (to, "copy-bck", {}),
+            ("/v1/buckets/b", "copy-listrange", many),
+            (to, "move-bck", None),
+        ):
+            assert call.action("POST", path, action, value).status == 429
+        gc.collect()
+        assert [bucket.id.name for bucket in node.store.buckets()] == ["b"]
+        assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+    with_node(tmp_path, calls, NodeLimits(jobs=0))
 
 
 def test_batches(tmp_path: Path) -> None:

@@ -248,7 +248,11 @@ async def make_destination(node: Node, source: Bucket, identity: BucketId) -> Bu
 def _create_like(
     node: Node, source: Bucket, identity: BucketId, told: Callable[[int], None] | None = None
 ) -> asyncio.Future[Bucket]:
-    """Make a bucket with the properties of another, or of a cloud bucket with those of new ones; `told` learns its number."""
+    """Make a bucket with the properties of another, or of a cloud bucket with those of new ones; `told` learns its number.
+
+    Raises ApiError 429 while the job that is to fill it could not be started.
+    """
+    node.control.jobs.check_room()
     is_cloud = source.id.provider in BACKENDS
     props = node.control.config.current.bucket_props() if is_cloud else node.props(source)
     # The copy is native: what it holds is its own.
@@ -289,6 +293,7 @@ async def rename_bucket(node: Node, request: Request, bucket: Bucket) -> Reply:
     if node.store.bucket(new) is not None:
         raise bucket_exists(new.cname, status=400)
     await _wait_for_conflicts(node, bucket)
+    node.control.jobs.check_room()
     if bucket.remote is not None:  # its inventory carries its old name
         await inventory.forget(node, bucket)
     objects, size = node.store.usage(bucket)  # while nothing has happened that a failure would hide

@@ -327,6 +327,11 @@ class JobRegistry:
             and (bucket is None or KINDS[job.kind].scope != "B" or job.concerns(bucket))
         ]
 
+    def check_room(self) -> None:
+        """Raise `ApiError` 429 while so many jobs run that none is started: for calls that change something before they start theirs."""
+        if len(self._running) >= self._at_once:
+            raise too_many(f"{len(self._running)} jobs are running")
+
     # -- running -----------------------------------------------------------------------------------------------
 
     def start(
@@ -345,8 +350,7 @@ class JobRegistry:
 
         Raises `ApiError` 429 while too many run, or hold too many names.
         """
-        if len(self._running) >= self._at_once:
-            raise too_many(f"{len(self._running)} jobs are running")
+        self.check_room()
         weight = self._weigh(names)
         record = _Record(
             id=job_id or new_job_id(),

@@ -94,6 +94,7 @@ async def evict(node: Node, identity: BucketId, *, keep: bool) -> Reply:
         return OK
     if node.remote_of(bucket) is None:
         raise not_remote(actions.EVICT_BUCKET, identity.cname)
+    node.control.jobs.check_room()
     if identity.is_remote and not keep:
         await _refuse_to_lose(node, bucket)
         await inventory.forget(node, bucket)
