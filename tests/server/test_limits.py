@@ -27,7 +27,7 @@ from aistore.server.authn.passwords import Passwords
 from aistore.server.dsort import shards
 from aistore.server.dsort.key_map import MAP_MAX, parse_map
 from aistore.server.etl.message import parse_init
-from aistore.server.jobs import summary
+from aistore.server.jobs import registry, summary
 from aistore.server.limits import RANGES, NodeLimits
 from aistore.server.node import Node
 from aistore.server.settings import ServerSettings
@@ -138,7 +138,9 @@ def test_summaries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with_node(tmp_path, calls, NodeLimits(jobs=12))
 
 
-def test_what_is_refused_for_want_of_a_job_changes_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_refused_for_want_of_a_job_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def calls(call: Caller, node: Node) -> None:
         many = {"objnames": ["o"], "tobck": {"name": "new"}}
         to = "/v1/buckets/b?bck_to=ais%2F%40%23%2Fnew%2F"
@@ -148,6 +150,9 @@ def test_what_is_refused_for_want_of_a_job_changes_nothing(tmp_path: Path, caplo
             (to, "move-bck", None),
         ):
             assert call.action("POST", path, action, value).status == 429
+        node.control.jobs._at_once = 1
+        monkeypatch.setattr(registry, "_NAMES_MAX", 0)
+        assert call.action("POST", "/v1/buckets/b", "copy-listrange", many).status == 429
         gc.collect()
         assert [bucket.id.name for bucket in node.store.buckets()] == ["b"]
         assert [record for record in caplog.records if record.levelname == "ERROR"] == []

@@ -23,7 +23,7 @@ from aistore.wire.props import BackendBucket, pack_native
 from aistore.wire.template import parse_template
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from aistore.http1.message import Reply
     from aistore.http1.server import Request
@@ -107,7 +107,7 @@ async def _start_copies(
     node: Node, source: Bucket, identity: BucketId, target: Bucket | None, message: CopyObjects
 ) -> Reply:
     if target is None and not message.dry_run:
-        target = await make_destination(node, source, identity)
+        target = await make_destination(node, source, identity, message.objnames)
 
     async def work(job: Job) -> None:
         copying = copying_of(node, job, source, target, message, everything=True)
@@ -227,6 +227,7 @@ async def start_filling(
     """
     made = None
     if target is None and not message.dry_run:
+        node.control.jobs.check_room()
         made = _create_like(node, source, identity, lambda number: job.has_made(number))  # noqa: PLW0108 (there is no job yet)
 
     async def run(job: Job) -> None:
@@ -240,19 +241,19 @@ async def start_filling(
     return await job_reply(job)
 
 
-async def make_destination(node: Node, source: Bucket, identity: BucketId) -> Bucket:
-    """Make the bucket that selected objects of another one go to; if somebody else has made it by now, that one."""
+async def make_destination(node: Node, source: Bucket, identity: BucketId, names: Sequence[str] = ()) -> Bucket:
+    """Make the bucket that objects of another one (of these names, or selected) go to; if somebody else has made it by now, that one.
+
+    Raises ApiError 429 while the job that is to fill it could not be started.
+    """
+    node.control.jobs.check_room(names)
     return await _when_made(node, identity, _create_like(node, source, identity))
 
 
 def _create_like(
     node: Node, source: Bucket, identity: BucketId, told: Callable[[int], None] | None = None
 ) -> asyncio.Future[Bucket]:
-    """Make a bucket with the properties of another, or of a cloud bucket with those of new ones; `told` learns its number.
-
-    Raises ApiError 429 while the job that is to fill it could not be started.
-    """
-    node.control.jobs.check_room()
+    """Make a bucket with the properties of another, or of a cloud bucket with those of new ones; `told` learns its number."""
     is_cloud = source.id.provider in BACKENDS
     props = node.control.config.current.bucket_props() if is_cloud else node.props(source)
     # The copy is native: what it holds is its own.

@@ -64,7 +64,7 @@ async def transform_many(node: Node, etls: Etls, source: Bucket, value: object) 
     node.check_access(source, access.GET, "GET")
     target = find_destination(node, source, identity, deletes=message.synchronize)
     if target is None and not message.dry_run:
-        target = await make_destination(node, source, identity)
+        target = await make_destination(node, source, identity, message.objnames)
 
     async def work(job: Job) -> None:
         transforming = _transforming(node, job, chain, source, target, message, everything=True)

@@ -327,10 +327,11 @@ class JobRegistry:
             and (bucket is None or KINDS[job.kind].scope != "B" or job.concerns(bucket))
         ]
 
-    def check_room(self) -> None:
-        """Raise `ApiError` 429 while so many jobs run that none is started: for calls that change something before they start theirs."""
+    def check_room(self, names: Sequence[str] = ()) -> None:
+        """Raise `ApiError` 429 while no job with these names would be started: for calls that change something before they start theirs."""
         if len(self._running) >= self._at_once:
             raise too_many(f"{len(self._running)} jobs are running")
+        self._weigh(names)
 
     # -- running -----------------------------------------------------------------------------------------------
 
