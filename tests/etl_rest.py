@@ -194,6 +194,11 @@ class Etl:
         return said
 
 
+def parent_of(pid: int) -> int:
+    """The process that started another one."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def processes_of(cluster: LocalCluster) -> set[int]:
     """All processes that descend from a server, but for its targets."""
     parents: dict[int, int] = {}

@@ -12,7 +12,7 @@ import pytest
 
 from aistore import LocalCluster
 from calling import Caller
-from etl_rest import Etl, acting, files_of, processes_of
+from etl_rest import Etl, acting, files_of, parent_of, processes_of
 from waiting import until
 
 if TYPE_CHECKING:
@@ -162,9 +162,10 @@ def test_the_end_of_the_main_process_ends_it(etl: Etl, etl_cluster: LocalCluster
     before = processes_of(etl_cluster)
     etl.started(acting(kind), env={"NUM_WORKERS": "2"})
     job = etl.listed["xaction_id"]
-    # Behind the keeper, and where there is one, the init of its namespace; processes are numbered as they start.
-    ours = sorted(processes_of(etl_cluster) - before)
-    main = ours[2] if os.geteuid() == 0 else ours[1]
+    parents = {pid: parent_of(pid) for pid in processes_of(etl_cluster) - before}
+    (main,) = (pid for pid, parent in parents.items() if parent not in parents)  # the keeper
+    for _ in range(2 if os.geteuid() == 0 else 1):  # behind it, and where there is one, the init of its namespace
+        (main,) = (pid for pid, parent in parents.items() if parent == main)
     os.kill(main, signal.SIGKILL)
     until(lambda: etl.stage == "Aborted")
     until(lambda: processes_of(etl_cluster) <= before)
