@@ -21,14 +21,16 @@ from urllib.parse import quote, urlsplit
 import pytest
 
 from aistore import LocalCluster
+from aistore.http1.payload import BytesPayload
 from aistore.server.etl.exchange import BadAnswer
 from aistore.server.etl.message import Launch, parse_init
 from aistore.server.etl.processes import Processes
 from aistore.server.etl.running import Running
+from aistore.server.etl.sockets import Sockets
 from calling import Caller
 from etl_rest import Etl, acting, files_of, has_namespaces, listens, ports_of, processes_of
 from store_truth import open_descriptors
-from waiting import until
+from waiting import DEADLINE, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -352,6 +354,30 @@ def test_sockets_of_workers_that_are_gone(etl: Etl, src: str, etl_cluster: Local
     assert etl.get(src, "a.txt", "die").status == 400
     for _ in range(4):
         assert etl.get(src, "a.txt").body == b"CONTENT OF A.TXT"
+
+
+def test_a_socket_that_ends_while_it_is_idle_costs_no_object() -> None:
+    """Its end may be on its way when the next object is given to it."""
+    pytest.importorskip("websockets")
+    from websockets.asyncio.server import ServerConnection, serve
+    from websockets.exceptions import ConnectionClosed
+
+    async def handle(connection: ServerConnection) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            await connection.recv()
+            await connection.send(await connection.recv())
+            await connection.recv()
+            connection.transport.abort()
+
+    async def run() -> None:
+        async with serve(handle, "127.0.0.1", 0) as server:
+            (sock,) = server.sockets
+            sockets = Sockets(f"http://127.0.0.1:{sock.getsockname()[1]}")
+            for _ in range(3):
+                assert (await sockets.ask(b"{}", BytesPayload(b"made"), DEADLINE, empty=False)).data == b"made"
+            sockets.close()
+
+    asyncio.run(run())
 
 
 def test_it_cannot_signal_the_machine(etl: Etl) -> None:

@@ -100,23 +100,37 @@ class Sockets:
 
     async def _ask(self, control: bytes, content: Payload | None) -> str | bytes:
         async with self._turns:
-            connection = self._take_idle() or await self._connect()
+            idle = self._take_idle()
             try:
-                await connection.send(control)
-                if content is not None:
-                    await connection.send(_message(content))
-                reply = await connection.recv()
+                if idle is not None:
+                    try:
+                        return await self._exchange(idle, control, content)
+                    except self._exceptions.ConnectionClosed as error:
+                        told = error.rcvd is not None or error.sent is not None
+                        if told or (content is not None and not content.rewind()):
+                            raise
+                    # The worker at its other end may have ended in this very moment.
+                return await self._exchange(await self._connect(), control, content)
             except self._exceptions.ConnectionClosed as error:
                 if error.sent is not None and error.sent.code == _TOO_BIG:
                     text = f"its result has more than {self._largest >> 20} MiB, which are held in memory over ws://; use hpush:// or hpull://"
                     raise NoConnection(text, sent=True) from error
                 raise NoConnection(f"{self._url}: {error}", sent=True) from error
-            except BaseException:
-                # Nobody knows which answer would come next.
-                connection.transport.abort()
-                raise
-            self._idle.append(connection)
-            return reply
+
+    async def _exchange(self, connection: ClientConnection, control: bytes, content: Payload | None) -> str | bytes:
+        try:
+            await connection.send(control)
+            if content is not None:
+                await connection.send(_message(content))
+            reply = await connection.recv()
+        except self._exceptions.ConnectionClosed:
+            raise
+        except BaseException:
+            # Nobody knows which answer would come next.
+            connection.transport.abort()
+            raise
+        self._idle.append(connection)
+        return reply
 
 
 def _message(content: Payload) -> bytes | AsyncIterator[bytes]:
