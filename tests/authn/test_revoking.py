@@ -15,15 +15,20 @@ from aistore.http1.message import Reply, parse_params
 from aistore.sdk import AuthNClient
 from aistore.sdk.errors import AISError
 from aistore.server.authn.gate import Gate
+from aistore.server.authn.pushing import Pushing
+from aistore.server.authn.revoked import Revoked
 from aistore.server.authn.signing import Signer, new_key
 from aistore.server.authn.tokens import digest_of
 from aistore.server.authn.trust import WithKey
 from aistore.wire import access
+from aistore.wire.authn import ClusterAcl
 from aistore.wire.errors import ApiError
 from guarding import PASSWORD, SECRET, As, AuthnServer, Guarded, token
+from store_truth import opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 def test_a_revoked_token_is_refused_by_every_process(there: Guarded, bucket: str) -> None:
@@ -73,12 +78,44 @@ def test_a_target_that_was_not_told_finds_out_itself() -> None:
     gate = Gate(node, WithKey(SECRET), Signer(new_key()), lambda _, request: Reply(200))  # type: ignore[arg-type]  # as much of a node as it looks at
     asyncio.run(gate.open())
     bad = token(admin=True)
-    noted["revoked"] = json.dumps({digest_of(bad).hex(): time.time() + 600})
+    noted[f"revoked {digest_of(bad).hex()}"] = str(int(time.time()) + 600)
     request = SimpleNamespace(
         method="GET", path="/v1/daemon", query="", params=parse_params(""), headers={"authorization": f"Bearer {bad}"}
     )
     with pytest.raises(ApiError, match="revoked"):
         gate.answer(request)  # type: ignore[arg-type]  # as above
+
+
+def test_what_a_version_before_kept_counts(tmp_path: Path) -> None:
+    now = int(time.time())
+
+    async def test() -> None:
+        async with opened(tmp_path) as store:
+            catalog = store.catalog
+            old, over, new = (digest_of(text) for text in ("old", "over", "new"))
+            await catalog.set_meta({"revoked": json.dumps({old.hex(): now + 600, over.hex(): now - 1})})
+            await catalog.set_meta({f"revoked {over.hex()}": str(now - 1)})
+            revoked = Revoked(catalog)
+            await revoked.take_over()
+            await revoked.add({new: now + 600, over: now - 1})
+            assert [revoked.holds(one) for one in (old, over, new)] == [True, False, True]
+            assert catalog.meta("revoked") is None
+
+    asyncio.run(test())
+
+
+def test_many_tokens_are_told_in_several_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One with all of them could be longer than a cluster takes."""
+    told: list[int] = []
+
+    async def ask(self: Pushing, cluster: object, method: str, resource: str, body: bytes) -> Reply:
+        told.append(len(json.loads(body)["tokens"]))
+        return Reply(200)
+
+    monkeypatch.setattr(Pushing, "_ask", ask)
+    pushing = Pushing.__new__(Pushing)
+    assert asyncio.run(pushing._tell_tokens(ClusterAcl("here"), ["x"] * 2500)) == ""
+    assert told == [1000, 1000, 500]
 
 
 @pytest.mark.parametrize("targets", [1, 2])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +15,7 @@ from aistore.server.api.s3.errors import is_s3, not_built
 from aistore.server.authn.extraction import SOURCES, token_of
 from aistore.server.authn.known_keys import KnownKeys
 from aistore.server.authn.permissions import PLAIN, Wanted, bits_of_object, is_open, wanted_of, with_system
+from aistore.server.authn.revoked import Revoked
 from aistore.server.authn.tokens import BadToken, Claims, UnknownKey, digest_of
 from aistore.server.backends.registry import UnknownBucket
 from aistore.server.settings import SettingsError
@@ -43,7 +43,7 @@ _OBJECTS: Final = "/v1/objects/"
 _BEHIND: Final = len(_OBJECTS)
 _TOKENS: Final = f"/v1/{authn.TOKENS}"
 _ACCESS_KEYS: Final = f"/v1/{authn.ACCESS_KEYS}"
-_META: Final = "revoked"
+_REVOKED_AT_ONCE: Final = 100  # in one turn: each is verified
 _MESSAGE_MAX: Final = 32 << 20
 _SESSIONS_MAX: Final = 4096
 _GRANTED_MAX: Final = 1024
@@ -76,7 +76,7 @@ class Gate:
         self._handle = handle
         self._sessions: dict[str, Session] = {}
         """By the value of `Authorization`, or the token of another header."""
-        self._revoked: dict[bytes, int] = {}
+        self._revoked = Revoked(node.store.catalog)
         self._keys = KnownKeys(node)
         self.refusals = dict.fromkeys(REFUSALS, 0)
         """How many requests were refused, by reason."""
@@ -84,15 +84,10 @@ class Gate:
 
     async def open(self) -> None:
         """Take over what was told before."""
-        self._recall()
+        if not self._node.is_target:
+            await self._revoked.take_over()
         self._keys.recall()
         await self._trust.learn()
-
-    def _recall(self) -> None:
-        known = self._node.store.catalog.meta(_META)
-        if known is not None:
-            now = time.time()
-            self._revoked.update({bytes.fromhex(key): until for key, until in json.loads(known).items() if until > now})
 
     def forget(self) -> None:
         """Check signatures again: what was found good was so with keys that are not those of now."""
@@ -220,16 +215,14 @@ class Gate:
         return session
 
     def _new_session(self, token: str, source: str) -> Session:
-        if self._node.is_target:
-            self._recall()  # while it started, or did not answer, nobody could tell it
-        if digest_of(token) in self._revoked:
-            raise self._refused("bad token", _invalid(source, "token revoked"))
         try:
             claims = self._trust.verifier.verify(token)
         except BadToken as error:
             away = isinstance(error, UnknownKey) and self._trust.is_away
             why = f"{error} (the AuthN server, which has the keys, does not answer)" if away else str(error)
             raise self._refused("bad token", _invalid(source, why)) from None
+        if self._revoked.holds(digest_of(token)):
+            raise self._refused("bad token", _invalid(source, "token revoked"))
         # Another cluster was shown it; and that of an access key nobody shows: it counts with the key's signature.
         is_of_others = (claims.subject == authn.SERVICE or claims.is_of_key) and self._cluster not in claims.audience
         if is_of_others or (claims.is_of_key and source):
@@ -351,21 +344,27 @@ class Gate:
 
     async def revoke(self, tokens: list[str]) -> None:
         """Refuse tokens from now on, also after a restart."""
-        now = int(time.time())
-        for token in tokens:
-            try:
-                until = self._trust.verifier.verify(token).expires
-            except BadToken as error:
-                if "expired" in str(error):
-                    continue
-                until = now + _UNKNOWN_SECONDS  # of a key that is not known here yet
-            self._revoked[digest_of(token)] = until
+        if self._node.is_gateway:
+            more: dict[bytes, float] = {}
+            for count, token in enumerate(tokens):
+                if count % _REVOKED_AT_ONCE == _REVOKED_AT_ONCE - 1:
+                    await self._node.turns.next()
+                digest = digest_of(token)
+                if not self._revoked.holds(digest):
+                    more[digest] = self._end_of(token)
+            await self._revoked.add(more)
+        for token in tokens:  # now, that whoever comes with one finds it refused
             for source in (*SOURCES, ""):
                 self._sessions.pop(_key(token, source), None)
-        self._revoked = {digest: until for digest, until in self._revoked.items() if until > now}
-        if self._node.is_gateway:
-            kept = {digest.hex(): until for digest, until in self._revoked.items()}
-            await self._node.store.catalog.set_meta({_META: json.dumps(kept)})
+
+    def _end_of(self, token: str) -> float:
+        """When a token, if it is one, is good no more."""
+        try:
+            return self._trust.verifier.verify(token).expires
+        except BadToken as error:
+            return (
+                0 if "expired" in str(error) else time.time() + _UNKNOWN_SECONDS
+            )  # of a key that is not known here yet
 
 
 _UNKNOWN_SECONDS: Final = 90 * 24 * 3600

@@ -39,6 +39,7 @@ _ANSWER_SECONDS: Final = 2.0
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 60.0
 _WARNED_AT: Final = 4  # attempts: a cluster that starts needs some
+_TOLD_AT_ONCE: Final = 1000  # tokens of a message
 # What a cluster that has no access keys answers (the reference, and without AuthN).
 _NOT_THERE: Final = frozenset({400, 404, 405, 501})
 
@@ -118,8 +119,13 @@ class Pushing:
         return await self._tell_tokens(cluster, service.revoked.values()) if service.revoked else ""
 
     async def _tell_tokens(self, cluster: ClusterAcl, tokens: Iterable[str]) -> str:
-        status = (await self._ask(cluster, "DELETE", authn.TOKENS, _message(tokens))).status
-        return "" if status == 200 else f"failed to tell {_label(cluster)} the revoked tokens: status {status}"
+        every = list(tokens)
+        for start in range(0, len(every), _TOLD_AT_ONCE):  # a message has a limit
+            body = _message(every[start : start + _TOLD_AT_ONCE])
+            status = (await self._ask(cluster, "DELETE", authn.TOKENS, body)).status
+            if status != 200:
+                return f"failed to tell {_label(cluster)} the revoked tokens: status {status}"
+        return ""
 
     async def _tell_access_keys(self, cluster: ClusterAcl) -> str:
         """One after the other, so that what was listed last is told last; who waits for its turn tells it for all who come meanwhile."""
