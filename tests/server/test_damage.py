@@ -8,6 +8,7 @@ import os
 import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -15,6 +16,7 @@ from aistore import LocalCluster
 from aistore.sdk.errors import AISError, ErrBadChecksum
 from aistore.wire.checksum import digest
 from calling import Caller, Got, where
+from serving import Raw, request
 from store_truth import is_settled, problems
 from waiting import until
 
@@ -238,12 +240,15 @@ def test_a_scrub_mends_counts_while_others_write(cluster: LocalCluster, call: Ca
 def test_one_scrub_at_a_time_and_it_can_be_aborted(cluster: LocalCluster, call: Caller) -> None:
     for number in range(20):
         assert call.put("b", f"more-{number}", LARGE).status == 200  # 300 ms at the rate that a scrub keeps to
+    asked = [json.dumps({"action": what, "value": {"Kind": "scrub"}}).encode() for what in ("start", "start", "stop")]
+    with Raw(urlsplit(cluster.url).port or 0) as raw:
+        raw.send(b"".join(request("PUT", "/v1/cluster", body) for body in asked))  # so that nothing comes between them
+        started, refused, stopped = (raw.answer() for _ in asked)
+    assert (started.status, refused.status, stopped.status) == (200, 409, 200)
+    assert b"already running" in refused.body
     client = cluster.client()
     scrub = client.job(job_kind="scrub")
-    job = client.job(scrub.start())
-    with pytest.raises(AISError, match="already running"):
-        scrub.start()
-    job.abort()
+    job = client.job(started.body.decode())
     until(lambda: bool(job.status().end_time))
     assert job.status().aborted
     told = job.findings()
