@@ -20,9 +20,12 @@ SECRET = "a secret of tests, of more than 32 bytes"
 PASSWORD = "admin"  # what the recorded scenarios log in with
 
 # The command, with hashes of passwords that cost little: one in earnest takes 0.2 s of a processor, and the tests log in a thousand times.
+# Changes are answered when the clusters know of them, however long a busy machine takes for that.
 _COMMAND = """
 import functools, sys, argon2
 argon2.PasswordHasher = functools.partial(argon2.PasswordHasher, time_cost=1, memory_cost=8, parallelism=1)
+from aistore.server.authn import pushing
+pushing._ANSWER_SECONDS = 60
 from aistore.cli.main import main
 sys.exit(main())
 """

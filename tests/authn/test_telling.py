@@ -215,6 +215,7 @@ def test_a_change_that_could_not_be_told_at_once_is_told_without_a_restart(tmp_p
             ):
                 faults.arm(1, number=errno.EIO, lasting=True, calls=frozenset({reading}))
                 assert (await OPERATIONS[operation](w))[0] == 200, operation
+                await w.until(lambda: faults.hit is not None)  # where that takes long, the answer does not wait for it
                 faults.disarm()
                 assert faults.hit == reading, operation
                 await w.make_sure()
@@ -232,6 +233,7 @@ def test_a_cluster_that_does_not_answer_is_not_told_every_change_in_between(
 
     async def go() -> None:
         async with world(tmp_path) as w:
+            await w.until(lambda: not w.service.pushing._tasks)
             before = w.cluster.times
             w.cluster.answers.clear()
             for _ in range(12):
