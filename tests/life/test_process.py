@@ -70,7 +70,7 @@ os.write(2, b"the last words\\n")
 
 
 @pytest.mark.parametrize("targets", [1, 2])
-def test_what_is_in_a_data_folder_is_for_its_owner(tmp_path: Path, targets: int) -> None:
+def test_what_is_in_a_data_folder_is_for_its_owner(tmp_path: Path, targets: int, wait_until: Wait) -> None:
     """Whatever the umask says: the content of small objects lies in the catalog and in its log."""
     before = os.umask(0o000)
     try:
@@ -79,6 +79,7 @@ def test_what_is_in_a_data_folder_is_for_its_owner(tmp_path: Path, targets: int)
             bucket.object("small").get_writer().put_content(b"secret")
             bucket.object("large").get_writer().put_content(b"secret" * 20_000)
             bucket.object("growing").get_writer().append_content(b"secret")
+            wait_until((cluster.path / "reserve").exists, "all that is made beside what clients do")
             found = [cluster.path, *cluster.path.rglob("*")]
             assert {"catalog.db", "catalog.db-wal", "content", "work", "server.log"} <= {path.name for path in found}
             assert [str(path) for path in found if path.stat().st_mode & 0o077] == []
