@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import time
 import uuid
@@ -20,15 +21,22 @@ from aistore.server.authn.revoked import Revoked
 from aistore.server.authn.signing import Signer, new_key
 from aistore.server.authn.tokens import digest_of
 from aistore.server.authn.trust import WithKey
+from aistore.server.store.errors import StoreFull
 from aistore.wire import access
 from aistore.wire.authn import ClusterAcl
 from aistore.wire.errors import ApiError
+from faults import Faults, inject
 from guarding import PASSWORD, SECRET, As, AuthnServer, Guarded, token
 from store_truth import opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+@pytest.fixture
+def faults(monkeypatch: pytest.MonkeyPatch) -> Faults:
+    return inject(monkeypatch)
 
 
 def test_a_revoked_token_is_refused_by_every_process(there: Guarded, bucket: str) -> None:
@@ -100,6 +108,23 @@ def test_what_a_version_before_kept_counts(tmp_path: Path) -> None:
             await revoked.add({new: now + 600, over: now - 1})
             assert [revoked.holds(one) for one in (old, over, new)] == [True, False, True]
             assert catalog.meta("revoked") is None
+
+    asyncio.run(test())
+
+
+def test_what_could_not_be_kept_counts(tmp_path: Path, faults: Faults) -> None:
+    token = digest_of("t")
+
+    async def test() -> None:
+        async with opened(tmp_path) as store:
+            revoked = Revoked(store.catalog)
+            faults.arm(1, number=errno.ENOSPC, lasting=True)
+            with pytest.raises(StoreFull):
+                await revoked.add({token: time.time() + 600})
+            faults.disarm()
+            assert (revoked.holds(token), revoked.keeps(token)) == (True, False)
+            await revoked.add({token: time.time() + 600})
+            assert revoked.keeps(token)
 
     asyncio.run(test())
 

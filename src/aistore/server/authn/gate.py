@@ -343,28 +343,34 @@ class Gate:
         return Reply(200)
 
     async def revoke(self, tokens: list[str]) -> None:
-        """Refuse tokens from now on, also after a restart."""
-        if self._node.is_gateway:
-            more: dict[bytes, float] = {}
-            for count, token in enumerate(tokens):
-                if count % _REVOKED_AT_ONCE == _REVOKED_AT_ONCE - 1:
-                    await self._node.turns.next()
-                digest = digest_of(token)
-                if not self._revoked.holds(digest):
-                    more[digest] = self._end_of(token)
-            await self._revoked.add(more)
-        for token in tokens:  # now, that whoever comes with one finds it refused
-            for source in (*SOURCES, ""):
-                self._sessions.pop(_key(token, source), None)
+        """Refuse tokens from now on, also after a restart. Raises `StoreError` where that cannot be kept."""
+        try:
+            if self._node.is_gateway:
+                await self._revoked.add(await self._ends_of(tokens))
+        finally:
+            for token in tokens:  # now, that whoever comes with one finds it refused
+                for source in (*SOURCES, ""):
+                    self._sessions.pop(_key(token, source), None)
+
+    async def _ends_of(self, tokens: list[str]) -> dict[bytes, float]:
+        """When each token that is not known to be revoked is good no more."""
+        ends: dict[bytes, float] = {}
+        for count, token in enumerate(tokens):
+            if count % _REVOKED_AT_ONCE == _REVOKED_AT_ONCE - 1:
+                await self._node.turns.next()
+            digest = digest_of(token)
+            if not self._revoked.keeps(digest):
+                ends[digest] = self._end_of(token)
+        return ends
 
     def _end_of(self, token: str) -> float:
         """When a token, if it is one, is good no more."""
         try:
             return self._trust.verifier.verify(token).expires
         except BadToken as error:
-            return (
-                0 if "expired" in str(error) else time.time() + _UNKNOWN_SECONDS
-            )  # of a key that is not known here yet
+            if "expired" in str(error):
+                return 0
+            return time.time() + _UNKNOWN_SECONDS  # of a key that is not known here yet
 
 
 _UNKNOWN_SECONDS: Final = 90 * 24 * 3600
