@@ -8,6 +8,7 @@ import pickle
 import signal
 import socket
 import sqlite3
+import sys
 import urllib.request
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ import pytest
 
 from aistore import LocalCluster
 from aistore.local import FolderInUseError, ServerStartError
+from aistore.server import spawn
 from aistore.server.folder import FolderError, ServedFolder, find_server
 from calling import Caller, where
 from programs import target_pids
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from aistore.sdk.types import Smap
+    from aistore.server.settings import ServerSettings
+    from aistore.server.spawn import Started
     from programs import Program
 
     Run = Callable[..., Program]
@@ -88,6 +92,19 @@ def test_restart_keeps_url_and_contents() -> None:
         assert cluster.url == url
         assert cluster.pid != pid
         assert cluster.client().bucket("b").object("a").get_reader().read_all() == b"1"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a port that is bound cannot be shared")
+def test_nobody_else_is_given_the_port_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(settings: ServerSettings) -> Started:
+        with socket.socket() as somebody, pytest.raises(OSError, match="in use"):
+            somebody.bind(("127.0.0.1", settings.port))
+        return spawn.start(settings)
+
+    with LocalCluster() as cluster:
+        monkeypatch.setattr("aistore.local.cluster.start", start)
+        cluster.restart()
+        assert answers(cluster.url)
 
 
 def test_restart_after_the_server_was_killed() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import weakref
 from dataclasses import replace
@@ -13,11 +15,12 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 from aistore.server.folder import LOCK, OWNER_LOCK, lock_file
+from aistore.server.listening import bind
 from aistore.server.settings import CA, PROMOTE_ROOT, ServerSettings, limits_from, parse_size
 from aistore.server.spawn import Started, start
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
 
     from aistore.sdk import Client
@@ -171,7 +174,8 @@ class LocalCluster:
         """Stop it, or find it dead, and start it again on the same folder and port."""
         port = urlsplit(self.url).port or 0
         self._end()
-        self._run(port)
+        with _kept(port):
+            self._run(port)
 
     def __enter__(self) -> LocalCluster:
         return self.start()
@@ -192,6 +196,16 @@ class LocalCluster:
             self._forgotten.detach()
             self._running.end()
             self._running = None
+
+
+@contextlib.contextmanager
+def _kept(port: int) -> Iterator[None]:
+    """Have a port given to nobody but a server. On Linux, which lets it share one that is bound and not listened to."""
+    with contextlib.ExitStack() as stack:
+        if sys.platform == "linux":
+            with contextlib.suppress(OSError):  # somebody was quicker: the start says so
+                stack.enter_context(bind("127.0.0.1", port))
+        yield
 
 
 def _absolute(path: str | os.PathLike[str]) -> str:
