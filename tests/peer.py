@@ -234,6 +234,15 @@ def closing(closed: threading.Event) -> Callable[[PeerConnection], None]:
     return script
 
 
+def refuse_at_length(connection: PeerConnection) -> None:
+    """A script that answers one request with 404 and a terabyte of text, until it is left."""
+    connection.request()
+    connection.send(b"HTTP/1.1 404 Not Found\r\nContent-Length: 1000000000000\r\n\r\n")
+    with suppress(OSError):
+        while True:
+            connection.send(bytes(1 << 20))
+
+
 def echo(connection: PeerConnection) -> None:
     """A script that answers every request with its body."""
     while True:

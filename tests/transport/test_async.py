@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import io
 import os
 import pickle
@@ -30,7 +29,7 @@ from aistore.transport.errors import (
 from aistore.transport.request import Request, Timeout
 from aistore.transport.response import StreamConsumed
 from aistore.transport.tls import TlsConfig
-from peer import Peer, PeerConnection, always, closing, echo, once
+from peer import Peer, PeerConnection, always, closing, echo, once, refuse_at_length
 from policies import Policy
 from waiting import DEADLINE
 
@@ -572,38 +571,12 @@ def test_https() -> None:
         peer.failures.clear()
 
 
-def test_a_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def work() -> None:
-        transport = AsyncTransport("http://aistore.example:8080", retry=Policy())
-        assert (await transport.exchange(Request("PUT", "o", body=b"body"))).content == b"body"
-        response = await transport.exchange(Request("PUT", "o", body=BIG, stream=True))
-        buffer = bytearray(10)
-        assert await response.readinto(memoryview(buffer)) == 10
-        assert bytes(buffer) + await response.read(10) + await response.read() == BIG
-        response.close()
-        await transport.close()
-
-    with Peer(echo) as proxy:
-        monkeypatch.setenv("http_proxy", proxy.url)
-        monkeypatch.delenv("no_proxy", raising=False)
-        monkeypatch.delenv("NO_PROXY", raising=False)
-        run(work())
-        assert proxy.requests[0].target == "http://aistore.example:8080/v1/o"
-
-
 def test_an_error_of_any_length_does_not_fill_the_memory() -> None:
-    def endless(connection: PeerConnection) -> None:
-        connection.request()
-        connection.send(b"HTTP/1.1 404 Not Found\r\nContent-Length: 1000000000000\r\n\r\n")
-        with contextlib.suppress(OSError):
-            while True:
-                connection.send(bytes(1 << 20))
-
     async def ask(peer: Peer) -> None:
         transport = transport_to(peer)
         response = await transport.exchange(Request("GET", "objects/b/o", "provider=ais"))
         assert (response.status, len(response.content)) == (404, REFUSAL_MAX)
         await transport.close()
 
-    with Peer(endless) as peer:
+    with Peer(refuse_at_length) as peer:
         run(ask(peer))

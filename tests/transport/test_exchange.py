@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import threading
 from typing import TYPE_CHECKING
@@ -15,7 +14,7 @@ from aistore.transport.errors import ConnectionLost, IncompleteBody, ReadTimeout
 from aistore.transport.request import Request, Timeout
 from aistore.transport.response import Response, StreamConsumed
 from aistore.version import __version__
-from peer import Peer, PeerConnection, always, closing, echo, once
+from peer import Peer, PeerConnection, always, closing, echo, once, refuse_at_length
 from policies import Policy
 from waiting import DEADLINE
 
@@ -205,14 +204,7 @@ def test_leaving_a_body_early_costs_its_connection_and_nothing_else(leave: str) 
 
 
 def test_an_error_of_any_length_does_not_fill_the_memory() -> None:
-    def endless(connection: PeerConnection) -> None:
-        connection.request()
-        connection.send(b"HTTP/1.1 404 Not Found\r\nContent-Length: 1000000000000\r\n\r\n")
-        with contextlib.suppress(OSError):
-            while True:
-                connection.send(bytes(1 << 20))
-
-    with Peer(endless) as peer:
+    with Peer(refuse_at_length) as peer:
         transport = transport_to(peer)
         response = get(transport)
         assert (response.status, len(response.content), idle(transport)) == (404, REFUSAL_MAX, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import ssl
 import warnings
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from aistore.transport.aio import AsyncTransport
 from aistore.transport.blocking import Transport
 from aistore.transport.errors import ConnectionFailed, IncompleteBody, ReadTimeout
 from aistore.transport.request import Request, Timeout
@@ -65,6 +67,23 @@ def test_requests_go_through_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
         assert buffer[:got] == BIG
         assert proxy.connections == 1
         transport.close()
+
+
+def test_those_of_the_asynchronous_transport_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work() -> None:
+        transport = AsyncTransport(ENDPOINT, retry=Policy())
+        assert (await transport.exchange(Request("PUT", "o", body=b"body"))).content == b"body"
+        response = await transport.exchange(Request("PUT", "o", body=BIG, stream=True))
+        buffer = bytearray(10)
+        assert await response.readinto(memoryview(buffer)) == 10
+        assert bytes(buffer) + await response.read(10) + await response.read() == BIG
+        response.close()
+        await transport.close()
+
+    with Peer(echo) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        asyncio.run(work(), debug=True)
+        assert proxy.requests[0].target == f"{ENDPOINT}/v1/o"
 
 
 def begin_tunnel(connection: PeerConnection) -> None:
