@@ -148,8 +148,13 @@ def test_what_is_refused_for_want_of_a_job_changes_nothing(
             (to, "copy-bck", {}),
             ("/v1/buckets/b", "copy-listrange", many),
             (to, "move-bck", None),
+            ("/v1/buckets/b", "make-n-copies", 2),
         ):
             assert call.action("POST", path, action, value).status == 429
+        mirrored = {"mirror": {"enabled": True, "copies": 2}}
+        assert call.action("PATCH", "/v1/buckets/b", "set-bprops", mirrored).status == 429
+        [bucket] = node.store.buckets()
+        assert not node.props(bucket).mirror.enabled
         node.control.jobs._at_once = 1
         monkeypatch.setattr(registry, "_NAMES_MAX", 0)
         assert call.action("POST", "/v1/buckets/b", "copy-listrange", many).status == 429

@@ -43,6 +43,8 @@ async def set_props(node: Node, bucket: Bucket, value: object) -> Reply:
                 raise ApiError(400, f"{bucket.id.cname} is remote itself, and cannot have a backend bucket")
             await node.backends.with_extra(behind, new.extra).check_bucket(behind)
         kind = _job_for(bucket, old, new)
+        if kind:
+            node.control.jobs.check_room()
         if behind != backend_of(old):
             # What the bucket holds now did not come from that backend: it is its own, and is not to be evicted.
             await forget_key(node.store, bucket, SOURCE)
@@ -95,8 +97,11 @@ async def encode(node: Node, bucket: Bucket, value: object) -> Reply:
 
 
 async def _change(node: Node, bucket: Bucket, value: object) -> None:
+    """Change properties for a job that is started then."""
     async with node.control.props_lock:
-        await _store(node, bucket, change_props(_current(node, bucket), value, targets=len(node.smap.targets)))
+        new = change_props(_current(node, bucket), value, targets=len(node.smap.targets))
+        node.control.jobs.check_room()
+        await _store(node, bucket, new)
 
 
 async def reset_props(node: Node, bucket: Bucket) -> Reply:
