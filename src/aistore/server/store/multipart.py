@@ -65,9 +65,9 @@ __all__ = ["KEPT_SECONDS", "Elsewhere", "MultipartUploads", "PartWriter", "Start
 KEPT_SECONDS: Final = 24 * 3600.0
 """Time after its last part after which an upload that was not completed is removed."""
 
-_UPLOADS_MAX: Final = (
-    10_000  # of a bucket: names and metadata of each lie in the catalog, and are gone through by lists
-)
+_UPLOADS_MAX: Final = 10_000
+"""Uploads under way in a bucket: names and metadata of each lie in the catalog, and are gone through by lists."""
+
 _FURTHEST: Final = 8 << 40  # no file system has to hold a larger file; parts behind this have files of their own
 _SESSIONS_MAX: Final = 1024
 
